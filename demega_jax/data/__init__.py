@@ -1,0 +1,1 @@
+"""Grouped MEG files, feeds and simulated recordings."""

@@ -1,0 +1,40 @@
+"""What a user is told when the input, not the program, is wrong (exit status 2), and the one-line warnings."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Bad input. `cli.py` alone turns it into `error: ...` on one line of stderr and exit status 2.
+
+    where:   the file, config key or command-line argument.
+    came:    what was found there.
+    wanted:  what would have been right.
+    way_out: what to do about it.
+    """
+
+    def __init__(self, where: object, came: str, wanted: str, way_out: str):
+        super().__init__(where, came, wanted, way_out)
+        self.where, self.came, self.wanted, self.way_out = str(where), came, wanted, way_out
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.came}; wanted {self.wanted}; {self.way_out}"
+        return " ".join(text.split())
+
+
+def _print_warning(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+_emit: Callable[[str], None] = _print_warning
+
+
+def set_warning_sink(sink: Callable[[str], None] | None) -> None:
+    """Send warning lines elsewhere (a progress bar prints them above itself); None: back to stderr."""
+    global _emit
+    _emit = sink or _print_warning
+
+
+def warn(message: str) -> None:
+    """Say on one line what was wrong and survived. Give a count, not a line per case."""
+    _emit("warning: " + " ".join(message.split()))

@@ -1,0 +1,1 @@
+"""Metrics of whole splits and what is printed and drawn of them."""

@@ -1,0 +1,1 @@
+"""The DeMEGa network (Flax NNX)."""

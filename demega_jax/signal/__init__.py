@@ -1,0 +1,1 @@
+"""Functions on windows: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Optimisation, steps, devices, checkpoints and the loop."""
