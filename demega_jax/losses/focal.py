@@ -1,0 +1,136 @@
+"""Class losses: present-class focal, plain focal and smoothed cross entropy, and the weights of classes.
+
+Sums run over the global batch: over the rows that are `valid`, on every device that shares `axis_name`.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from demega_jax.losses.reduce import masked_mean, psum
+
+ClassWeights = Literal["none", "temperature", "inverse", "inverse_sqrt", "effective"]
+
+PROBABILITY_FLOOR = 1e-8
+BALANCED_CE_SHARE = 0.2  # balanced_focal with smoothing: 0.8 focal + 0.2 cross entropy
+FOCAL_CE_SHARE = 0.3  # focal with smoothing: 0.7 focal + 0.3 cross entropy
+WEIGHT_RANGE = (0.5, 5.0)  # of class_weights: temperature
+
+
+def smoothed_cross_entropy(log_p: Float[Array, "B V"], label: Int[Array, " B"], smoothing: float) -> Float[Array, " B"]:
+    """(1 - s)(-log p_y) + s/V sum_j(-log p_j), unweighted (Szegedy et al., 2016)."""
+    return -(1 - smoothing) * _of_label(log_p, label) - smoothing * jnp.mean(log_p, axis=-1)
+
+
+def present_class_focal(
+    log_p: Float[Array, "B V"],
+    label: Int[Array, " B"],
+    *,
+    gamma: float,
+    smoothing: float,
+    weights: Float[Array, " V"] | None,
+) -> Float[Array, " B"]:
+    """Focal terms of rows (Lin et al., 2017) against labels smoothed over the OTHER classes.
+
+    sum_j -y~_j a_j (1 - p_j)^gamma log p_j with y~ = 1 - s on the label and s / (V - 1) elsewhere.
+    """
+    classes = log_p.shape[-1]
+    target = jax.nn.one_hot(label, classes) * (1 - smoothing - smoothing / (classes - 1)) + smoothing / (classes - 1)
+    terms = target * _focus(log_p, gamma) * log_p
+    return -jnp.sum(terms if weights is None else terms * weights, axis=-1)
+
+
+def class_sums(
+    row_loss: Float[Array, " B"], label: Int[Array, " B"], valid: Bool[Array, " B"], classes: int
+) -> tuple[Float[Array, " V"], Float[Array, " V"]]:
+    """Sum of the rows' losses and number of rows, for each class, over the valid rows."""
+    one_hot = jax.nn.one_hot(label, classes) * valid[:, None]
+    return jnp.where(valid, row_loss, 0.0) @ one_hot, one_hot.sum(0)
+
+
+def mean_over_present_classes(sums: Float[Array, " V"], counts: Float[Array, " V"]) -> Float[Array, ""]:
+    """The mean of each present class's mean; 0 when no class is present."""
+    present = counts > 0
+    return jnp.sum(sums / jnp.maximum(counts, 1)) / jnp.maximum(jnp.sum(present), 1)
+
+
+def row_losses(
+    logits: Float[Array, "B V"],
+    label: Int[Array, " B"],
+    *,
+    kind: str,
+    gamma: float,
+    smoothing: float,
+    weights: Float[Array, " V"] | None,
+) -> tuple[Float[Array, " B"], Float[Array, " B"], float, float]:
+    """(focal part, cross-entropy part, share of focal, share of cross entropy) of a class loss, row by row."""
+    log_p = jax.nn.log_softmax(logits)
+    cross_entropy = smoothed_cross_entropy(log_p, label, smoothing)
+    if kind == "balanced_focal":
+        focal = present_class_focal(log_p, label, gamma=gamma, smoothing=smoothing, weights=weights)
+        share = BALANCED_CE_SHARE if smoothing else 0.0
+    elif kind == "focal":
+        log_p_y = _of_label(log_p, label)
+        focal = -_focus(log_p_y, gamma) * log_p_y
+        focal = focal if weights is None else focal * weights[label]
+        share = FOCAL_CE_SHARE if smoothing else 0.0
+    else:
+        focal, share = jnp.zeros_like(cross_entropy), 1.0
+    return focal, cross_entropy, 1.0 - share, share
+
+
+def class_loss(
+    logits: Float[Array, "B V"],
+    label: Int[Array, " B"],
+    valid: Bool[Array, " B"],
+    *,
+    kind: str = "balanced_focal",
+    gamma: float = 2.0,
+    smoothing: float = 0.12,
+    weights: Float[Array, " V"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy."""
+    focal, cross_entropy, focal_share, ce_share = row_losses(
+        logits, label, kind=kind, gamma=gamma, smoothing=smoothing, weights=weights
+    )
+    total = ce_share * masked_mean(cross_entropy, valid, axis_name)
+    if kind == "balanced_focal":
+        sums, counts = psum(class_sums(focal, label, valid, logits.shape[-1]), axis_name)
+        return focal_share * mean_over_present_classes(sums, counts) + total
+    return focal_share * masked_mean(focal, valid, axis_name) + total
+
+
+def _focus(log_p: Float[Array, "*B"], gamma: float) -> Float[Array, "*B"]:
+    """(1 - clip(p, 1e-8, 1 - 1e-8))^gamma; clipped after the subtraction, since 1 - 1e-8 is 1 in float32."""
+    return jnp.clip(1 - jnp.exp(log_p), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR) ** gamma
+
+
+def _of_label(log_p: Float[Array, "B V"], label: Int[Array, " B"]) -> Float[Array, " B"]:
+    return jnp.sum(log_p * jax.nn.one_hot(label, log_p.shape[-1]), axis=-1)
+
+
+def class_weights(
+    counts: Int[np.ndarray, " V"], how: ClassWeights, *, temperature: float = 1.0, beta: float = 0.999
+) -> Float[np.ndarray, " V"] | None:
+    """Weights of the classes from the training split's counts, mean 1; None for `none`.
+
+    temperature: exp(-t n_c / n), divided by the mean, clipped to [0.5, 5] (model.md section 6).
+    inverse: 1 / n_c.  inverse_sqrt: 1 / sqrt(n_c).  effective: (1 - beta) / (1 - beta^n_c) (Cui et al., 2019).
+    A class without rows counts as one row; it occurs in no training loss.
+    """
+    n = np.asarray(counts, np.float64)
+    if how == "none":
+        return None
+    if how == "temperature":
+        weights = np.exp(-temperature * n / n.sum())
+        return np.clip(weights / weights.mean(), *WEIGHT_RANGE)
+    n = np.maximum(n, 1)
+    if how == "effective":
+        weights = (1 - beta) / (1 - beta**n) if beta else np.ones_like(n)
+    else:
+        weights = 1 / n if how == "inverse" else 1 / np.sqrt(n)
+    return weights / weights.mean()

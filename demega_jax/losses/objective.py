@@ -1,0 +1,60 @@
+"""The training objective: class loss + contrastive + IPA feature loss, on the global batch."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from demega_jax.config import LossConfig
+from demega_jax.losses.contrastive import supervised_nt_xent
+from demega_jax.losses.focal import class_loss
+from demega_jax.losses.reduce import masked_mean
+from demega_jax.model.demega import Outputs
+
+
+class Losses(NamedTuple):
+    """The objective and its parts, each a scalar of the global batch; a part that is off is 0."""
+
+    loss: Float[Array, ""]
+    class_loss: Float[Array, ""]
+    contrastive_loss: Float[Array, ""]
+    ipa_loss: Float[Array, ""]
+
+
+def ipa_loss(
+    ipa_logits: Float[Array, "B F"],
+    label: Int[Array, " B"],
+    valid: Bool[Array, " B"],
+    table: Float[Array, "V F"],
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """Mean binary cross entropy of the feature logits against the features of the label's class."""
+    row_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(ipa_logits, table[label]), axis=-1)
+    return masked_mean(row_loss, valid, axis_name)
+
+
+def objective(
+    outputs: Outputs,
+    label: Int[Array, " B"],
+    valid: Bool[Array, " B"],
+    config: LossConfig,
+    *,
+    table: Float[Array, "V F"] | None,
+    weights: Float[Array, " V"] | None,
+    axis_name: str | None = None,
+) -> Losses:
+    """All losses of a batch (model.md section 6). table: features of the classes; weights: of the classes."""
+    classification = class_loss(
+        outputs.logits, label, valid, kind=config.class_loss, gamma=config.focal_gamma,
+        smoothing=config.label_smoothing, weights=weights, axis_name=axis_name,
+    )  # fmt: skip
+    contrastive = ipa = jnp.zeros((), jnp.float32)
+    if config.contrastive_weight and outputs.projection is not None:
+        contrastive = supervised_nt_xent(
+            outputs.projection, label, valid, temperature=config.contrastive_temperature, axis_name=axis_name
+        )
+    if config.ipa_weight and outputs.ipa_logits is not None and table is not None:
+        ipa = ipa_loss(outputs.ipa_logits, label, valid, table, axis_name)
+    total = classification + config.contrastive_weight * contrastive + config.ipa_weight * ipa
+    return Losses(total, classification, contrastive, ipa)

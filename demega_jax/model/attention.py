@@ -1,0 +1,126 @@
+"""Disentangled attention (He et al., 2021): content to content, content to position, position to content."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from demega_jax.config import ModelConfig
+from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.layers import LayerNorm, Linear
+from demega_jax.model.positions import table_rows, table_size
+
+POSITION_INIT_STDDEV = 0.02
+
+
+class Positions(NamedTuple):
+    """A layer's projected position table, expanded to every pair (query t, key s); None: the term is off."""
+
+    keys: Float[Array, "H T S D"] | None
+    queries: Float[Array, "H T S D"] | None
+
+
+def expand_pairs(table: Float[Array, "R2 H D"], rows: np.ndarray) -> Float[Array, "H T S D"]:
+    """Rows of the table for every pair, as a product with a constant one-hot.
+
+    Its gradient is then a product as well, where that of a gather would be a scatter-add.
+    """
+    one_hot = jnp.asarray(np.eye(table.shape[0], dtype=np.float32)[rows], table.dtype)
+    return jnp.einsum("tsr,rhd->htsd", one_hot, table)
+
+
+def disentangled_scores(
+    q: Float[Array, "B T H D"], k: Float[Array, "B S H D"], positions: Positions
+) -> Float[Array, "B H T S"]:
+    """Scaled attention scores in float32 (model.md section 4; He et al., 2021, equations 2 to 4).
+
+    q_t . k_s / sqrt(D (1 + n))  +  q_t . kr[t - s] / sqrt(D n)  +  k_s . qr[t - s] / sqrt(D n), with n position terms.
+
+    Both position terms are Toeplitz in (t, s). Expanded to pairs they are plain batched products, batched over
+    the query (or key) position: no gather or scatter of [B, H, T, S] in either direction.
+    """
+    terms = sum(p is not None for p in positions)
+    width = q.shape[-1]
+    # The scales go on the small operands, not on [B, H, T, S].
+    content = q * jnp.asarray(1 / math.sqrt(width * (1 + terms)), q.dtype)
+    scores = jnp.einsum("bthd,bshd->bhts", content, k, preferred_element_type=jnp.float32)
+    scale = 1 / math.sqrt(width * max(terms, 1))
+    if positions.keys is not None:
+        scaled = positions.keys * jnp.asarray(scale, q.dtype)
+        scores += jnp.einsum("bthd,htsd->bhts", q, scaled, preferred_element_type=jnp.float32)
+    if positions.queries is not None:
+        scaled = positions.queries * jnp.asarray(scale, q.dtype)
+        scores += jnp.einsum("bshd,htsd->bhts", k, scaled, preferred_element_type=jnp.float32)
+    return scores
+
+
+def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B H T S"]:
+    """Softmax over keys in float32. Positions that are not kept neither attend nor are attended to (rows of 0)."""
+    if keep is None:
+        return jax.nn.softmax(scores, axis=-1)
+    keep_bhts = keep[:, None, :, None] & keep[:, None, None, :]
+    return jax.nn.softmax(scores, axis=-1, where=keep_bhts, initial=-jnp.inf) * keep_bhts
+
+
+class DisentangledAttention(nnx.Module):
+    """Multi-head self-attention with a position table of its own, [B, T, E] -> [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        width, dtype = config.width, jnp.dtype(config.dtype)
+
+        def linear() -> Linear:
+            return Linear(width, width, dtype=dtype, rngs=rngs)
+
+        self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
+        if config.position_terms:
+            rows = 2 * table_size(config.num_buckets, config.max_distance)
+            table = jax.random.normal(rngs.params(), (rows, width)) * POSITION_INIT_STDDEV
+            self.position_table = nnx.Param(table)
+            self.position_norm = LayerNorm(width, dtype=dtype)
+        if "c2p" in config.position_terms and not config.share_key:
+            self.position_key = linear()
+        if "p2c" in config.position_terms and not config.share_key:
+            self.position_query = linear()
+        self.config = config
+
+    def positions(self, time_points: int) -> Positions:
+        """The projected position table for windows of `time_points`: once a step, not once a sample."""
+        config = self.config
+        if not config.position_terms:
+            return Positions(None, None)
+        rows = table_rows(time_points, config.num_buckets, config.max_distance)
+        table = self.position_norm(self.position_table[...])
+
+        def expanded(project: Linear) -> Float[Array, "H T S D"]:
+            return expand_pairs(project(table).reshape(table.shape[0], config.heads, -1), rows)
+
+        keys = queries = None
+        if "c2p" in config.position_terms:
+            keys = expanded(self.key if config.share_key else self.position_key)
+        if "p2c" in config.position_terms:
+            queries = expanded(self.query if config.share_key else self.position_query)
+        return Positions(keys, queries)
+
+    def probabilities(
+        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None
+    ) -> Float[Array, "B H T S"]:
+        """Attention probabilities before dropout, float32."""
+        q, k = (project(x).reshape(*x.shape[:2], self.config.heads, -1) for project in (self.query, self.key))
+        return masked_softmax(disentangled_scores(q, k, self.positions(x.shape[1])), keep)
+
+    def __call__(
+        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+    ) -> Float[Array, "B T E"]:
+        """Attended values. `keep` [B, T] marks real positions; padded ones come out as 0."""
+        rate = self.config.dropout
+        probs = self.probabilities(x, keep=keep).astype(x.dtype)
+        probs = dropout(probs, rate, noise and noise.at(0))
+        v = self.value(x).reshape(*x.shape[:2], self.config.heads, -1)
+        y = self.out(jnp.einsum("bhts,bshd->bthd", probs, v).reshape(x.shape))
+        if keep is not None:
+            y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))
+        return dropout(y, rate, noise and noise.at(1))

@@ -1,0 +1,101 @@
+"""The encoder of DeMEGa: a convolutional stem and Conformer layers (after Gulati et al., 2020)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from demega_jax.config import ModelConfig
+from demega_jax.model.attention import DisentangledAttention
+from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.layers import Conv, DepthwiseConv, LayerNorm, Linear
+
+
+class Stem(nnx.Module):
+    """Two convolutions and a skip, [B, T, C] -> [B, T, E]: conv -> SiLU -> conv, plus conv of size 1."""
+
+    def __init__(self, config: ModelConfig, sensors: int, *, rngs: nnx.Rngs):
+        first, second = config.stem_kernel_sizes
+        width, dtype = config.width, jnp.dtype(config.dtype)
+        self.conv1 = Conv(sensors, width, first, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(width, width, second, dtype=dtype, rngs=rngs)
+        self.skip = Linear(sensors, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T E"]:
+        return self.conv2(jax.nn.silu(self.conv1(x))) + self.skip(x)
+
+
+class ConvModule(nnx.Module):
+    """Depthwise convolution -> SiLU -> pointwise, [B, T, E] -> [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.depthwise = DepthwiseConv(config.width, config.kernel_size, dtype=dtype, rngs=rngs)
+        self.pointwise = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
+        return self.pointwise(jax.nn.silu(self.depthwise(x)))
+
+
+class FeedForward(nnx.Module):
+    """Linear -> SiLU -> dropout -> Linear -> dropout, [B, T, E] -> [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        hidden, dtype = config.width * config.feedforward_factor, jnp.dtype(config.dtype)
+        self.up = Linear(config.width, hidden, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, config.width, dtype=dtype, rngs=rngs)
+        self.rate = config.dropout
+
+    def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
+        hidden = dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
+        return dropout(self.down(hidden), self.rate, noise and noise.at(1))
+
+
+class ConformerLayer(nnx.Module):
+    """Convolution, disentangled attention and feed-forward, each with a residual and a LayerNorm.
+
+    pre:   x += drop(conv(LN1 x));  x += drop(attn(LN2 x));  x += ffn(LN3 x)
+    post:  x = LN1(x + conv x);     x = LN2(x + drop(attn x));  x = LN3(x + ffn x)
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.conv = ConvModule(config, rngs=rngs)
+        self.attention = DisentangledAttention(config, rngs=rngs)
+        self.feedforward = FeedForward(config, rngs=rngs)
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(config.width, dtype=dtype) for _ in range(3))
+        self.pre_norm, self.rate = config.norm == "pre", config.dropout
+
+    def __call__(
+        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+    ) -> Float[Array, "B T E"]:
+        """One layer. `keep` [B, T] marks real positions: others are hidden from convolution and attention."""
+        at = noise.at if noise is not None else lambda site: None
+        if self.pre_norm:
+            x = x + dropout(self.conv(_hide(self.norm1(x), keep)), self.rate, at(0))
+            x = x + dropout(self.attention(self.norm2(x), keep=keep, noise=at(1)), self.rate, at(2))
+            return x + self.feedforward(self.norm3(x), noise=at(3))
+        x = self.norm1(x + self.conv(_hide(x, keep)))
+        x = self.norm2(x + dropout(self.attention(x, keep=keep, noise=at(1)), self.rate, at(2)))
+        return self.norm3(x + self.feedforward(x, noise=at(3)))
+
+
+def _hide(x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B T E"]:
+    return x if keep is None else jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
+
+
+class ConformerEncoder(nnx.Module):
+    """Stem, layers and (in DeMEGa) a final LayerNorm, [B, C, T] -> features [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, sensors: int, *, rngs: nnx.Rngs):
+        self.stem = Stem(config, sensors, rngs=rngs)
+        self.layers = nnx.List([ConformerLayer(config, rngs=rngs) for _ in range(config.layers)])
+        self.final_norm = LayerNorm(config.width, dtype=jnp.dtype(config.dtype))
+
+    def __call__(
+        self, x: Float[Array, "B C T"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+    ) -> Float[Array, "B T E"]:
+        x = self.stem(_hide(x.swapaxes(1, 2), keep))
+        for number, layer in enumerate(self.layers):
+            x = layer(x, keep=keep, noise=noise and noise.at(number))
+        return self.final_norm(x)

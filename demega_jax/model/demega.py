@@ -1,0 +1,99 @@
+"""DeMEGa: disentangled MEG attention for phoneme classification (Smechov et al., 2025)."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from demega_jax.config import ModelConfig
+from demega_jax.model.conformer import ConformerEncoder
+from demega_jax.model.dropout import Noise
+from demega_jax.model.heads import Aggregator, IPAHead, ProjectionHead, feature_similarity
+from demega_jax.model.layers import Linear
+from demega_jax.model.lstm import BidirectionalLSTM
+from demega_jax.phonemes import feature_table
+from demega_jax.signal.normalize import normalize
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives, in training and in evaluation; None where the model has no such head.
+
+    logits [B, V] of the classes; ipa_logits [B, F] of the phonetic features; projection [B, P], unit rows;
+    embedding [B, Z] that the heads read; features [B, T, E] of the encoder. float32 but for the last two, which
+    are of the compute type.
+    """
+
+    logits: Float[Array, "B V"]
+    ipa_logits: Float[Array, "B F"] | None
+    projection: Float[Array, "B P"] | None
+    embedding: Float[Array, "B Z"]
+    features: Float[Array, "B T E"]
+
+
+class FeatureTable(nnx.Variable):
+    """The classes' phonetic features: saved with a model, never trained."""
+
+
+class DeMEGa(nnx.Module):
+    """Windows [B, C, T] to class logits, IPA features and a contrastive projection.
+
+    config: sensors, time_points and classes must be set (`ModelConfig.for_data`).
+    features: [V, F] of 0 and 1, the classes' phonetic features; by default those of `phonemes.feature_table`.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, features: np.ndarray | None = None):
+        if config.sensors is None or config.time_points is None or config.classes is None:
+            raise ValueError("sensors, time_points and classes of the ModelConfig must be set")
+        dtype = jnp.dtype(config.dtype)
+        encoder = ConformerEncoder if config.encoder == "conformer" else BidirectionalLSTM
+        width = config.width if config.encoder == "conformer" else 2 * config.width
+        self.encoder = encoder(config, config.sensors, rngs=rngs)
+        self.aggregator = Aggregator(config, width, config.time_points, rngs=rngs)
+        self.classifier = self.ipa = self.projection = None
+        if config.classifier == "linear":
+            self.classifier = Linear(config.embedding_width, len(config.classes), dtype=dtype, rngs=rngs)
+        if config.ipa_width:
+            table = feature_table(config.classes) if features is None else features
+            self.feature_table = FeatureTable(jnp.asarray(table, jnp.float32))
+            self.ipa = IPAHead(config, table.shape[1], rngs=rngs)
+        if config.projection_width:
+            self.projection = ProjectionHead(config, rngs=rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        x: Float[Array, "B C T"],
+        *,
+        normalized: bool = False,
+        keep: Bool[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+    ) -> Outputs:
+        """A forward pass; with `noise`, dropout acts.
+
+        normalized: x went through `signal.normalize` already.  keep: real positions of padded windows.
+        """
+        if not normalized:
+            x = normalize(x, self.config.input_norm)
+        x = x.astype(jnp.dtype(self.config.dtype))
+        at = noise.at if noise is not None else lambda site: None
+        features = self.encoder(x, keep=keep, noise=at(0))
+        embedding = self.aggregator(features, keep=keep, noise=at(1))
+        ipa_logits = self.ipa(embedding, noise=at(2)) if self.ipa is not None else None
+        if self.classifier is not None:
+            logits = self.classifier(embedding).astype(jnp.float32)
+        else:
+            metric = self.config.classifier.removeprefix("ipa_")
+            logits = feature_similarity(ipa_logits, self.feature_table[...], metric)
+        projection = self.projection(embedding) if self.projection is not None else None
+        return Outputs(logits, ipa_logits, projection, embedding, features)
+
+
+def parameter_count(params: object) -> int:
+    """Number of trained numbers in a tree of arrays (or of shapes)."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

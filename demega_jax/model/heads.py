@@ -1,0 +1,99 @@
+"""From features [B, T, E] to an embedding, and from it to classes, IPA features and a contrastive projection."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from demega_jax.config import ModelConfig
+from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.layers import Linear, uniform_fan_in
+
+SIMILARITY_SCALE = 10.0
+NORM_FLOOR = 1e-12
+
+
+class Aggregator(nnx.Module):
+    """Pools time and embeds: flatten | mean | attention -> drop -> Linear -> SiLU -> Linear -> drop, [B, Z].
+
+    flatten: time-major, [B, T*E], so the time length is fixed; mean: over the kept positions; attention: a
+    softmax over time of one learned score a position (Lin et al., 2017), so that any length fits.
+    """
+
+    def __init__(self, config: ModelConfig, features: int, time_points: int, *, rngs: nnx.Rngs):
+        dtype, width = jnp.dtype(config.dtype), config.embedding_width
+        self.pool, self.rate, self.time_points = config.pool, config.dropout, time_points
+        if config.pool == "attention":
+            self.score = nnx.Param(uniform_fan_in(rngs.params(), (features,), features))
+        inputs = features * time_points if config.pool == "flatten" else features
+        self.hidden = Linear(inputs, 2 * width, dtype=dtype, rngs=rngs)
+        self.embed = Linear(2 * width, width, dtype=dtype, rngs=rngs)
+
+    def pooled(self, x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B I"]:
+        if self.pool == "flatten":
+            if x.shape[1] != self.time_points:
+                raise ValueError(
+                    f"pool=flatten fixes {self.time_points} time points, {x.shape[1]} came; pool=mean takes any"
+                )
+            kept = x if keep is None else jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
+            return kept.reshape(x.shape[0], -1)
+        where = jnp.ones(x.shape[:2], bool) if keep is None else keep
+        x32 = x.astype(jnp.float32)
+        if self.pool == "mean":
+            total = jnp.sum(x32 * where[:, :, None], axis=1)
+            return (total / jnp.maximum(where.sum(1), 1)[:, None]).astype(x.dtype)
+        scores = jnp.where(where, x32 @ self.score[...], -jnp.inf)
+        return jnp.einsum("bt,bte->be", jax.nn.softmax(scores, axis=-1, where=where), x32).astype(x.dtype)
+
+    def __call__(
+        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+    ) -> Float[Array, "B Z"]:
+        pooled = dropout(self.pooled(x, keep), self.rate, noise and noise.at(0))
+        return dropout(self.embed(jax.nn.silu(self.hidden(pooled))), self.rate, noise and noise.at(1))
+
+
+class IPAHead(nnx.Module):
+    """Logits of the phonetic features: Linear -> SiLU -> drop -> Linear, [B, Z] -> [B, F]."""
+
+    def __init__(self, config: ModelConfig, features: int, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.hidden = Linear(config.embedding_width, config.ipa_width, dtype=dtype, rngs=rngs)
+        self.out = Linear(config.ipa_width, features, dtype=dtype, rngs=rngs)
+        self.rate = config.dropout
+
+    def __call__(self, z: Float[Array, "B Z"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
+        hidden = dropout(jax.nn.silu(self.hidden(z)), self.rate, noise and noise.at(0))
+        return self.out(hidden).astype(jnp.float32)
+
+
+class ProjectionHead(nnx.Module):
+    """Unit vectors for the contrastive loss: Linear -> ReLU -> Linear -> l2 norm, [B, Z] -> [B, P]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        dtype, width = jnp.dtype(config.dtype), config.embedding_width
+        self.hidden = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, config.projection_width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, z: Float[Array, "B Z"]) -> Float[Array, "B P"]:
+        u = self.out(jax.nn.relu(self.hidden(z))).astype(jnp.float32)
+        # The floor is inside the root, so that a row of zeros has a gradient of zeros instead of NaN.
+        return u * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(u), axis=-1, keepdims=True), NORM_FLOOR**2))
+
+
+def feature_similarity(ipa_logits: Float[Array, "B F"], table: Float[Array, "V F"], metric: str) -> Float[Array, "B V"]:
+    """Class logits as the similarity of predicted and true feature vectors (model.md section 5).
+
+    cosine: of the features' probabilities, times 10; dot: of the probabilities; hamming: share of features that
+    match when thresholded at 1/2, times 10 (it has no gradient). Classes with equal rows get equal logits.
+    """
+    probabilities = jax.nn.sigmoid(ipa_logits)
+    if metric == "dot":
+        return probabilities @ table.T
+    if metric == "cosine":
+        return SIMILARITY_SCALE * (_unit(probabilities) @ _unit(table).T)
+    match = (probabilities > 0.5).astype(jnp.float32)[:, None, :] == (table > 0.5).astype(jnp.float32)[None]
+    return SIMILARITY_SCALE * jnp.mean(match.astype(jnp.float32), axis=-1)
+
+
+def _unit(x: Float[Array, "N F"]) -> Float[Array, "N F"]:
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), NORM_FLOOR)

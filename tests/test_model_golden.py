@@ -1,0 +1,150 @@
+"""Parity with the original system: buckets, attention, Conformer, normalisation, classifier (golden numbers)."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from torch_weights import convert, flat, load, part
+
+from demega_jax.config import LossConfig, ModelConfig
+from demega_jax.losses.objective import objective
+from demega_jax.model.attention import DisentangledAttention
+from demega_jax.model.conformer import ConformerLayer
+from demega_jax.model.demega import DeMEGa
+from demega_jax.model.positions import relative_buckets
+from demega_jax.phonemes import PHONEMES
+from demega_jax.signal.normalize import normalize
+
+TOLERANCE = dict(rtol=2e-5, atol=2e-6)
+SMALL = dict(width=16, heads=4, dropout=0.0)
+
+
+@pytest.mark.parametrize("case", [(25, 32, 128), (125, 32, 128), (250, 32, 128), (250, 32, 256), (125, 16, 64)])
+def test_buckets_are_exact(golden, case):
+    time_points, buckets, distance = case
+    ours = relative_buckets(time_points, buckets, distance)
+    np.testing.assert_array_equal(ours, golden("buckets")[f"T{time_points}_b{buckets}_m{distance}"])
+
+
+def test_without_buckets_a_bucket_is_the_distance(golden):
+    np.testing.assert_array_equal(relative_buckets(125, 0, 128), golden("buckets")["T125_b-1_m-1"])
+
+
+ATTENTION = {
+    "c2p_p2c": {},
+    "c2p_p2c_long": {},
+    "c2p": dict(position_terms=("c2p",)),
+    "p2c": dict(position_terms=("p2c",)),
+    "shared_key": dict(share_key=True),
+    "no_buckets": dict(num_buckets=0, max_distance=24),
+}
+
+
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention(golden, case):
+    numbers = part(golden("attention"), f"{case}/")
+    attention = DisentangledAttention(ModelConfig(**SMALL, **ATTENTION[case]), rngs=nnx.Rngs(0))
+    load(attention, convert(part(numbers, "w/")))
+    np.testing.assert_allclose(attention.probabilities(jnp.asarray(numbers["x"])), numbers["probs"], **TOLERANCE)
+    np.testing.assert_allclose(attention(jnp.asarray(numbers["x"])), numbers["y"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_conformer_layer(golden, norm):
+    numbers = part(golden("conformer"), f"{norm}/")
+    layer = ConformerLayer(ModelConfig(**SMALL, norm=norm), rngs=nnx.Rngs(0))
+    weights = {f"attention.{k.removeprefix('attention.')}" if k.startswith("attention") else k: v
+               for k, v in part(numbers, "w/").items()}  # fmt: skip
+    load(layer, convert(weights))
+    np.testing.assert_allclose(layer(jnp.asarray(numbers["x"])), numbers["y"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("time_points", [25, 124, 125])
+def test_median_iqr(golden, time_points):
+    numbers = golden("normalize")
+    ours = normalize(jnp.asarray(numbers[f"x{time_points}"]), "median_iqr")
+    np.testing.assert_allclose(ours, numbers[f"y{time_points}"], **TOLERANCE)
+
+
+VARIANTS = {
+    "pre": {},
+    "post": dict(norm="post"),
+    "lstm": dict(encoder="lstm"),
+    "ipa_cosine": dict(classifier="ipa_cosine"),
+    "ipa_dot": dict(classifier="ipa_dot"),
+    "ipa_hamming": dict(classifier="ipa_hamming"),
+}
+
+
+def tiny_config(numbers: dict, **changes) -> ModelConfig:
+    """The golden file's own settings under our names."""
+    theirs = json.loads(str(numbers["config"]))
+    return ModelConfig(
+        sensors=theirs["meg_channels"], time_points=theirs["time_points"], classes=PHONEMES,
+        width=theirs["hidden_dim"], layers=theirs["num_conformers"], heads=theirs["num_heads"],
+        embedding_width=theirs["embedding_dim"], projection_width=theirs["projection_dim"],
+        ipa_width=theirs["ipa_hidden_dim"], dropout=theirs["dropout_rate"], **changes,
+    )  # fmt: skip
+
+
+def golden_model(numbers: dict, variant: str, weights: str | None = None) -> DeMEGa:
+    """Our model with the golden weights of a variant. The original keeps two modules that it never uses."""
+    model = DeMEGa(tiny_config(numbers, **VARIANTS[variant]), rngs=nnx.Rngs(0), features=numbers["ipa_matrix"])
+    theirs = part(numbers, weights or f"{variant}/w/")
+    unused = {"lstm": "feature_norm."}.get(variant, "classifier." if variant.startswith("ipa") else "-")
+    load(model, convert({k: v for k, v in theirs.items() if not k.startswith(unused)}))
+    return model
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_classifier_outputs_and_losses(golden, variant):
+    numbers = golden("classifier_tiny")
+    model = golden_model(numbers, variant)
+    outputs = model(jnp.asarray(numbers["x"]))
+    for name in ("logits", "projection", "ipa_logits"):
+        np.testing.assert_allclose(getattr(outputs, name), numbers[f"{variant}/{name}"], **TOLERANCE, err_msg=name)
+    label = jnp.asarray(numbers["labels"])
+    losses = objective(
+        outputs, label, jnp.ones(len(label), bool), LossConfig(), table=model.feature_table[...], weights=None
+    )
+    for ours, theirs in {"loss": "total_loss", "class_loss": "cls_loss", "contrastive_loss": "contrastive_loss",
+                         "ipa_loss": "ipa_loss"}.items():  # fmt: skip
+        np.testing.assert_allclose(getattr(losses, ours), numbers[f"{variant}/{theirs}"], **TOLERANCE, err_msg=ours)
+
+
+def test_features_and_embeddings(golden):
+    numbers = golden("classifier_tiny")
+    outputs = golden_model(numbers, "pre")(jnp.asarray(numbers["x"]))
+    np.testing.assert_allclose(outputs.features, numbers["pre/features"], **TOLERANCE)
+    np.testing.assert_allclose(outputs.embedding, numbers["pre/embeddings"], **TOLERANCE)
+
+
+def test_gradients(golden):
+    numbers = golden("classifier_tiny")
+    model = golden_model(numbers, "pre")
+    label = jnp.asarray(numbers["labels"])
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        merged = nnx.merge(graphdef, params, rest)
+        table = merged.feature_table[...]
+        outputs = merged(jnp.asarray(numbers["x"]))
+        return objective(outputs, label, jnp.ones(len(label), bool), LossConfig(), table=table, weights=None).loss
+
+    ours = flat(nnx.to_pure_dict(jax.grad(loss)(params)))
+    theirs = flat(convert(part(numbers, "pre/grad/")))
+    assert set(ours) == set(theirs)
+    for path, gradient in theirs.items():
+        # Gradients of a sum over the batch and time: rounding is relative to the largest entry of the array.
+        np.testing.assert_allclose(
+            ours[path], gradient, rtol=2e-5, atol=2e-6 + 2e-6 * np.abs(gradient).max(), err_msg=path
+        )
+
+
+def test_full_size_parameter_count():
+    config = ModelConfig(sensors=306, time_points=125, classes=PHONEMES)
+    model = nnx.eval_shape(lambda: DeMEGa(config, rngs=nnx.Rngs(0)))
+    assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == 5_226_101
