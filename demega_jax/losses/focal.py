@@ -57,6 +57,14 @@ def mean_over_present_classes(sums: Float[Array, " V"], counts: Float[Array, " V
     return jnp.sum(sums / jnp.maximum(counts, 1)) / jnp.maximum(jnp.sum(present), 1)
 
 
+def loss_shares(kind: str, smoothing: float) -> tuple[float, float]:
+    """(share of the focal part, share of the cross-entropy part) of a class loss."""
+    if kind == "cross_entropy":
+        return 0.0, 1.0
+    share = BALANCED_CE_SHARE if kind == "balanced_focal" else FOCAL_CE_SHARE
+    return (1.0 - share, share) if smoothing else (1.0, 0.0)
+
+
 def row_losses(
     logits: Float[Array, "B V"],
     label: Int[Array, " B"],
@@ -65,21 +73,19 @@ def row_losses(
     gamma: float,
     smoothing: float,
     weights: Float[Array, " V"] | None,
-) -> tuple[Float[Array, " B"], Float[Array, " B"], float, float]:
-    """(focal part, cross-entropy part, share of focal, share of cross entropy) of a class loss, row by row."""
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """(focal part, cross-entropy part) of each row's class loss."""
     log_p = jax.nn.log_softmax(logits)
     cross_entropy = smoothed_cross_entropy(log_p, label, smoothing)
     if kind == "balanced_focal":
         focal = present_class_focal(log_p, label, gamma=gamma, smoothing=smoothing, weights=weights)
-        share = BALANCED_CE_SHARE if smoothing else 0.0
     elif kind == "focal":
         log_p_y = _of_label(log_p, label)
         focal = -_focus(log_p_y, gamma) * log_p_y
         focal = focal if weights is None else focal * weights[label]
-        share = FOCAL_CE_SHARE if smoothing else 0.0
     else:
-        focal, share = jnp.zeros_like(cross_entropy), 1.0
-    return focal, cross_entropy, 1.0 - share, share
+        focal = jnp.zeros_like(cross_entropy)
+    return focal, cross_entropy
 
 
 def class_loss(
@@ -94,9 +100,8 @@ def class_loss(
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy."""
-    focal, cross_entropy, focal_share, ce_share = row_losses(
-        logits, label, kind=kind, gamma=gamma, smoothing=smoothing, weights=weights
-    )
+    focal, cross_entropy = row_losses(logits, label, kind=kind, gamma=gamma, smoothing=smoothing, weights=weights)
+    focal_share, ce_share = loss_shares(kind, smoothing)
     total = ce_share * masked_mean(cross_entropy, valid, axis_name)
     if kind == "balanced_focal":
         sums, counts = psum(class_sums(focal, label, valid, logits.shape[-1]), axis_name)

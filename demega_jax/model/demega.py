@@ -55,15 +55,15 @@ class DeMEGa(nnx.Module):
         width = config.width if config.encoder == "conformer" else 2 * config.width
         self.encoder = encoder(config, config.sensors, rngs=rngs)
         self.aggregator = Aggregator(config, width, config.time_points, rngs=rngs)
-        self.classifier = self.ipa = self.projection = None
-        if config.classifier == "linear":
-            self.classifier = Linear(config.embedding_width, len(config.classes), dtype=dtype, rngs=rngs)
+        linear = config.classifier == "linear"
+        self.classifier = (
+            Linear(config.embedding_width, len(config.classes), dtype=dtype, rngs=rngs) if linear else None
+        )
         if config.ipa_width:
             table = feature_table(config.classes) if features is None else features
             self.feature_table = FeatureTable(jnp.asarray(table, jnp.float32))
-            self.ipa = IPAHead(config, table.shape[1], rngs=rngs)
-        if config.projection_width:
-            self.projection = ProjectionHead(config, rngs=rngs)
+        self.ipa = IPAHead(config, table.shape[1], rngs=rngs) if config.ipa_width else None
+        self.projection = ProjectionHead(config, rngs=rngs) if config.projection_width else None
         self.config = config
 
     def __call__(

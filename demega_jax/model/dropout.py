@@ -8,7 +8,6 @@ stream, and both words of a block are used. One bit an element serves p = 0.5, e
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Bool, Float, UInt32

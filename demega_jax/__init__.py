@@ -1,0 +1,28 @@
+"""DeMEGa in JAX: phoneme classification from magnetoencephalography at accelerator speed.
+
+Names are imported when they are first used, so that `import demega_jax` costs next to nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "DeMEGa": "demega_jax.model.demega",
+    "ModelConfig": "demega_jax.config",
+    "Outputs": "demega_jax.model.demega",
+    "UserError": "demega_jax.errors",
+    "load": "demega_jax.evaluation.predict",
+}
+
+__all__ = ["DeMEGa", "ModelConfig", "Outputs", "UserError", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'demega_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,54 @@
+"""`demega-jax evaluate`: scores of a run on a whole split."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from demega_jax.commands.train import set_numerics
+from demega_jax.data.grouped import find_split, open_grouped
+from demega_jax.errors import UserError
+from demega_jax.evaluation.evaluate import evaluate_split
+from demega_jax.evaluation.predict import load
+from demega_jax.evaluation.report import print_scores
+from demega_jax.training.parallel import make_placement
+from demega_jax.training.run import RunFolder
+from demega_jax.training.setup import make_evaluate_step
+
+
+def evaluate_command(arguments: argparse.Namespace) -> int:
+    """Print, and write as JSON, the scores of a run's best checkpoint. Returns the exit status."""
+    set_numerics(RunFolder(arguments.run).read_config())
+    model = load(arguments.run)
+    config = model.config
+    folder = arguments.data or config.data.path
+    if folder is None:
+        raise UserError("--data", "no data folder", "the folder that holds grouped_K", "give --data DIR")
+    split = open_grouped(
+        find_split(Path(folder), arguments.level or config.data.level, arguments.split), classes=model.classes,
+        expect_shape=model.window,
+    )  # fmt: skip
+    devices = jax.device_count()
+    batch_size = -(-config.train.batch_size // devices) * devices
+    placement = make_placement("jit", devices, batch_size)
+    step = make_evaluate_step(config, model.graphdef, model.class_counts)
+    params, buffers = placement.replicate((model.params, model.buffers))
+    scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
+    if arguments.json is not None:
+        write_json(arguments.json, scores.to_json() | {"run": str(arguments.run), "split": arguments.split})
+    print_scores(scores, title=f"{arguments.run} on {arguments.split}, step {model.step}", console=Console())
+    return 0
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write aside, then rename. Raises `UserError` when that cannot be."""
+    aside = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(aside, path)
+    except OSError as error:
+        raise UserError(path, str(error.strerror), "a file that can be written", "choose another --json") from None

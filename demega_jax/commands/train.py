@@ -1,0 +1,179 @@
+"""`demega-jax train`: from arguments to a run folder."""
+
+import argparse
+import logging
+import os
+import time
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from demega_jax.config import Config
+from demega_jax.config_file import load_config, override, to_yaml
+from demega_jax.errors import UserError, warn
+from demega_jax.evaluation.report import plot_training_curve
+from demega_jax.model.demega import parameter_count
+from demega_jax.training.checkpoint import Checkpoints, unflatten
+from demega_jax.training.loop import Interrupted, Loop, Signals
+from demega_jax.training.memory import step_memory
+from demega_jax.training.parallel import make_placement
+from demega_jax.training.run import RunFolder, default_run_path, resumed_config
+from demega_jax.training.setup import Experiment, initialise_from, make_experiment, open_data
+from demega_jax.training.state import TrainState
+from demega_jax.training.writers import truncate_after
+
+
+def asked_config(arguments: argparse.Namespace) -> Config:
+    """The configuration of the file, the overrides, --data and --level."""
+    config = load_config(arguments.config, arguments.overrides)
+    given: dict[str, Any] = {}
+    if arguments.data is not None:
+        given["data.path"] = arguments.data
+    if arguments.level is not None:
+        given["data.level"] = arguments.level
+    config = override(config, given, "command line")
+    if config.data.path is not None:
+        config = override(config, {"data.path": os.path.abspath(config.data.path)}, "command line")
+    return config
+
+
+def set_numerics(config: Config) -> None:
+    """Precision and determinism, for the whole process, before the devices are first used."""
+    if config.train.matmul_precision != "default":
+        jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
+    if config.train.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        if "xla_gpu_deterministic_ops" not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax says much that is no news
+
+
+def train_command(arguments: argparse.Namespace) -> int:
+    """Train, resume, or say what would be done. Returns the exit status."""
+    config = asked_config(arguments)
+    folder = RunFolder(arguments.run or default_run_path(arguments.config))
+    if arguments.resume:
+        if arguments.run is None:
+            raise UserError("--resume", "no --run", "the folder of the run to go on with", "give --run DIR")
+        config = resumed_config(folder.read_config(), config, folder.path)
+    elif not arguments.dry_run and folder.path.exists() and any(folder.path.iterdir()):
+        folder.create(config)  # refuses, before anything slow
+    set_numerics(config)
+    data = open_data(config)
+    placement = make_placement(arguments.parallel, arguments.devices, config.train.batch_size, config.train.accumulate)
+    experiment = make_experiment(config, data, placement)
+    console = Console(soft_wrap=True, highlight=False)
+    if arguments.dry_run:
+        return dry_run(experiment, console)
+    state, meta = start_state(experiment, folder, arguments, console)
+    describe(experiment, folder, console)
+    return run_to_end(experiment, folder, state, meta, console, resumed=arguments.resume)
+
+
+def start_state(
+    experiment: Experiment, folder: RunFolder, arguments: argparse.Namespace, console: Console
+) -> tuple[TrainState, dict[str, Any] | None]:
+    """The state to begin from and the meta of its checkpoint: new, of another run, or restored."""
+    state = experiment.placement.replicate(experiment.fresh_state())
+    if arguments.resume:
+        return restore(experiment, folder, state, console)
+    if arguments.init is not None:
+        state, line = initialise_from(RunFolder(arguments.init), state, experiment.placement)
+        console.print(line)
+    folder.create(experiment.config)
+    return state, None
+
+
+def restore(
+    experiment: Experiment, folder: RunFolder, state: TrainState, console: Console
+) -> tuple[TrainState, dict[str, Any] | None]:
+    """The newest whole checkpoint of the run, metrics.jsonl cut back to it; the fresh state if none was saved."""
+    checkpoints = Checkpoints(folder.checkpoints)
+    found = checkpoints.read_newest("latest", ("model", "training"))
+    checkpoints.close()
+    step = 0 if found is None else int(found[1]["step"])
+    if folder.metrics.exists():
+        truncate_after(folder.metrics, step)
+    folder.write_config(experiment.config)
+    if found is None:
+        warn(f"{folder.path} has no checkpoint yet: starting from the first step")
+        return state, None
+    arrays, meta = found
+    console.print(f"going on after step {step}")
+    return experiment.placement.replicate(unflatten(state, arrays, folder.checkpoints)), meta
+
+
+def describe(experiment: Experiment, folder: RunFolder, console: Console) -> None:
+    """What is about to run, in a few lines."""
+    data, config, placement = experiment.data, experiment.config, experiment.placement
+    for split in (data.train, data.validation):
+        console.print(
+            f"{split.name:<10} {split.rows} rows of {split.sensors} x {split.time_points}, "
+            f"{len(split.classes)} classes: {split.path}"
+        )
+    device = placement.mesh.devices.flat[0]
+    parameters = parameter_count(jax.eval_shape(experiment.fresh_state).params)
+    console.print(
+        f"{'model':<10} {parameters:,} parameters, {config.model.encoder}, {config.model.dtype}, on "
+        f"{placement.devices} x {device.device_kind} ({placement.mode})"
+    )
+    console.print(
+        f"{'run':<10} {experiment.total_steps} steps of {config.train.batch_size} rows, {experiment.steps_per_epoch} "
+        f"an epoch: {folder.path}"
+    )
+
+
+def run_to_end(
+    experiment: Experiment, folder: RunFolder, state: TrainState, meta: dict[str, Any] | None, console: Console,
+    *, resumed: bool,
+) -> int:  # fmt: skip
+    """Step to the end or a signal, draw the curve, say what came out."""
+    signals, began = Signals(), time.perf_counter()
+    with signals.noted():
+        loop = Loop(experiment, folder, state, meta)
+        try:
+            standing = loop.run(resumed=resumed, signals=signals)
+        except Interrupted as interrupted:
+            console.print(f"interrupted and saved; go on with --run {folder.path} --resume")
+            return interrupted.status
+    reference = experiment.data.validation.reference_macro_f1
+    classes_there = int((experiment.data.validation.class_counts() > 0).sum())
+    curve = plot_training_curve(
+        folder.metrics, folder.report / "training_curve.png", title=folder.path.name, chance=1 / classes_there,
+        reference=reference,
+    )  # fmt: skip
+    console.print(
+        f"best validation macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step}"
+        f" (chance {1 / classes_there:.4f}{f', reference {reference:.4f}' if reference is not None else ''})"
+        f" after {time.perf_counter() - began:.0f} s"
+    )
+    console.print(f"curve {curve}")
+    console.print(f"next  demega-jax evaluate {folder.path}")
+    return 0
+
+
+def dry_run(experiment: Experiment, console: Console) -> int:
+    """Print the resolved configuration, parameters, memory, steps and what would be read; change nothing."""
+    config, data, placement = experiment.config, experiment.data, experiment.placement
+    console.print(to_yaml(config), end="")
+    shapes = jax.eval_shape(experiment.fresh_state)
+    state, batch = placement.abstract(shapes, (data.train.sensors, data.train.time_points), config.train.batch_size)
+    began = time.perf_counter()
+    compiled = placement.compile_train(experiment.train_step).lower(state, batch).compile()
+    need = step_memory(compiled, state)
+    rows = {
+        "parameters": f"{parameter_count(state.params):,}",
+        "steps": f"{experiment.total_steps} ({experiment.steps_per_epoch} an epoch, batches of {config.train.batch_size})",
+        "memory": f"{need.total / 2**30:.2f} GiB on each of {placement.devices} devices (state {need.kept / 2**20:.0f} MiB)",
+        "compiled in": f"{time.perf_counter() - began:.1f} s",
+        "train": _reads(data.train), "validation": _reads(data.validation),
+    }  # fmt: skip
+    for name, value in rows.items():
+        console.print(f"# {name}: {value}")
+    return 0
+
+
+def _reads(split: Any) -> str:
+    size = split.rows * split.sensors * split.time_points * 4 / 2**30
+    return f"{split.path} ({split.rows} rows, {size:.2f} GiB)"

@@ -1,0 +1,148 @@
+"""Scores of a split: integer counts over all of its rows, divided once (never averaged over batches)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+
+def confusion_counts(
+    logits: Float[Array, "B V"], label: Int[Array, " B"], valid: Bool[Array, " B"]
+) -> Int32[Array, "V V"]:
+    """Counts of (label, prediction) over the valid rows. Batches add, and so do devices.
+
+    The prediction is the largest logit, the first of them when equal. A label outside 0 .. V-1 counts nowhere.
+    """
+    classes = logits.shape[-1]
+    label_bv = jax.nn.one_hot(label, classes) * valid[:, None]
+    prediction_bv = jax.nn.one_hot(jnp.argmax(logits, axis=-1), classes)
+    # A product of zeros and ones instead of a scatter: float32 sums are exact below 2**24 rows, at any precision
+    # that a matrix unit gives its inputs.
+    counts = jnp.einsum("bi,bj->ij", label_bv, prediction_bv, preferred_element_type=jnp.float32)
+    return counts.astype(jnp.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of a split. All but `loss` (nats) and `support` (rows) are shares from 0 to 1.
+
+    macro_f1, balanced_accuracy: means of F1 and of recall over the classes present in the labels.
+    chance: 1 / number of classes present.  classes: the V names.  confusion: counts [V, V] of (label, prediction).
+    f1, precision, recall, support: by class [V]; what has nothing to divide by is 0, as in scikit-learn.
+    ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, all features together and by name.
+    reference_macro_f1: what these scores are to be held against.
+    """
+
+    macro_f1: float
+    balanced_accuracy: float
+    accuracy: float
+    chance: float
+    f1: Float[np.ndarray, " V"]
+    precision: Float[np.ndarray, " V"]
+    recall: Float[np.ndarray, " V"]
+    support: Int[np.ndarray, " V"]
+    confusion: Int[np.ndarray, "V V"]
+    classes: tuple[str, ...]
+    loss: float | None = None
+    ipa_accuracy: float | None = None
+    ipa_feature_accuracy: Mapping[str, float] | None = None
+    reference_macro_f1: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows counted."""
+        return int(self.support.sum())
+
+    def summary(self) -> dict[str, float]:
+        """What a validation line of metrics.jsonl holds; loss only where there is one."""
+        values = {
+            "loss": self.loss,
+            "macro_f1": self.macro_f1,
+            "balanced_accuracy": self.balanced_accuracy,
+            "accuracy": self.accuracy,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything in plain Python types; None where there is no (finite) value."""
+        features = self.ipa_feature_accuracy
+        return {
+            "loss": _finite(self.loss),
+            "macro_f1": self.macro_f1,
+            "balanced_accuracy": self.balanced_accuracy,
+            "accuracy": self.accuracy,
+            "chance": self.chance,
+            "rows": self.rows,
+            "reference_macro_f1": _finite(self.reference_macro_f1),
+            "ipa_accuracy": _finite(self.ipa_accuracy),
+            "ipa_feature_accuracy": None if features is None else {k: _finite(v) for k, v in features.items()},
+            "classes": list(self.classes),
+            "per_phoneme": {
+                name: {"f1": f1, "precision": precision, "recall": recall, "support": support}
+                for name, f1, precision, recall, support in zip(
+                    self.classes,
+                    self.f1.tolist(),
+                    self.precision.tolist(),
+                    self.recall.tolist(),
+                    self.support.tolist(),
+                    strict=True,
+                )  # fmt: skip
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def scores(
+    confusion: Int[np.ndarray, "V V"],
+    classes: Sequence[str],
+    *,
+    loss: float | None = None,
+    ipa_accuracy: float | None = None,
+    ipa_feature_accuracy: Mapping[str, float] | None = None,
+    reference_macro_f1: float | None = None,
+) -> Scores:
+    """The scores of a split from its counts of (label, prediction).
+
+    Equal to scikit-learn's `f1_score(average="macro", labels=classes present)` and `balanced_accuracy_score`.
+    ValueError: no rows, or counts that do not fit the classes.
+    """
+    counts = np.asarray(confusion).astype(np.int64)
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(f"confusion has shape {counts.shape} for {len(classes)} classes")
+    support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diagonal(counts)
+    rows = int(support.sum())
+    if rows == 0:
+        raise ValueError("no rows to score")
+    present = support > 0
+    recall = _divide(right, support)
+    f1 = _divide(2 * right, support + predicted)
+    return Scores(
+        macro_f1=float(f1[present].mean()),
+        balanced_accuracy=float(recall[present].mean()),
+        accuracy=int(right.sum()) / rows,
+        chance=1 / int(present.sum()),
+        f1=f1,
+        precision=_divide(right, predicted),
+        recall=recall,
+        support=support,
+        confusion=counts,
+        classes=tuple(classes),
+        loss=loss,
+        ipa_accuracy=ipa_accuracy,
+        ipa_feature_accuracy=ipa_feature_accuracy,
+        reference_macro_f1=reference_macro_f1,
+    )
+
+
+def _divide(numerator: Int[np.ndarray, " V"], denominator: Int[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
+    """The quotient in float64; 0 where there is nothing to divide by."""
+    return numerator / np.maximum(denominator, 1)
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

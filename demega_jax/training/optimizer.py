@@ -1,0 +1,115 @@
+"""AdamW by groups of parameters, with clip, warm-up and cosine (Loshchilov & Hutter, 2017, 2019)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from demega_jax.config import Config
+from demega_jax.errors import UserError
+
+Schedule = Callable[[Any], Any]
+HEADS = ("aggregator", "classifier", "ipa", "projection")
+BODY = ("encoder",)
+DEFAULT_EPOCHS = 30
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """`encoder.layers.0.norm1.scale` from a key path of jax.tree_util."""
+    return ".".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def assign_groups(params: Any, groups: Mapping[str, Sequence[str]], frozen: Sequence[str] = ()) -> Any:
+    """The tree of `params` with each leaf's group name: the group one of whose path prefixes it is below.
+
+    Parameters below a path in `frozen` are in the group "frozen" (final_norm is short for encoder.final_norm).
+    Raises: `UserError` naming a parameter that is in no group or in several, or a frozen path that names nothing.
+    """
+    used: set[str] = set()
+
+    def group_of(path: Sequence[Any], _: Any) -> str:
+        name = path_name(path)
+        matching = [p for p in frozen if _below(name, p) or _below(name, f"encoder.{p}")]
+        used.update(matching)
+        if matching:
+            return "frozen"
+        found = [group for group, prefixes in groups.items() if any(_below(name, p) for p in prefixes)]
+        if len(found) != 1:
+            came = f"in groups {', '.join(found)}" if found else "in no optimizer group"
+            raise UserError(f"parameter {name}", came, "exactly one group", f"groups are {dict(groups)}")
+        return found[0]
+
+    labels = jax.tree_util.tree_map_with_path(group_of, params)
+    if unused := sorted(set(frozen) - used):
+        names = sorted({path_name(p).rpartition(".")[0] for p, _ in jax.tree_util.tree_leaves_with_path(params)})
+        raise UserError("optim.frozen", f"{unused[0]!r} names no parameter", f"a path such as {names[0]}", "mend it")
+    return labels
+
+
+def unit_schedule(config: Config, steps_per_epoch: int, total_steps: int) -> Schedule:
+    """Warm-up and cosine between 0 and 1, as a function of the number of updates so far.
+
+    per_step: (s + 1) / w for s < w, then (1 + cos(pi (s - w) / (n - w))) / 2, with n steps of which w warm up.
+    per_epoch: the same of the epoch number, s // steps_per_epoch, with n epochs (model.md section 7).
+    """
+    per_epoch = config.optim.schedule == "per_epoch"
+    length = schedule_length(config, steps_per_epoch, total_steps)
+    warm = round(config.optim.warmup * length)
+    cosine = optax.cosine_decay_schedule(1.0, max(1, length - warm))
+    if warm:
+        # optax reads a ramp of no steps as constant: one step of warm-up starts, and stays, at 1.
+        ramp = optax.linear_schedule(1 / warm, 1.0, warm - 1) if warm > 1 else optax.constant_schedule(1.0)
+        shape = optax.join_schedules([ramp, cosine], [warm])
+    else:
+        shape = cosine
+    return (lambda step: shape(step // steps_per_epoch)) if per_epoch else shape
+
+
+def schedule_length(config: Config, steps_per_epoch: int, total_steps: int) -> int:
+    """Steps (per_step) or epochs (per_epoch) that warm-up and cosine take together."""
+    run = total_steps if config.optim.schedule == "per_step" else -(-total_steps // steps_per_epoch)
+    return config.optim.schedule_length or run
+
+
+def swa_start_step(config: Config, steps_per_epoch: int, total_steps: int) -> int:
+    """The update after which averaging: swa begins."""
+    length = schedule_length(config, steps_per_epoch, total_steps)
+    steps = length * (steps_per_epoch if config.optim.schedule == "per_epoch" else 1)
+    return int(config.train.swa_start * min(steps, total_steps))
+
+
+def learning_rate_schedule(config: Config, steps_per_epoch: int, total_steps: int) -> Schedule:
+    """Learning rate of the encoder by number of updates; the heads' is head_lr_multiplier times it."""
+    shape = unit_schedule(config, steps_per_epoch, total_steps)
+    peak, late = config.optim.learning_rate, config.optim.swa_learning_rate
+    if late is None:
+        return lambda step: peak * shape(step)
+    start = swa_start_step(config, steps_per_epoch, total_steps)
+    return lambda step: jnp.where(step < start, peak * shape(step), late)
+
+
+def make_optimizer(config: Config, params: Any, schedule: Schedule) -> optax.GradientTransformation:
+    """Clip over the trained parameters, then AdamW with the group's learning rate; frozen ones stay as they are."""
+    labels = assign_groups(params, {"body": BODY, "heads": HEADS}, config.optim.frozen)
+
+    def adamw(multiplier: float) -> optax.GradientTransformation:
+        return optax.adamw(lambda count: multiplier * schedule(count), weight_decay=config.optim.weight_decay)
+
+    trained = {"body": optax.identity(), "heads": optax.identity(), "frozen": optax.set_to_zero()}
+    groups = {"body": adamw(1.0), "heads": adamw(config.optim.head_lr_multiplier), "frozen": optax.set_to_zero()}
+    clip = optax.clip_by_global_norm(config.optim.clip) if config.optim.clip else optax.identity()
+    # Frozen gradients are dropped before the clip: they count nowhere in its norm.
+    return optax.chain(optax.partition(trained, labels), clip, optax.partition(groups, labels))
+
+
+def run_length(config: Config, steps_per_epoch: int) -> int:
+    """Updates of the whole run."""
+    if config.train.steps is not None:
+        return config.train.steps
+    return (config.train.epochs or DEFAULT_EPOCHS) * steps_per_epoch

@@ -1,0 +1,111 @@
+"""Devices: the only place that makes meshes and shardings.
+
+`jit` shards the batch over a mesh and lets the compiler place the collectives; `pmap` runs the step on each device
+with an axis name. Both give the same numbers on any number of devices.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from demega_jax.errors import UserError
+from demega_jax.training.step import EvaluateStep, TrainStep
+
+Mode = Literal["jit", "pmap"]
+AXIS = "batch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where arrays live: the state on every device, the rows of a batch dealt to the devices in order."""
+
+    mode: Mode
+    mesh: Mesh
+
+    @property
+    def devices(self) -> int:
+        """Number of devices of the run."""
+        return self.mesh.size
+
+    @property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def _by_row(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """A tree of arrays, whole, on every device; always a copy, so that it can be donated."""
+        return jax.device_put(tree, self._everywhere, may_alias=False)
+
+    def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A host batch on the devices; the transfer goes on after the call returns."""
+        if self.mode == "pmap":
+            batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
+        return jax.device_put(dict(batch), self._by_row)
+
+    def abstract(self, state: Any, windows: tuple[int, int], batch_size: int) -> tuple[Any, dict[str, Any]]:
+        """Shapes in place of a state and a batch of windows [C, T], to compile a step without either."""
+        rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
+        kinds = {"x": (windows, np.float32), "label": ((), np.int32), "valid": ((), np.bool_)}
+        batch = {
+            name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=self._by_row)
+            for name, (shape, dtype) in kinds.items()
+        }
+        whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
+        return jax.tree.map(whole, state), batch
+
+    def compile_train(self, step: TrainStep) -> Callable[[Any, Any], Any]:
+        """(state, batch) -> (state, metrics); the state's buffers are reused."""
+        if self.mode == "pmap":
+            with_axis = functools.partial(step, axis_name=AXIS)
+            return jax.pmap(
+                with_axis,
+                AXIS,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=list(self.mesh.devices.flat),
+                donate_argnums=0,
+            )
+        return jax.jit(
+            step.__call__,
+            in_shardings=(self._everywhere, self._by_row),
+            out_shardings=self._everywhere,
+            donate_argnums=0,
+        )
+
+    def compile_evaluate(self, step: EvaluateStep) -> Callable[[Any, Any, Any, Any], Any]:
+        """(params, buffers, counts, batch) -> counts."""
+        if self.mode == "pmap":
+            with_axis = functools.partial(step, axis_name=AXIS)
+            devices = list(self.mesh.devices.flat)
+            return jax.pmap(with_axis, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
+        whole = self._everywhere
+        return jax.jit(step.__call__, in_shardings=(whole, whole, whole, self._by_row), out_shardings=whole)
+
+
+def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:
+    """The placement on the first `devices` devices (None: all). Raises `UserError` for what cannot be divided."""
+    there = jax.devices()
+    count = len(there) if devices is None else devices
+    if not 1 <= count <= len(there):
+        raise UserError(
+            "--devices", str(count), f"1 to {len(there)}: this machine has {len(there)} {there[0].platform} devices",
+            f"use --devices {min(max(count, 1), len(there))}",
+        )  # fmt: skip
+    share = count * accumulate
+    if batch_size % share:
+        nearest = max(share, batch_size - batch_size % share)
+        parts = f"{count} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
+        raise UserError(
+            "train.batch_size", f"{batch_size} rows over {parts}", f"a multiple of {share}",
+            f"use train.batch_size={nearest}, or another --devices",
+        )  # fmt: skip
+    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
+    return Placement(mode, mesh)

@@ -1,0 +1,159 @@
+"""What a run shows while it goes on: a bar on a terminal, plain lines anywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from demega_jax.errors import set_warning_sink
+
+REFRESHES_PER_SECOND = 2
+# What a plain line says of the values, in this order.
+TRAIN_FORMATS = {"loss": "loss {:.4g}", "samples_per_second": "samples/s {:.0f}"}
+VALIDATION_FORMATS = {
+    "loss": "loss {:.4g}",
+    "macro_f1": "macro-F1 {:.4f}",
+    "balanced_accuracy": "balanced accuracy {:.4f}",
+}
+
+
+class Progress:
+    """Shows a run of `total_steps` while it is entered; `start_step` is where a resumed run goes on.
+
+    It goes to stdout, being what `train` is asked to show: stderr keeps to `error:` and `warning:` lines, so that
+    `2> problems.txt` catches those and nothing else. On a terminal warnings appear above the bar, and still on a
+    stderr that leads elsewhere. Nothing here waits for a device: values are Python floats, and one thread redraws
+    the bar twice a second.
+
+    console: where to show it; None: stdout.  clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        start_step: int = 0,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._total, self._step, self._epoch = total_steps, start_step, 0.0
+        self._console = console or Console()
+        self._clock = clock
+        self._anchor = (clock(), start_step)  # when and where the speed is measured from
+        self._logged = False
+        self._end: float | None = None  # when the run should be through
+        self._train: Mapping[str, float] = {}
+        self._macro_f1: float | None = None
+        self._best: float | None = None
+        self._live: Live | None = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=REFRESHES_PER_SECOND,
+                redirect_stderr=sys.stderr.isatty(),
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._anchor = (self._clock(), self._step)
+        if self._live is not None:
+            self._live.start(refresh=True)
+            set_warning_sink(self._warn)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            set_warning_sink(None)
+            self._live.stop()
+
+    def log_train(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """Show a log point: `loss` and `samples_per_second` of the values, where they are given."""
+        self._step, self._epoch, self._train = step, epoch, values
+        self._measure()
+        if self._live is None:
+            left = self._left()
+            parts = [self._where(), *_parts(values, TRAIN_FORMATS)]
+            self.message(" ".join(parts if left is None else [*parts, f"left {duration(left)}"]))
+
+    def log_validation(self, step: int, epoch: float, values: Mapping[str, float], best: bool) -> None:
+        """Show a validation: `loss`, `macro_f1` and `balanced_accuracy` of the values, where they are given.
+
+        best: whether it is the best so far.
+        """
+        self._step, self._epoch = step, epoch
+        self._macro_f1 = values.get("macro_f1")
+        if best:
+            self._best = self._macro_f1
+        if self._live is None:
+            parts = [self._where(), "validation", *_parts(values, VALIDATION_FORMATS)]
+            self.message(" ".join([*parts, "best"] if best else parts))
+
+    def message(self, text: str) -> None:
+        """Print a line, above the bar where there is one."""
+        # Soft wrap: a line of a log file stays one line, whatever the width.
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _warn(self, line: str) -> None:
+        self.message(line)
+        if not sys.stderr.isatty():
+            print(line, file=sys.stderr, flush=True)
+
+    def _measure(self) -> None:
+        """Estimate when the run ends, from the speed since the first log point (before it, the step compiles)."""
+        now = self._clock()
+        (start, first), steps = self._anchor, self._step - self._anchor[1]
+        if steps > 0:
+            self._end = now + (now - start) / steps * (self._total - self._step)
+        if not self._logged:
+            self._anchor, self._logged = (now, self._step), True
+
+    def _left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - self._clock())
+
+    def _where(self) -> str:
+        return f"step {self._step}/{self._total} epoch {self._epoch:.1f}"
+
+    def _render(self) -> Group:
+        """Two lines, cut rather than wrapped: the bar with its counts, and the last values."""
+        left = self._left()
+        bar = Table.grid(padding=(0, 1, 0, 0), expand=True)
+        bar.add_column(no_wrap=True)
+        bar.add_column(ratio=1)
+        bar.add_column(no_wrap=True, justify="right")
+        bar.add_row(
+            f"step {self._step}/{self._total}",
+            ProgressBar(total=self._total, completed=self._step, complete_style="cyan", finished_style="green"),
+            "" if left is None else f"{duration(left)} left",
+        )
+        parts = [f"epoch {self._epoch:.1f}"]
+        if "loss" in self._train:
+            parts.append(f"loss {self._train['loss']:.4g}")
+        if self._macro_f1 is not None:
+            best = "" if self._best is None else f" (best {self._best:.3f})"
+            parts.append(f"macro-F1 {self._macro_f1:.3f}{best}")
+        if "samples_per_second" in self._train:
+            parts.append(f"{self._train['samples_per_second']:.0f} samples/s")
+        return Group(bar, Text("  ".join(parts), no_wrap=True, overflow="ellipsis"))
+
+
+def _parts(values: Mapping[str, float], formats: Mapping[str, str]) -> list[str]:
+    return [text.format(values[name]) for name, text in formats.items() if name in values]
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `1m20s`, `2h05m` or `3d04h`."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h:02d}h"
+    if hours:
+        return f"{h}h{m:02d}m"
+    return f"{m}m{s:02d}s" if minutes else f"{s}s"

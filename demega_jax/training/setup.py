@@ -1,0 +1,145 @@
+"""From a configuration and a data folder to everything that a run steps with."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from demega_jax.config import Config, parse_bytes
+from demega_jax.data.grouped import GroupedSplit, find_split, open_grouped
+from demega_jax.data.stream import StreamFeed
+from demega_jax.errors import UserError
+from demega_jax.losses.focal import class_weights
+from demega_jax.training.checkpoint import Checkpoints, flatten
+from demega_jax.training.optimizer import (
+    Schedule,
+    learning_rate_schedule,
+    make_optimizer,
+    run_length,
+    schedule_length,
+    swa_start_step,
+)
+from demega_jax.training.parallel import Placement
+from demega_jax.training.run import RunFolder
+from demega_jax.training.state import TrainState, abstract, build, initial_state
+from demega_jax.training.step import EvaluateStep, TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The training and the validation split of one level."""
+
+    train: GroupedSplit
+    validation: GroupedSplit
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run before its first step. config is resolved: nothing in it is left to the data."""
+
+    config: Config
+    data: Data
+    placement: Placement
+    train_step: TrainStep
+    evaluate_step: EvaluateStep
+    schedule: Schedule
+    steps_per_epoch: int
+    total_steps: int
+
+    def feed(self) -> StreamFeed:
+        """The training batches, placed on the devices, from the first step on."""
+        data, train = self.config.data, self.config.train
+        return StreamFeed(
+            self.data.train, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling,
+            memory=parse_bytes(data.memory), place=self.placement.put_batch, prefetch=data.prefetch,
+        )  # fmt: skip
+
+    def fresh_state(self) -> TrainState:
+        """The state before the first step; not placed on the devices of the run."""
+        _, params, buffers = build(self.config.model, self.config.train.seed)
+        return initial_state(self.config, params, buffers, self.train_step.tx)
+
+
+def open_data(config: Config) -> Data:
+    """The splits that training reads: test is not among them."""
+    if config.data.path is None:
+        raise UserError(
+            "--data", "no data folder", "the folder that holds grouped_K",
+            "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
+        )  # fmt: skip
+    folder = Path(config.data.path)
+    train = open_grouped(find_split(folder, config.data.level, "train"), classes=config.model.classes)
+    validation = open_grouped(
+        find_split(folder, config.data.level, "validation"), classes=train.classes,
+        expect_shape=(train.sensors, train.time_points),
+    )  # fmt: skip
+    return Data(train, validation)
+
+
+def make_experiment(config: Config, data: Data, placement: Placement) -> Experiment:
+    """Fill the configuration in from the data and build optimizer and steps."""
+    model = config.model.for_data(
+        sensors=data.train.sensors, time_points=data.train.time_points, classes=data.train.classes
+    )
+    steps_per_epoch = -(-data.train.rows // config.train.batch_size)
+    total = run_length(config, steps_per_epoch)
+    length = schedule_length(config, steps_per_epoch, total)
+    config = config.model_copy(
+        update={"model": model, "optim": config.optim.model_copy(update={"schedule_length": length})}
+    )
+    graphdef, params, _ = abstract(model)
+    schedule = learning_rate_schedule(config, steps_per_epoch, total)
+    evaluate_step = make_evaluate_step(config, graphdef, data.train.class_counts())
+    train_step = TrainStep(
+        graphdef, config, evaluate_step.weights, make_optimizer(config, params, schedule),
+        swa_start_step(config, steps_per_epoch, total),
+    )  # fmt: skip
+    return Experiment(config, data, placement, train_step, evaluate_step, schedule, steps_per_epoch, total)
+
+
+def make_evaluate_step(config: Config, graphdef: Any, class_counts: np.ndarray) -> EvaluateStep:
+    """The evaluation step of a model; class_counts [V] are those of the training split."""
+    weights = class_weights(
+        class_counts, config.loss.class_weights, temperature=config.loss.class_weight_temperature,
+        beta=config.loss.effective_beta,
+    )  # fmt: skip
+    return EvaluateStep(graphdef, config, None if weights is None else jnp.asarray(weights, jnp.float32))
+
+
+def initialise_from(run: RunFolder, state: TrainState, placement: Placement) -> tuple[TrainState, str]:
+    """`state` with the parameters of another run (its average, where it has one) and a line that says which.
+
+    Parameters of the same path and shape are taken; others, such as heads for other classes, stay new.
+    """
+    theirs = read_model(run)[0]
+    ours = flatten({"params": state.params})
+    taken = {name: theirs[name] for name in ours if name in theirs and theirs[name].shape == ours[name].shape}
+    if not taken:
+        raise UserError(
+            run.path, "no parameter of this model's paths and shapes", "a run of a like model", "check --init"
+        )
+    treedef = jax.tree.structure(state.params)
+    params = jax.tree.unflatten(treedef, [taken.get(name, ours[name]) for name in ours])
+    new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
+    line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
+    average = None if state.average is None else jax.tree.map(np.copy, params)
+    params, average = placement.replicate((params, average))
+    return dataclasses.replace(state, params=params, average=average), line
+
+
+def read_model(run: RunFolder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays for prediction and meta of a run's best checkpoint, or its latest where none is best.
+
+    Named params.* and buffers.*; the parameters are the average, where there is one.
+    """
+    checkpoints = Checkpoints(run.checkpoints)
+    found = checkpoints.read_newest("best") or checkpoints.read_newest("latest")
+    checkpoints.close()
+    if found is None:
+        raise UserError(run.path, "no checkpoint", "a run that has saved one", "train it further with --resume")
+    arrays, meta = found
+    averages = {name.replace("average.", "params.", 1): a for name, a in arrays.items() if name.startswith("average.")}
+    return {name: a for name, a in (arrays | averages).items() if not name.startswith("average.")}, meta

@@ -1,0 +1,68 @@
+"""What a step turns into the next: parameters, optimizer state, averages and counters."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Int, UInt32
+
+from demega_jax.config import Config, ModelConfig
+from demega_jax.model.demega import DeMEGa
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The state of a run, a tree of arrays.
+
+    params, average: nested dicts of parameters (average is None without averaging, and is what validation uses).
+    buffers: what a model carries and never trains (the feature table).  key: threefry key of the run's dropout.
+    step: batches consumed.
+    skipped: how many of them changed nothing because a loss or gradient was not finite; last_skipped: the last.
+    averaged: parameters that have entered the average.
+    """
+
+    params: Any
+    buffers: Any
+    opt_state: Any
+    average: Any
+    key: UInt32[Array, "2"]
+    step: Int[Array, ""]
+    skipped: Int[Array, ""]
+    last_skipped: Int[Array, ""]
+    averaged: Int[Array, ""]
+
+
+def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
+    """(graphdef, params, buffers) of a new model: the static part, and plain nested dicts of arrays."""
+    model = DeMEGa(config, rngs=nnx.Rngs(params=seed), features=features)
+    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+
+
+def abstract(config: ModelConfig) -> tuple[Any, Any, Any]:
+    """`build` without computing or holding anything: shapes in place of arrays."""
+    model = nnx.eval_shape(lambda: DeMEGa(config, rngs=nnx.Rngs(0)))
+    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+
+
+def initial_state(config: Config, params: Any, buffers: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+
+    def zero() -> Int[Array, ""]:
+        return jnp.zeros((), jnp.int32)  # one array each: a donated buffer may occur once
+
+    average = None if config.train.averaging == "none" else jax.tree.map(jnp.copy, params)
+    key = jax.random.key_data(jax.random.key(config.train.seed, impl="threefry2x32"))
+    counters = {name: zero() for name in ("step", "skipped", "last_skipped", "averaged")}
+    return TrainState(params, buffers, tx.init(params), average, key, **counters)
+
+
+def evaluation_params(state: TrainState) -> Any:
+    """The parameters that validation and prediction use: the average, where there is one."""
+    return state.params if state.average is None else state.average

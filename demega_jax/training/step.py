@@ -1,0 +1,177 @@
+"""Train and evaluation steps: pure functions that may know an axis name, never a device.
+
+A batch is {"x": [B, C, T], "label": [B], "valid": [B]}; rows that are not valid are padding. Every loss and count
+is that of the global batch, also when each device sees its own rows (`axis_name`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt32
+
+from demega_jax.config import Config
+from demega_jax.evaluation.metrics import confusion_counts
+from demega_jax.losses.focal import class_sums, row_losses
+from demega_jax.losses.objective import Losses, objective
+from demega_jax.losses.reduce import psum
+from demega_jax.model.dropout import Noise, row_keys
+from demega_jax.training.state import TrainState
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+
+
+def global_rows(batch: Batch, axis_name: str | None) -> UInt32[Array, " B"]:
+    """Numbers of this device's rows in the global batch."""
+    count = batch["label"].shape[0]
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
+    return (first + jnp.arange(count)).astype(jnp.uint32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainStep:
+    """(state, batch) -> (state, metrics), and what that needs that never changes.
+
+    graphdef: static part of the model.  weights: of the classes [V], or None.  tx: the optimizer.
+    swa_start: update after which averaging: swa begins.
+    """
+
+    graphdef: Any
+    config: Config
+    weights: Float[Array, " V"] | None
+    tx: optax.GradientTransformation
+    swa_start: int
+
+    def _losses(
+        self, params: Any, buffers: Any, batch: Batch, keys: UInt32[Array, "B 2"], axis_name: str | None
+    ) -> tuple[Float[Array, ""], Losses]:
+        model = nnx.merge(self.graphdef, params, buffers)
+        outputs = model(batch["x"], noise=Noise(keys))
+        table = model.feature_table[...] if model.ipa is not None else None
+        losses = objective(
+            outputs, batch["label"], batch["valid"], self.config.loss,
+            table=table, weights=self.weights, axis_name=axis_name,
+        )  # fmt: skip
+        return losses.loss, losses
+
+    def _gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
+        """Gradients and losses of the global batch: of the mean over its microbatches, each with its own losses."""
+        step_key = jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
+        keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
+        gradient = jax.grad(self._losses, has_aux=True)
+        count = self.config.train.accumulate
+
+        def of(part: Batch) -> tuple[Any, Losses]:
+            return gradient(state.params, state.buffers, part, part["keys"], axis_name)
+
+        if count == 1:
+            grads, losses = of(keyed)
+        else:
+            # Row r belongs to microbatch r % count: whatever the devices, and no row changes its device.
+            parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), keyed)
+
+            def add(total: Any, part: Batch) -> tuple[Any, Any]:
+                filled = psum(jnp.any(part["valid"]).astype(jnp.float32), axis_name) > 0
+                return jax.tree.map(jnp.add, total, (of(part), filled.astype(jnp.float32))), None
+
+            zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(of, _first(parts)))
+            (total, filled), _ = jax.lax.scan(add, (zeros, jnp.zeros(())), parts)
+            grads, losses = jax.tree.map(lambda a: a / jnp.maximum(filled, 1), total)
+        if axis_name is not None:
+            # The losses are sums over all devices already. The transpose of their psum multiplies each device's
+            # share of the gradient by the number of devices: the mean over devices is the gradient.
+            grads = jax.lax.pmean(grads, axis_name)
+        return grads, losses
+
+    def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
+        """One update. A loss or gradient that is not finite changes nothing but the count of such steps."""
+        grads, losses = self._gradients(state, batch, axis_name)
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
+        updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average, averaged = self._average(state, params)
+        new = (params, opt_state, average, averaged)
+        old = (state.params, state.opt_state, state.average, state.averaged)
+        params, opt_state, average, averaged = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        step = state.step + 1
+        state = dataclasses.replace(
+            state, params=params, opt_state=opt_state, average=average, averaged=averaged, step=step,
+            skipped=state.skipped + jnp.where(finite, 0, 1),
+            last_skipped=jnp.where(finite, state.last_skipped, step),
+        )  # fmt: skip
+        counts = {"skipped": state.skipped, "last_skipped": state.last_skipped}
+        return state, dict(losses._asdict(), grad_norm=grad_norm, **jax.tree.map(jnp.copy, counts))
+
+    def _average(self, state: TrainState, params: Any) -> tuple[Any, Int[Array, ""]]:
+        """The average with the new parameters in it: ema, or the plain mean from swa_start on."""
+        n = state.averaged
+        if state.average is None:
+            return None, n
+        if self.config.train.averaging == "ema":
+            share = 1 - jnp.minimum(self.config.train.ema_decay, (1 + n) / (10 + n))
+            n = n + 1
+        else:
+            n = jnp.where(state.step >= self.swa_start, n + 1, 0)
+            share = 1 / jnp.maximum(n, 1)
+        return jax.tree.map(lambda a, p: jnp.where(share == 1, p, a + share * (p - a)), state.average, params), n
+
+
+def _first(parts: Any) -> Any:
+    return jax.tree.map(lambda a: a[0], parts)
+
+
+class EvaluationCounts(NamedTuple):
+    """Sums over the rows of a split: confusion [V, V] (label, prediction), losses by class [V], right features [F]."""
+
+    confusion: Int[Array, "V V"]
+    focal: Float[Array, " V"]
+    cross_entropy: Float[Array, " V"]
+    ipa_correct: Int[Array, " F"]
+
+    @classmethod
+    def zero(cls, classes: int, features: int) -> "EvaluationCounts":
+        """The counts of no rows."""
+        return cls(
+            jnp.zeros((classes, classes), jnp.int32), jnp.zeros(classes), jnp.zeros(classes),
+            jnp.zeros(features, jnp.int32),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateStep:
+    """(params, buffers, counts, batch) -> counts, and what that needs that never changes.
+
+    graphdef: static part of the model.  weights: of the classes [V] in training, or None.
+    """
+
+    graphdef: Any
+    config: Config
+    weights: Float[Array, " V"] | None
+
+    def __call__(
+        self, params: Any, buffers: Any, counts: EvaluationCounts, batch: Batch, axis_name: str | None = None
+    ) -> EvaluationCounts:
+        """`counts` with a batch of a split added; nothing is divided before the whole split is in."""
+        model = nnx.merge(self.graphdef, params, buffers)
+        outputs = model(batch["x"])
+        label, valid, loss = batch["label"], batch["valid"], self.config.loss
+        focal, cross_entropy = row_losses(
+            outputs.logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
+            weights=self.weights,
+        )  # fmt: skip
+        classes = outputs.logits.shape[-1]
+        ipa_correct = jnp.zeros_like(counts.ipa_correct)
+        if outputs.ipa_logits is not None:
+            right = (outputs.ipa_logits > 0) == (model.feature_table[...][label] > 0.5)
+            ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
+        batch_counts = EvaluationCounts(
+            confusion_counts(outputs.logits, label, valid), class_sums(focal, label, valid, classes)[0],
+            class_sums(cross_entropy, label, valid, classes)[0], ipa_correct,
+        )  # fmt: skip
+        return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))
