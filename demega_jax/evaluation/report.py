@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
@@ -68,19 +70,22 @@ def _class_table(scores: Scores) -> Table:
     rows = [_class_cells(scores, index) for index in range(len(scores.classes))]
     blocks = 2 if len(rows) >= TWO_COLUMNS_FROM else 1
     length = -(-len(rows) // blocks)
-    # Two blocks of 39 columns with a gap of one: exactly 80 wide when padded on one side only.
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for _ in range(blocks):
+    # The box's own dividers, of one space, are all the padding that two blocks leave room for in 80 columns.
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for block in range(blocks):
+        if block:
+            table.add_column("")
         table.add_column("phoneme", style="bold", no_wrap=True, max_width=8)
         table.add_column("rows", justify="right", no_wrap=True)
         table.add_column("F1", justify="right", no_wrap=True, style="green")
         table.add_column("prec", justify="right", no_wrap=True)
         table.add_column("rec", justify="right", no_wrap=True)
         table.add_column("seen as", no_wrap=True, max_width=9)
-    empty = [""] * 6
     for line in range(length):
-        numbers = range(line, blocks * length, length)
-        table.add_row(*(cell for i in numbers for cell in (rows[i] if i < len(rows) else empty)))
+        cells = rows[line]
+        if blocks == 2:
+            cells = [*cells, "", *(rows[line + length] if line + length < len(rows) else [])]
+        table.add_row(*cells)
     return table
 
 
@@ -109,7 +114,7 @@ def plot_training_curve(
     train = [line for line in lines if line.get("split") == "train"]
     validation = [line for line in lines if line.get("split") == "validation"]
     figure = _figure(10, 4.5)
-    losses, shares = figure.subplots(1, 2)
+    losses, shares = figure.subplots(1, 2, sharex=True)
     figure.suptitle(title, fontsize=13)
     _curve(losses, train, "loss", "train, total", BLUE)
     _curve(losses, train, "class_loss", "train, class loss", ORANGE)
@@ -124,6 +129,7 @@ def plot_training_curve(
         shares.axhline(chance, color=GREY, linestyle=":", linewidth=1.5, label=f"chance {chance:.3f}")
     _mark_best(losses, shares, validation)
     shares.set_ylim(bottom=0)
+    shares.set_xlim(0, 1.03 * max((line["step"] for line in lines), default=1) or 1)
     for axes in (losses, shares):
         _finish(axes)
     return _save(figure, png)
@@ -150,7 +156,7 @@ def _mark_best(losses: Axes, shares: Axes, validation: Sequence[Mapping[str, Any
     for axes in (losses, shares):
         axes.axvline(best["step"], color=GREY, linewidth=0.8, alpha=0.6, zorder=0)
     shares.plot(
-        best["step"], best["macro_f1"], marker="*", markersize=14, color=RED, linestyle="none", zorder=3,
+        best["step"], best["macro_f1"], marker="*", markersize=12, color=RED, linestyle="none", zorder=3,
         label=f"best {best['macro_f1']:.3f} at step {best['step']}",
     )  # fmt: skip
 
@@ -162,8 +168,9 @@ def _finish(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         # Below the axes it covers no curve, whatever the curves do.
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=9)
     else:
+        axes.set_yticks([])
         axes.text(0.5, 0.5, "no values yet", ha="center", va="center", color=GREY, transform=axes.transAxes)
 
 
@@ -176,7 +183,8 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
     figure = _figure(side + 1.6, side + 0.6)
     axes = figure.subplots()
     axes.set_facecolor("#cccccc")
-    image = axes.imshow(shares, cmap="cividis", vmin=0, interpolation="nearest")
+    # A square-root scale: confusions are a few per cent where hits are tens.
+    image = axes.imshow(shares, cmap="cividis", norm=PowerNorm(0.5, vmin=0), interpolation="nearest")
     axes.set_xticks(range(count), scores.classes, rotation=90, fontsize=9)
     axes.set_yticks(range(count), scores.classes, fontsize=9)
     axes.tick_params(length=0)
@@ -189,7 +197,7 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
 
 def _figure(width: float, height: float) -> Figure:
     """A figure outside pyplot: no global state, no display."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 

@@ -43,7 +43,8 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._total, self._step, self._epoch = total_steps, start_step, 0.0
+        self._total, self._step = total_steps, start_step
+        self._epoch: float | None = None
         self._console = console or Console()
         self._clock = clock
         self._anchor = (clock(), start_step)  # when and where the speed is measured from
@@ -75,11 +76,11 @@ class Progress:
 
     def log_train(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Show a log point: `loss` and `samples_per_second` of the values, where they are given."""
-        self._step, self._epoch, self._train = step, epoch, values
+        self._step, self._epoch, self._train = step, epoch, dict(values)
         self._measure()
         if self._live is None:
             left = self._left()
-            parts = [self._where(), *_parts(values, TRAIN_FORMATS)]
+            parts = [f"step {step}/{self._total} epoch {epoch:.1f}", *_parts(values, TRAIN_FORMATS)]
             self.message(" ".join(parts if left is None else [*parts, f"left {duration(left)}"]))
 
     def log_validation(self, step: int, epoch: float, values: Mapping[str, float], best: bool) -> None:
@@ -92,7 +93,7 @@ class Progress:
         if best:
             self._best = self._macro_f1
         if self._live is None:
-            parts = [self._where(), "validation", *_parts(values, VALIDATION_FORMATS)]
+            parts = [f"step {step}/{self._total} epoch {epoch:.1f} validation", *_parts(values, VALIDATION_FORMATS)]
             self.message(" ".join([*parts, "best"] if best else parts))
 
     def message(self, text: str) -> None:
@@ -108,7 +109,8 @@ class Progress:
     def _measure(self) -> None:
         """Estimate when the run ends, from the speed since the first log point (before it, the step compiles)."""
         now = self._clock()
-        (start, first), steps = self._anchor, self._step - self._anchor[1]
+        start, first_step = self._anchor
+        steps = self._step - first_step
         if steps > 0:
             self._end = now + (now - start) / steps * (self._total - self._step)
         if not self._logged:
@@ -116,9 +118,6 @@ class Progress:
 
     def _left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - self._clock())
-
-    def _where(self) -> str:
-        return f"step {self._step}/{self._total} epoch {self._epoch:.1f}"
 
     def _render(self) -> Group:
         """Two lines, cut rather than wrapped: the bar with its counts, and the last values."""
@@ -132,7 +131,7 @@ class Progress:
             ProgressBar(total=self._total, completed=self._step, complete_style="cyan", finished_style="green"),
             "" if left is None else f"{duration(left)} left",
         )
-        parts = [f"epoch {self._epoch:.1f}"]
+        parts = [] if self._epoch is None else [f"epoch {self._epoch:.1f}"]
         if "loss" in self._train:
             parts.append(f"loss {self._train['loss']:.4g}")
         if self._macro_f1 is not None:

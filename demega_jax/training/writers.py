@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ class TensorBoardWriter:
 
     def __init__(self, folder: Path, *, resume_step: int | None):
         purge = None if resume_step is None else resume_step + 1
-        self._writer = _extra("tensorboardX", "tensorboard").SummaryWriter(str(folder), purge_step=purge)
+        # tensorboardX names files by the second: a run resumed within it would overwrite what it had written.
+        suffix = f".{time.time_ns()}"
+        summary_writer = _extra("tensorboardX", "tensorboard").SummaryWriter
+        self._writer = summary_writer(str(folder), purge_step=purge, filename_suffix=suffix)
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         for name, value in {"epoch": epoch, **_finite(values)}.items():
