@@ -1,11 +1,22 @@
 """Eight virtual CPU devices for every test, and full precision of matrix products."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # A loop that dispatches collectives to more virtual devices than cores can deadlock unless the thread pool is
 # larger than the machine; XLA reads this before jax starts. Subprocesses of tests inherit it.
 os.environ["NPROC"] = "32"
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Tiny programs run once: compiling them is what takes time, and half of that is optimisation by LLVM.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+# The same tiny programs are compiled by many tests and by the commands that tests start: once is enough.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="demega-jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 from pathlib import Path
 

@@ -42,7 +42,8 @@ class Placement:
 
     def replicate(self, tree: Any) -> Any:
         """A tree of arrays, whole, on every device; always a copy, so that it can be donated."""
-        return jax.device_put(tree, self._everywhere, may_alias=False)
+        # By way of the host: put from a device, the copy there would be the original itself, and donated with it.
+        return jax.device_put(jax.tree.map(np.array, tree), self._everywhere, may_alias=False)
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """A host batch on the devices; the transfer goes on after the call returns."""

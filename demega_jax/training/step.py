@@ -59,7 +59,7 @@ class TrainStep:
         )  # fmt: skip
         return losses.loss, losses
 
-    def _gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
+    def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
         """Gradients and losses of the global batch: of the mean over its microbatches, each with its own losses."""
         step_key = jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
@@ -90,8 +90,8 @@ class TrainStep:
 
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         """One update. A loss or gradient that is not finite changes nothing but the count of such steps."""
-        grads, losses = self._gradients(state, batch, axis_name)
-        grad_norm = optax.global_norm(grads)
+        grads, losses = self.gradients(state, batch, axis_name)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,157 @@
+"""The number of devices and the way they share a step change nothing (design rule 2): dropout 0.5, all losses on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from demega_jax.config import Config
+from demega_jax.errors import UserError
+from demega_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from demega_jax.training.parallel import AXIS, make_placement
+from demega_jax.training.state import build, initial_state
+from demega_jax.training.step import EvaluateStep, EvaluationCounts, TrainStep
+
+STEPS, ROWS = 4, 16
+INERT = "attention.position_key.bias"  # golden/README: its true gradient is 0, Adam amplifies the rounding
+CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]
+
+
+def tiny(**train) -> Config:
+    return Config.model_validate(
+        {"model": {"sensors": 5, "time_points": 9, "classes": ("aa", "ae", "b", "d", "zh"), "width": 8, "heads": 2,
+                   "layers": 1, "embedding_width": 8, "projection_width": 6, "ipa_width": 4, "dropout": 0.5},
+         "train": {"steps": STEPS, "batch_size": ROWS, "averaging": "ema"} | train,
+         "loss": {"contrastive_weight": 0.5, "class_weights": "inverse_sqrt"},
+         "optim": {"learning_rate": 1e-3, "warmup": 0.25}}
+    )  # fmt: skip
+
+
+def batches() -> list[dict[str, np.ndarray]]:
+    """Random windows; few classes in a batch, one row of a class of its own, and padding at the end."""
+    rng = np.random.default_rng(0)
+    out = []
+    for step in range(STEPS):
+        label = rng.integers(0, 4, ROWS).astype(np.int32)
+        label[3] = 4
+        valid = np.arange(ROWS) < (ROWS if step else ROWS - 5)
+        out.append({"x": rng.normal(size=(ROWS, 5, 9)).astype(np.float32), "label": label, "valid": valid})
+    return out
+
+
+@functools.cache
+def built():
+    return build(tiny().model, 0)
+
+
+@functools.cache
+def trained(mode: str, devices: int, accumulate: int = 1):
+    """(losses, gradient norms, state) after a few steps, on the host."""
+    config = tiny(accumulate=accumulate)
+    graphdef, params, buffers = built()
+    tx = make_optimizer(config, params, learning_rate_schedule(config, 2, STEPS))
+    placement = make_placement(mode, devices, ROWS, accumulate)
+    weights = jnp.asarray([1.0, 2.0, 0.5, 1.0, 0.5])
+    step = placement.compile_train(TrainStep(graphdef, config, weights, tx, 0))
+    state = placement.replicate(initial_state(config, params, buffers, tx))
+    metrics = []
+    for batch in batches():
+        state, values = step(state, placement.put_batch(batch))
+        metrics.append(jax.device_get(values))
+    return metrics, jax.device_get(state)
+
+
+def assert_same_run(got, want):
+    for name in ("loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm"):
+        ours, theirs = ([float(m[name]) for m in run[0]] for run in (got, want))
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, err_msg=name)
+    for field in ("params", "average"):
+        theirs = dict(jax.tree_util.tree_leaves_with_path(getattr(want[1], field)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(got[1], field)):
+            if not jax.tree_util.keystr(path, simple=True, separator=".").endswith(INERT):
+                np.testing.assert_allclose(leaf, theirs[path], rtol=1e-4, atol=1e-5, err_msg=str(path))
+
+
+@pytest.mark.parametrize(("mode", "devices"), CASES[1:])
+def test_training_is_the_same(mode, devices):
+    assert_same_run(trained(mode, devices), trained("jit", 1))
+
+
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2)])
+def test_accumulation_is_the_same(mode, devices):
+    """Rows of a microbatch do not depend on the devices either."""
+    assert_same_run(trained(mode, devices, 2), trained("jit", 1, 2))
+
+
+def test_contrastive_and_class_losses_act():
+    """The comparison above would mean little if a loss were 0."""
+    for values in trained("jit", 1)[0]:
+        assert all(values[name] > 0.01 for name in ("class_loss", "contrastive_loss", "ipa_loss", "grad_norm"))
+
+
+def gradients(mode: str, devices: int):
+    """Gradients of the first batch."""
+    config, (graphdef, params, buffers) = tiny(), built()
+    tx = optax.identity()
+    step = TrainStep(graphdef, config, None, tx, 0)
+    placement = make_placement(mode, devices, ROWS)
+    state = placement.replicate(initial_state(config, params, buffers, tx))
+    batch = placement.put_batch(batches()[0])
+    if mode == "jit":
+        return jax.device_get(jax.jit(step.gradients, static_argnums=2)(state, batch, None)[0])
+    per_device = functools.partial(step.gradients, axis_name=AXIS)
+    used = list(placement.mesh.devices.flat)
+    return jax.device_get(jax.pmap(per_device, AXIS, in_axes=(None, 0), out_axes=None, devices=used)(state, batch)[0])
+
+
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2), ("pmap", 8)])
+def test_gradients_are_the_same(mode, devices):
+    want = dict(jax.tree_util.tree_leaves_with_path(reference_gradients()))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(mode, devices)):
+        largest = np.abs(want[path]).max()
+        np.testing.assert_allclose(leaf, want[path], rtol=2e-5, atol=2e-6 * max(largest, 0.1), err_msg=str(path))
+
+
+@functools.cache
+def reference_gradients():
+    return gradients("jit", 1)
+
+
+@pytest.mark.parametrize(("mode", "devices"), CASES)
+def test_evaluation_is_the_same(mode, devices):
+    config, (graphdef, params, buffers) = tiny(), built()
+    placement = make_placement(mode, devices, ROWS)
+    evaluate = placement.compile_evaluate(EvaluateStep(graphdef, config, None))
+    params, buffers = placement.replicate((params, buffers))
+    counts = placement.replicate(EvaluationCounts.zero(5, 14))
+    for batch in batches():
+        counts = evaluate(params, buffers, counts, placement.put_batch(batch))
+    rows = sum(int(b["valid"].sum()) for b in batches())
+    support = np.bincount(np.concatenate([b["label"][b["valid"]] for b in batches()]), minlength=5)
+    np.testing.assert_array_equal(np.asarray(counts.confusion).sum(1), support)
+    assert np.asarray(counts.confusion).sum() == rows
+    if (mode, devices) != ("jit", 1):
+        return
+    # One device against the model called row by row.
+    model = nnx.merge(graphdef, *map(jax.device_get, (params, buffers)))
+    x = np.concatenate([b["x"][b["valid"]] for b in batches()])
+    label = np.concatenate([b["label"][b["valid"]] for b in batches()])
+    outputs = model(jnp.asarray(x))
+    want = np.zeros((5, 5), int)
+    np.add.at(want, (label, np.asarray(outputs.logits).argmax(1)), 1)
+    np.testing.assert_array_equal(counts.confusion, want)
+    right = (np.asarray(outputs.ipa_logits) > 0) == (np.asarray(model.feature_table[...])[label] > 0.5)
+    np.testing.assert_array_equal(counts.ipa_correct, right.sum(0))
+
+
+def test_what_cannot_be_divided_is_refused():
+    with pytest.raises(UserError, match=r"12 rows over 8 devices.*multiple of 8.*train.batch_size=8"):
+        make_placement("jit", 8, 12)
+    with pytest.raises(UserError, match="--devices: 9; wanted 1 to 8"):
+        make_placement("jit", 9, 18)
+    with pytest.raises(UserError, match=r"2 devices x 3 microbatches.*multiple of 6"):
+        make_placement("pmap", 2, 16, 3)
