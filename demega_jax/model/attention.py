@@ -69,17 +69,17 @@ def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | N
 class DisentangledAttention(nnx.Module):
     """Multi-head self-attention with a position table of its own, [B, T, E] -> [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         width, dtype = config.width, jnp.dtype(config.dtype)
 
         def linear() -> Linear:
-            return Linear(width, width, dtype=dtype, rngs=rngs)
+            return Linear(width, width, dtype=dtype, rng=rng)
 
         self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
         if config.position_terms:
             rows = 2 * table_size(config.num_buckets, config.max_distance)
-            table = jax.random.normal(rngs.params(), (rows, width)) * POSITION_INIT_STDDEV
-            self.position_table = nnx.Param(table)
+            table = rng.normal(0.0, POSITION_INIT_STDDEV, (rows, width))
+            self.position_table = nnx.Param(table.astype(np.float32))
             self.position_norm = LayerNorm(width, dtype=dtype)
         if "c2p" in config.position_terms and not config.share_key:
             self.position_key = linear()

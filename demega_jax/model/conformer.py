@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -14,12 +15,12 @@ from demega_jax.model.layers import Conv, DepthwiseConv, LayerNorm, Linear
 class Stem(nnx.Module):
     """Two convolutions and a skip, [B, T, C] -> [B, T, E]: conv -> SiLU -> conv, plus conv of size 1."""
 
-    def __init__(self, config: ModelConfig, sensors: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, sensors: int, *, rng: np.random.Generator):
         first, second = config.stem_kernel_sizes
         width, dtype = config.width, jnp.dtype(config.dtype)
-        self.conv1 = Conv(sensors, width, first, dtype=dtype, rngs=rngs)
-        self.conv2 = Conv(width, width, second, dtype=dtype, rngs=rngs)
-        self.skip = Linear(sensors, width, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(sensors, width, first, dtype=dtype, rng=rng)
+        self.conv2 = Conv(width, width, second, dtype=dtype, rng=rng)
+        self.skip = Linear(sensors, width, dtype=dtype, rng=rng)
 
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T E"]:
         return self.conv2(jax.nn.silu(self.conv1(x))) + self.skip(x)
@@ -28,10 +29,10 @@ class Stem(nnx.Module):
 class ConvModule(nnx.Module):
     """Depthwise convolution -> SiLU -> pointwise, [B, T, E] -> [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
-        self.depthwise = DepthwiseConv(config.width, config.kernel_size, dtype=dtype, rngs=rngs)
-        self.pointwise = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+        self.depthwise = DepthwiseConv(config.width, config.kernel_size, dtype=dtype, rng=rng)
+        self.pointwise = Linear(config.width, config.width, dtype=dtype, rng=rng)
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         return self.pointwise(jax.nn.silu(self.depthwise(x)))
@@ -40,10 +41,10 @@ class ConvModule(nnx.Module):
 class FeedForward(nnx.Module):
     """Linear -> SiLU -> dropout -> Linear -> dropout, [B, T, E] -> [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         hidden, dtype = config.width * config.feedforward_factor, jnp.dtype(config.dtype)
-        self.up = Linear(config.width, hidden, dtype=dtype, rngs=rngs)
-        self.down = Linear(hidden, config.width, dtype=dtype, rngs=rngs)
+        self.up = Linear(config.width, hidden, dtype=dtype, rng=rng)
+        self.down = Linear(hidden, config.width, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
@@ -58,11 +59,11 @@ class ConformerLayer(nnx.Module):
     post:  x = LN1(x + conv x);     x = LN2(x + drop(attn x));  x = LN3(x + ffn x)
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
-        self.conv = ConvModule(config, rngs=rngs)
-        self.attention = DisentangledAttention(config, rngs=rngs)
-        self.feedforward = FeedForward(config, rngs=rngs)
+        self.conv = ConvModule(config, rng=rng)
+        self.attention = DisentangledAttention(config, rng=rng)
+        self.feedforward = FeedForward(config, rng=rng)
         self.norm1, self.norm2, self.norm3 = (LayerNorm(config.width, dtype=dtype) for _ in range(3))
         self.pre_norm, self.rate = config.norm == "pre", config.dropout
 
@@ -87,9 +88,9 @@ def _hide(x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Ar
 class ConformerEncoder(nnx.Module):
     """Stem, layers and (in DeMEGa) a final LayerNorm, [B, C, T] -> features [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, sensors: int, *, rngs: nnx.Rngs):
-        self.stem = Stem(config, sensors, rngs=rngs)
-        self.layers = nnx.List([ConformerLayer(config, rngs=rngs) for _ in range(config.layers)])
+    def __init__(self, config: ModelConfig, sensors: int, *, rng: np.random.Generator):
+        self.stem = Stem(config, sensors, rng=rng)
+        self.layers = nnx.List([ConformerLayer(config, rng=rng) for _ in range(config.layers)])
         self.final_norm = LayerNorm(config.width, dtype=jnp.dtype(config.dtype))
 
     def __call__(

@@ -43,27 +43,31 @@ class FeatureTable(nnx.Variable):
 class DeMEGa(nnx.Module):
     """Windows [B, C, T] to class logits, IPA features and a contrastive projection.
 
+    rngs: the source of initial parameters: nnx.Rngs (its `params` stream), or a numpy generator.
     config: sensors, time_points and classes must be set (`ModelConfig.for_data`).
     features: [V, F] of 0 and 1, the classes' phonetic features; by default those of `phonemes.feature_table`.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, features: np.ndarray | None = None):
+    def __init__(
+        self, config: ModelConfig, *, rngs: nnx.Rngs | np.random.Generator, features: np.ndarray | None = None
+    ):
         if config.sensors is None or config.time_points is None or config.classes is None:
             raise ValueError("sensors, time_points and classes of the ModelConfig must be set")
+        rng = _generator(rngs)
         dtype = jnp.dtype(config.dtype)
         encoder = ConformerEncoder if config.encoder == "conformer" else BidirectionalLSTM
         width = config.width if config.encoder == "conformer" else 2 * config.width
-        self.encoder = encoder(config, config.sensors, rngs=rngs)
-        self.aggregator = Aggregator(config, width, config.time_points, rngs=rngs)
+        self.encoder = encoder(config, config.sensors, rng=rng)
+        self.aggregator = Aggregator(config, width, config.time_points, rng=rng)
         linear = config.classifier == "linear"
         self.classifier = (
-            Linear(config.embedding_width, len(config.classes), dtype=dtype, rngs=rngs) if linear else None
+            Linear(config.embedding_width, len(config.classes), dtype=dtype, rng=rng) if linear else None
         )
         if config.ipa_width:
             table = feature_table(config.classes) if features is None else features
             self.feature_table = FeatureTable(jnp.asarray(table, jnp.float32))
-        self.ipa = IPAHead(config, table.shape[1], rngs=rngs) if config.ipa_width else None
-        self.projection = ProjectionHead(config, rngs=rngs) if config.projection_width else None
+        self.ipa = IPAHead(config, table.shape[1], rng=rng) if config.ipa_width else None
+        self.projection = ProjectionHead(config, rng=rng) if config.projection_width else None
         self.config = config
 
     def __call__(
@@ -92,6 +96,12 @@ class DeMEGa(nnx.Module):
             logits = feature_similarity(ipa_logits, self.feature_table[...], metric)
         projection = self.projection(embedding) if self.projection is not None else None
         return Outputs(logits, ipa_logits, projection, embedding, features)
+
+
+def _generator(rngs: nnx.Rngs | np.random.Generator) -> np.random.Generator:
+    if isinstance(rngs, np.random.Generator):
+        return rngs
+    return np.random.default_rng(np.asarray(jax.random.key_data(rngs.params())))
 
 
 def parameter_count(params: object) -> int:

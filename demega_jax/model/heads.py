@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -20,14 +21,14 @@ class Aggregator(nnx.Module):
     softmax over time of one learned score a position (Lin et al., 2017), so that any length fits.
     """
 
-    def __init__(self, config: ModelConfig, features: int, time_points: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, features: int, time_points: int, *, rng: np.random.Generator):
         dtype, width = jnp.dtype(config.dtype), config.embedding_width
         self.pool, self.rate, self.time_points = config.pool, config.dropout, time_points
         if config.pool == "attention":
-            self.score = nnx.Param(uniform_fan_in(rngs.params(), (features,), features))
+            self.score = nnx.Param(uniform_fan_in(rng, (features,), features))
         inputs = features * time_points if config.pool == "flatten" else features
-        self.hidden = Linear(inputs, 2 * width, dtype=dtype, rngs=rngs)
-        self.embed = Linear(2 * width, width, dtype=dtype, rngs=rngs)
+        self.hidden = Linear(inputs, 2 * width, dtype=dtype, rng=rng)
+        self.embed = Linear(2 * width, width, dtype=dtype, rng=rng)
 
     def pooled(self, x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B I"]:
         if self.pool == "flatten":
@@ -55,10 +56,10 @@ class Aggregator(nnx.Module):
 class IPAHead(nnx.Module):
     """Logits of the phonetic features: Linear -> SiLU -> drop -> Linear, [B, Z] -> [B, F]."""
 
-    def __init__(self, config: ModelConfig, features: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, features: int, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
-        self.hidden = Linear(config.embedding_width, config.ipa_width, dtype=dtype, rngs=rngs)
-        self.out = Linear(config.ipa_width, features, dtype=dtype, rngs=rngs)
+        self.hidden = Linear(config.embedding_width, config.ipa_width, dtype=dtype, rng=rng)
+        self.out = Linear(config.ipa_width, features, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
     def __call__(self, z: Float[Array, "B Z"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
@@ -69,10 +70,10 @@ class IPAHead(nnx.Module):
 class ProjectionHead(nnx.Module):
     """Unit vectors for the contrastive loss: Linear -> ReLU -> Linear -> l2 norm, [B, Z] -> [B, P]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         dtype, width = jnp.dtype(config.dtype), config.embedding_width
-        self.hidden = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.out = Linear(width, config.projection_width, dtype=dtype, rngs=rngs)
+        self.hidden = Linear(width, width, dtype=dtype, rng=rng)
+        self.out = Linear(width, config.projection_width, dtype=dtype, rng=rng)
 
     def __call__(self, z: Float[Array, "B Z"]) -> Float[Array, "B P"]:
         u = self.out(jax.nn.relu(self.hidden(z))).astype(jnp.float32)

@@ -8,24 +8,28 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 LAYER_NORM_EPSILON = 1e-5
 
 
-def uniform_fan_in(key: Array, shape: Sequence[int], fan_in: int) -> Float[Array, "..."]:
-    """Uniform in +-1/sqrt(fan in), float32."""
+def uniform_fan_in(rng: np.random.Generator, shape: Sequence[int], fan_in: int) -> Float[np.ndarray, "..."]:
+    """Uniform in +-1/sqrt(fan in), float32.
+
+    Drawn on the host: the same numbers on every backend, and nothing to compile before the first step.
+    """
     bound = 1 / math.sqrt(fan_in)
-    return jax.random.uniform(key, tuple(shape), jnp.float32, -bound, bound)
+    return rng.uniform(-bound, bound, tuple(shape)).astype(np.float32)
 
 
 class Linear(nnx.Module):
     """y = x W + b, [.., I] -> [.., O]; computed in `dtype`, parameters float32."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(uniform_fan_in(rngs.params(), (inputs, outputs), inputs))
-        self.bias = nnx.Param(uniform_fan_in(rngs.params(), (outputs,), inputs))
+    def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rng: np.random.Generator):
+        self.kernel = nnx.Param(uniform_fan_in(rng, (inputs, outputs), inputs))
+        self.bias = nnx.Param(uniform_fan_in(rng, (outputs,), inputs))
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
@@ -57,9 +61,9 @@ def pad_time(x: Float[Array, "B T I"], size: int) -> Float[Array, "B T_plus I"]:
 class Conv(nnx.Module):
     """Convolution over time with the same length out, [B, T, I] -> [B, T, O]; kernel [k, I, O]."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(uniform_fan_in(rngs.params(), (size, inputs, outputs), inputs * size))
-        self.bias = nnx.Param(uniform_fan_in(rngs.params(), (outputs,), inputs * size))
+    def __init__(self, inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rng: np.random.Generator):
+        self.kernel = nnx.Param(uniform_fan_in(rng, (size, inputs, outputs), inputs * size))
+        self.bias = nnx.Param(uniform_fan_in(rng, (outputs,), inputs * size))
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
@@ -78,9 +82,9 @@ class DepthwiseConv(nnx.Module):
     A sum of k shifted products, which fuses with its neighbours on every backend.
     """
 
-    def __init__(self, width: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(uniform_fan_in(rngs.params(), (size, width), size))
-        self.bias = nnx.Param(uniform_fan_in(rngs.params(), (width,), size))
+    def __init__(self, width: int, size: int, *, dtype: jnp.dtype, rng: np.random.Generator):
+        self.kernel = nnx.Param(uniform_fan_in(rng, (size, width), size))
+        self.bias = nnx.Param(uniform_fan_in(rng, (width,), size))
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:

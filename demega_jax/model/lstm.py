@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -13,10 +14,10 @@ from demega_jax.model.layers import uniform_fan_in
 class LSTM(nnx.Module):
     """One direction of one layer, [B, T, I] -> [B, T, E]; gates in the order input, forget, cell, output."""
 
-    def __init__(self, inputs: int, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.input_kernel = nnx.Param(uniform_fan_in(rngs.params(), (inputs, 4 * width), width))
-        self.hidden_kernel = nnx.Param(uniform_fan_in(rngs.params(), (width, 4 * width), width))
-        self.bias = nnx.Param(uniform_fan_in(rngs.params(), (4 * width,), width))
+    def __init__(self, inputs: int, width: int, *, dtype: jnp.dtype, rng: np.random.Generator):
+        self.input_kernel = nnx.Param(uniform_fan_in(rng, (inputs, 4 * width), width))
+        self.hidden_kernel = nnx.Param(uniform_fan_in(rng, (width, 4 * width), width))
+        self.bias = nnx.Param(uniform_fan_in(rng, (4 * width,), width))
         self.width, self.dtype = width, dtype
 
     def __call__(
@@ -46,11 +47,11 @@ class LSTM(nnx.Module):
 class BidirectionalLSTM(nnx.Module):
     """N bidirectional layers with dropout between them, [B, C, T] -> features [B, T, 2E]."""
 
-    def __init__(self, config: ModelConfig, sensors: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, sensors: int, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
         widths = [sensors] + [2 * config.width] * (config.layers - 1)
-        self.forward = nnx.List([LSTM(width, config.width, dtype=dtype, rngs=rngs) for width in widths])
-        self.backward = nnx.List([LSTM(width, config.width, dtype=dtype, rngs=rngs) for width in widths])
+        self.forward = nnx.List([LSTM(width, config.width, dtype=dtype, rng=rng) for width in widths])
+        self.backward = nnx.List([LSTM(width, config.width, dtype=dtype, rng=rng) for width in widths])
         self.rate = config.dropout
 
     def __call__(

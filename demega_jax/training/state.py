@@ -39,22 +39,16 @@ class TrainState:
 
 def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
     """(graphdef, params, buffers) of a new model: the static part, and plain nested dicts of arrays."""
-    graphdef, _, _ = abstract(config)
-
-    def initialise(key: Array) -> tuple[Any, Any]:
-        model = DeMEGa(config, rngs=nnx.Rngs(params=key), features=features)
-        _, params, buffers = nnx.split(model, nnx.Param, ...)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
-
-    # One program instead of one for each shape: a fresh process compiles it in a fraction of the time.
-    return graphdef, *jax.jit(initialise)(jax.random.key(seed, impl="threefry2x32"))
+    model = DeMEGa(config, rngs=np.random.default_rng(seed), features=features)
+    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
 
 
 def abstract(config: ModelConfig) -> tuple[Any, Any, Any]:
-    """`build` without computing or holding anything: shapes in place of arrays."""
-    model = nnx.eval_shape(lambda: DeMEGa(config, rngs=nnx.Rngs(0)))
-    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+    """`build` with shapes in place of arrays."""
+    graphdef, params, buffers = build(config, 0)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, buffers))
+    return graphdef, *shapes
 
 
 def initial_state(config: Config, params: Any, buffers: Any, tx: optax.GradientTransformation) -> TrainState:
