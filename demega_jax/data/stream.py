@@ -65,7 +65,9 @@ class RowOrder:
 class _Batches:
     """A grain source: element i is the batch of step i, read when it is asked for."""
 
-    def __init__(self, order: RowOrder, reader: RowReader, labels: np.ndarray, share: slice, row_shape: tuple[int, int]):
+    def __init__(
+        self, order: RowOrder, reader: RowReader, labels: np.ndarray, share: slice, row_shape: tuple[int, int]
+    ):
         self.order, self.reader, self.labels, self.share, self.row_shape = order, reader, labels, share, row_shape
 
     def __len__(self) -> int:

@@ -60,9 +60,7 @@ class DeMEGa(nnx.Module):
         self.encoder = encoder(config, config.sensors, rng=rng)
         self.aggregator = Aggregator(config, width, config.time_points, rng=rng)
         linear = config.classifier == "linear"
-        self.classifier = (
-            Linear(config.embedding_width, len(config.classes), dtype=dtype, rng=rng) if linear else None
-        )
+        self.classifier = Linear(config.embedding_width, len(config.classes), dtype=dtype, rng=rng) if linear else None
         if config.ipa_width:
             table = feature_table(config.classes) if features is None else features
             self.feature_table = FeatureTable(jnp.asarray(table, jnp.float32))
