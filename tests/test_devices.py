@@ -11,7 +11,7 @@ from flax import nnx
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
 from demega_jax.training.parallel import AXIS, make_placement
 from demega_jax.training.state import build, initial_state
 from demega_jax.training.step import EvaluateStep, EvaluationCounts, TrainStep
@@ -53,11 +53,11 @@ def trained(mode: str, devices: int, accumulate: int = 1):
     """(losses, gradient norms, state) after a few steps, on the host."""
     config = tiny(accumulate=accumulate)
     graphdef, params, buffers = built()
-    tx = make_optimizer(config, params, learning_rate_schedule(config, 2, STEPS))
+    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, learning_rate_schedule(config, 2, STEPS))
     placement = make_placement(mode, devices, ROWS, accumulate)
     weights = jnp.asarray([1.0, 2.0, 0.5, 1.0, 0.5])
-    step = placement.compile_train(TrainStep(graphdef, config, weights, tx, 0))
-    state = placement.replicate(initial_state(config, params, buffers, tx))
+    step = placement.compile_train(TrainStep(graphdef, config, weights, groups, tx, 0))
+    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
     metrics = []
     for batch in batches():
         state, values = step(state, placement.put_batch(batch))
@@ -96,10 +96,10 @@ def test_contrastive_and_class_losses_act():
 def gradients(mode: str, devices: int):
     """Gradients of the first batch."""
     config, (graphdef, params, buffers) = tiny(), built()
-    tx = optax.identity()
-    step = TrainStep(graphdef, config, None, tx, 0)
+    groups, tx = ParameterGroups.of(config, params), optax.identity()
+    step = TrainStep(graphdef, config, None, groups, tx, 0)
     placement = make_placement(mode, devices, ROWS)
-    state = placement.replicate(initial_state(config, params, buffers, tx))
+    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
     batch = placement.put_batch(batches()[0])
     if mode == "jit":
         return jax.device_get(jax.jit(step.gradients, static_argnums=2)(state, batch, None)[0])

@@ -8,7 +8,7 @@ from test_model_golden import golden_model
 from torch_weights import convert, flat, part
 
 from demega_jax.config import Config
-from demega_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.state import initial_state
 from demega_jax.training.step import TrainStep
@@ -37,10 +37,10 @@ def test_twenty_steps(golden, mode):
     graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
     params, buffers = nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
     schedule = learning_rate_schedule(config, EPOCH, STEPS)
-    tx = make_optimizer(config, params, schedule)
+    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, schedule)
     placement = make_placement(mode, 2, 16)
-    step = placement.compile_train(TrainStep(graphdef, config, None, tx, 0))
-    state = placement.replicate(initial_state(config, params, buffers, tx))
+    step = placement.compile_train(TrainStep(graphdef, config, None, groups, tx, 0))
+    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
     batch = {"x": numbers["x"], "label": numbers["labels"].astype(np.int32), "valid": np.ones(16, bool)}
     losses = []
     for _ in range(STEPS):

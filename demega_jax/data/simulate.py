@@ -39,9 +39,7 @@ def simulate_grouped(
     is written beside its name and then renamed, so what bears a final name is whole.
     """
     _check(levels, groups, sensors, time_points, seed, classes)
-    targets = {
-        (level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS
-    }
+    targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
     for path in targets.values():
         if path.exists():
             raise UserError(path, "the file exists", "a new file", "choose another folder, or move the file away")
@@ -116,7 +114,8 @@ def _write(
     for rows, x, sessions in draw_blocks(model, labels, level=level, split=split, seed=seed):
         data[rows] = x
         predictions[rows] = best.predict(x, sessions)
-        indices[rows] = _window_numbers(rows, level)
+        windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
+        indices[rows] = windows.reshape(-1, level)  # made up: each group averages windows of its own
     reference = macro_f1(labels, predictions)
     file.attrs.update(
         n_groups=total,
@@ -134,14 +133,6 @@ def _write(
     )
     file.attrs.create("classes", list(model.classes), dtype=h5py.string_dtype())
     return reference
-
-
-def _window_numbers(rows: slice, level: int) -> np.ndarray:
-    """Which windows each group averages: made up, disjoint. An object array, as h5py wants rows of own length."""
-    numbers = np.empty(rows.stop - rows.start, object)
-    for i, row in enumerate(range(rows.start, rows.stop)):
-        numbers[i] = np.arange(row * level, (row + 1) * level, dtype=np.int32)
-    return numbers
 
 
 @contextmanager
@@ -175,7 +166,9 @@ def _check(
         raise UserError("classes", f"{list(classes)}", "two or more different names", "name each class once")
     if groups * max(levels) > np.iinfo(np.int32).max:
         came = f"{groups} groups of {max(levels)} windows"
-        raise UserError("--groups", came, "at most 2^31 - 1 windows, as their numbers are int32", "ask for fewer groups")
+        raise UserError(
+            "--groups", came, "at most 2^31 - 1 windows, as their numbers are int32", "ask for fewer groups"
+        )
 
 
 def _warn_of_missing(classes: Sequence[str], rows: dict[str, int]) -> None:

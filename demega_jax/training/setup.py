@@ -15,6 +15,7 @@ from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import Checkpoints, flatten
 from demega_jax.training.optimizer import (
+    ParameterGroups,
     Schedule,
     learning_rate_schedule,
     make_optimizer,
@@ -60,7 +61,7 @@ class Experiment:
     def fresh_state(self) -> TrainState:
         """The state before the first step; not placed on the devices of the run."""
         _, params, buffers = build(self.config.model, self.config.train.seed)
-        return initial_state(self.config, params, buffers, self.train_step.tx)
+        return initial_state(self.config, params, buffers, self.train_step.tx, self.train_step.groups)
 
 
 def open_data(config: Config) -> Data:
@@ -94,7 +95,7 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
     evaluate_step = make_evaluate_step(config, graphdef, data.train.class_counts())
     train_step = TrainStep(
-        graphdef, config, evaluate_step.weights, make_optimizer(config, params, schedule),
+        graphdef, config, evaluate_step.weights, ParameterGroups.of(config, params), make_optimizer(config, schedule),
         swa_start_step(config, steps_per_epoch, total),
     )  # fmt: skip
     return Experiment(config, data, placement, train_step, evaluate_step, schedule, steps_per_epoch, total)

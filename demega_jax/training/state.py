@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, UInt32
 
 from demega_jax.config import Config, ModelConfig
 from demega_jax.model.demega import DeMEGa
+from demega_jax.training.optimizer import ParameterGroups
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +52,9 @@ def abstract(config: ModelConfig) -> tuple[Any, Any, Any]:
     return graphdef, *shapes
 
 
-def initial_state(config: Config, params: Any, buffers: Any, tx: optax.GradientTransformation) -> TrainState:
+def initial_state(
+    config: Config, params: Any, buffers: Any, tx: optax.GradientTransformation, groups: ParameterGroups
+) -> TrainState:
     """The state before the first step."""
 
     def zero() -> Int[Array, ""]:
@@ -60,7 +63,7 @@ def initial_state(config: Config, params: Any, buffers: Any, tx: optax.GradientT
     average = None if config.train.averaging == "none" else jax.tree.map(jnp.copy, params)
     key = jax.random.key_data(jax.random.key(config.train.seed, impl="threefry2x32"))
     counters = {name: zero() for name in ("step", "skipped", "last_skipped", "averaged")}
-    return TrainState(params, buffers, tx.init(params), average, key, **counters)
+    return TrainState(params, buffers, tx.init(groups.vectors(params)), average, key, **counters)
 
 
 def evaluation_params(state: TrainState) -> Any:

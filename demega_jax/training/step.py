@@ -20,9 +20,11 @@ from demega_jax.losses.focal import class_sums, row_losses
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.losses.reduce import psum
 from demega_jax.model.dropout import Noise, row_keys
+from demega_jax.training.optimizer import ParameterGroups
 from demega_jax.training.state import TrainState
 
 Batch = Mapping[str, Array]
+Vectors = Mapping[str, Float[Array, " N"]]
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -37,13 +39,14 @@ def global_rows(batch: Batch, axis_name: str | None) -> UInt32[Array, " B"]:
 class TrainStep:
     """(state, batch) -> (state, metrics), and what that needs that never changes.
 
-    graphdef: static part of the model.  weights: of the classes [V], or None.  tx: the optimizer.
-    swa_start: update after which averaging: swa begins.
+    graphdef: static part of the model.  weights: of the classes [V], or None.  groups, tx: of the parameters, and
+    the optimizer of their vectors.  swa_start: update after which averaging: swa begins.
     """
 
     graphdef: Any
     config: Config
     weights: Float[Array, " V"] | None
+    groups: ParameterGroups
     tx: optax.GradientTransformation
     swa_start: int
 
@@ -90,28 +93,35 @@ class TrainStep:
 
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         """One update. A loss or gradient that is not finite changes nothing but the count of such steps."""
-        grads, losses = self.gradients(state, batch, axis_name)
-        grad_norm = optax.tree.norm(grads)
+        gradients, losses = self.gradients(state, batch, axis_name)
+        gradients, before = self.groups.vectors(gradients), self.groups.vectors(state.params)
+        grad_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
-        updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average, averaged = self._average(state, params)
-        new = (params, opt_state, average, averaged)
-        old = (state.params, state.opt_state, state.average, state.averaged)
-        params, opt_state, average, averaged = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        updates, opt_state = self.tx.update(gradients, state.opt_state, before)
+        after = optax.apply_updates(before, updates)
+        average, averaged = self._average(state, after)
+        new = (after, opt_state, average, averaged)
+        old = (before, state.opt_state, self._vectors(state.average), state.averaged)
+        after, opt_state, average, averaged = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         step = state.step + 1
         state = dataclasses.replace(
-            state, params=params, opt_state=opt_state, average=average, averaged=averaged, step=step,
+            state, opt_state=opt_state, averaged=averaged, step=step,
+            params=self.groups.replace(state.params, after),
+            average=None if average is None else self.groups.replace(state.average, average),
             skipped=state.skipped + jnp.where(finite, 0, 1),
             last_skipped=jnp.where(finite, state.last_skipped, step),
         )  # fmt: skip
-        counts = {"skipped": state.skipped, "last_skipped": state.last_skipped}
-        return state, dict(losses._asdict(), grad_norm=grad_norm, **jax.tree.map(jnp.copy, counts))
+        # Copies: the state's own counters are donated to the next step.
+        counts = jax.tree.map(jnp.copy, {"skipped": state.skipped, "last_skipped": state.last_skipped})
+        return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)
 
-    def _average(self, state: TrainState, params: Any) -> tuple[Any, Int[Array, ""]]:
+    def _vectors(self, tree: Any) -> Vectors | None:
+        return None if tree is None else self.groups.vectors(tree)
+
+    def _average(self, state: TrainState, params: Vectors) -> tuple[Vectors | None, Int[Array, ""]]:
         """The average with the new parameters in it: ema, or the plain mean from swa_start on."""
-        n = state.averaged
-        if state.average is None:
+        n, average = state.averaged, self._vectors(state.average)
+        if average is None:
             return None, n
         if self.config.train.averaging == "ema":
             share = 1 - jnp.minimum(self.config.train.ema_decay, (1 + n) / (10 + n))
@@ -119,7 +129,7 @@ class TrainStep:
         else:
             n = jnp.where(state.step >= self.swa_start, n + 1, 0)
             share = 1 / jnp.maximum(n, 1)
-        return jax.tree.map(lambda a, p: jnp.where(share == 1, p, a + share * (p - a)), state.average, params), n
+        return jax.tree.map(lambda a, p: jnp.where(share == 1, p, a + share * (p - a)), average, params), n
 
 
 def _first(parts: Any) -> Any:
