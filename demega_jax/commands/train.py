@@ -164,8 +164,9 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     need = step_memory(compiled, state)
     rows = {
         "parameters": f"{parameter_count(state.params):,}",
-        "steps": f"{experiment.total_steps} ({experiment.steps_per_epoch} an epoch, batches of {config.train.batch_size})",
-        "memory": f"{need.total / 2**30:.2f} GiB on each of {placement.devices} devices (state {need.kept / 2**20:.0f} MiB)",
+        "steps": f"{experiment.total_steps}, {experiment.steps_per_epoch} an epoch, of {config.train.batch_size} rows",
+        "memory": f"{need.total / 2**30:.2f} GiB on each of {placement.devices} devices, "
+        f"of which state {need.kept / 2**20:.0f} MiB",
         "compiled in": f"{time.perf_counter() - began:.1f} s",
         "train": _reads(data.train), "validation": _reads(data.validation),
     }  # fmt: skip

@@ -2,76 +2,92 @@
 
 import os
 import threading
-from pathlib import Path
 from typing import Protocol
 
 import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import GroupedSplit, open_file
+from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
+RUN_ROWS = 8  # rows of one read, at most: about the processor's cache, at 153 kB a row
 
 
 class RowReader(Protocol):
     """Reads rows of a split in any order; safe to use from several threads."""
 
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, as float32. Raises `UserError` for a row that is not finite."""
+    def read(
+        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
+    ) -> Float[np.ndarray, "n C T"]:
+        """The rows, in the order asked, as float32, in `out` if given. `UserError` for a row that is not finite."""
         ...
 
 
 def open_rows(split: GroupedSplit, memory: int) -> RowReader:
     """A reader: from memory if the split fits `memory` bytes in float32, else from disk."""
-    reader = _disk_reader(split)
-    return MemoryRows(split, reader) if split.nbytes <= memory else reader
+    reader, slow = disk_reader(split)
+    if split.nbytes <= memory:
+        return MemoryRows(split, reader)
+    if slow:
+        warn(f"{split.path}: {slow}, so rows are read through HDF5, which is slow; data.memory above {split.nbytes} "
+             "bytes would hold the split")  # fmt: skip
+    return reader
 
 
-def _disk_reader(split: GroupedSplit) -> "OffsetRows | Hdf5Rows":
+def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows, str]":
+    """The fastest reader from disk, and why single rows of it are slow ("" if they are not)."""
     with open_file(split.path) as file:
         data = file["data"]
-        plain = data.id.get_create_plist().get_nfilters() == 0
-        offsets = _offsets(data) if plain else None
-        dtype = data.dtype
-    if offsets is not None:
-        return OffsetRows(split, offsets, dtype)
-    warn(f"{split.path}: compressed or oddly chunked, so rows are read through HDF5, which is slow")
-    return Hdf5Rows(split)
+        slow = _why_slow(file, data)
+        if slow:
+            return Hdf5Rows(split), slow
+        return OffsetRows(split, _offsets(data), data.dtype), ""
 
 
-def _offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"] | None:
-    """Where each row begins in the file; None where a row is not one run of bytes."""
+def _why_slow(file: h5py.File, data: h5py.Dataset) -> str:
+    """Why a row is not one run of bytes at a known place; "" if it is."""
+    if data.id.get_create_plist().get_nfilters():
+        return f"compressed or filtered ({data.compression or 'no compression'})"
+    if data.chunks is not None and data.chunks[1:] != data.shape[1:]:
+        return f"a row is scattered over chunks of {data.chunks}"
+    if data.chunks is None and data.id.get_offset() is None:
+        return "stored in other files or in the header"
+    # Older versions of HDF5 count a chunk's offset from the end of the user block.
+    return "the file has a user block" if file.userblock_size else ""
+
+
+def _offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
+    """Where each row begins in the file."""
     row_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
     rows = np.arange(len(data))
     if data.chunks is None:
-        start = data.id.get_offset()
-        return None if start is None else start + rows * row_bytes
-    if data.chunks[1:] != data.shape[1:]:
-        return None
+        return data.id.get_offset() + rows * row_bytes
     size = data.chunks[0]
+    first, offset, _ = stored_chunks(data).T
     starts = np.zeros(-(-len(data) // size), np.int64)
-    for i in range(data.id.get_num_chunks()):
-        chunk = data.id.get_chunk_info(i)
-        starts[chunk.chunk_offset[0] // size] = chunk.byte_offset
+    starts[first // size] = offset
     return starts[rows // size] + rows % size * row_bytes
 
 
 def check_finite(split: GroupedSplit, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
     """Raise `UserError` naming the first row with a value that is not finite."""
-    flat = x.reshape(len(x), -1)
-    # The sum of a row that has a NaN or an infinity is not finite; one that overflows without is looked at exactly.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = np.flatnonzero(~np.isfinite(flat.sum(axis=1)))
-    for i in suspicious:
-        bad = np.flatnonzero(~np.isfinite(flat[i]))
-        if len(bad):
-            sensor, time_point = divmod(int(bad[0]), x.shape[2])
-            raise UserError(
-                split.path, f"row {rows[i]} has {flat[i, bad[0]]} at sensor {sensor}, time point {time_point}",
-                "finite numbers", "leave the row out, or make the file again",
-            )  # fmt: skip
+    finite = np.isfinite(x)
+    if finite.all():
+        return
+    row, sensor, time_point = np.argwhere(~finite)[0].tolist()
+    raise UserError(
+        split.path, f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}",
+        "finite numbers in the range of float32", "leave the row out, or make the file again",
+    )  # fmt: skip
+
+
+def _output(
+    split: GroupedSplit, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
+) -> Float[np.ndarray, "n C T"]:
+    # Fresh memory for every batch: on a CPU device a placed batch is this very memory.
+    return np.empty((len(rows), split.sensors, split.time_points), np.float32) if out is None else out
 
 
 class OffsetRows:
@@ -79,36 +95,50 @@ class OffsetRows:
 
     def __init__(self, split: GroupedSplit, offsets: Int[np.ndarray, " N"], dtype: np.dtype):
         self.split, self.offsets, self.dtype = split, offsets, dtype
-        self.row_shape = (split.sensors, split.time_points)
         self._descriptor: int | None = None
         self._lock = threading.Lock()
 
     def _file(self) -> int:
         with self._lock:
             if self._descriptor is None:
-                self._descriptor = os.open(self.split.path, os.O_RDONLY)
+                try:
+                    self._descriptor = os.open(self.split.path, os.O_RDONLY)
+                except OSError as error:
+                    raise UserError(self.split.path, str(error.strerror), "the file that was there before",
+                                    "copy or download it again") from None  # fmt: skip
             return self._descriptor
 
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C T"]:
+    def read(
+        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
+    ) -> Float[np.ndarray, "n C T"]:
         """The rows, in the order asked, as float32."""
-        stored = np.empty((len(rows), *self.row_shape), self.dtype)
-        if len(rows):
-            at = self.offsets[rows]
-            row_bytes = stored[0].nbytes
-            starts = np.flatnonzero(np.diff(at, prepend=at[0] - 2 * row_bytes) != row_bytes)
-            descriptor = self._file()
-            for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-                self._fill(descriptor, stored[start:end], int(at[start]), int(rows[start]))
-        x = stored if stored.dtype == np.float32 else stored.astype(np.float32)
-        check_finite(self.split, rows, x)
-        return x
+        out = _output(self.split, rows, out)
+        direct = self.dtype == np.float32  # by value: not for another byte order
+        descriptor, row_bytes = self._file(), out[:1].size * self.dtype.itemsize
+        at = self.offsets[rows]
+        runs = np.flatnonzero(np.diff(at, prepend=-2 * row_bytes) != row_bytes).tolist()
+        for start, stop in zip(runs, [*runs[1:], len(rows)], strict=False):
+            for first in range(start, stop, RUN_ROWS):
+                some = slice(first, min(first + RUN_ROWS, stop))
+                stored = out[some] if direct else np.empty(out[some].shape, self.dtype)
+                self._fill(descriptor, stored, int(at[first]), int(rows[first]))
+                if not direct:
+                    with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
+                        out[some] = stored
+                check_finite(self.split, rows[some], out[some])  # here, while the rows are in the processor's cache
+        return out
 
     def _fill(self, descriptor: int, out: np.ndarray, offset: int, row: int) -> None:
         view = memoryview(out).cast("B")
         while len(view):
-            count = os.preadv(descriptor, [view], offset)
+            try:
+                count = os.preadv(descriptor, [view], offset)
+            except OSError as error:
+                raise UserError(self.split.path, f"row {row} cannot be read ({error.strerror})", "a whole file",
+                                "check the disk, or copy the file again") from None  # fmt: skip
             if count == 0:
-                raise UserError(self.split.path, f"the file ends before row {row}", "a whole file", "copy it again")
+                raise UserError(self.split.path, f"truncated: the file ends before the end of row {row}",
+                                "a whole file", "copy or download it again")  # fmt: skip
             view, offset = view[count:], offset + count
 
     def close(self) -> None:
@@ -129,41 +159,41 @@ class OffsetRows:
 
 
 class Hdf5Rows:
-    """Rows of a compressed or oddly chunked file, a chunk at a time, each chunk once a call."""
+    """Rows of a compressed or oddly chunked file, each chunk read once a call."""
 
     def __init__(self, split: GroupedSplit):
         self.split = split
 
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C T"]:
+    def read(
+        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
+    ) -> Float[np.ndarray, "n C T"]:
         """The rows, in the order asked, as float32."""
-        out = np.empty((len(rows), self.split.sensors, self.split.time_points), np.float32)
+        out = _output(self.split, rows, out)
         with open_file(self.split.path) as file:
             data = file["data"]
-            size = data.chunks[0] if data.chunks else LOAD_ROWS
-            for chunk in np.unique(rows // size):
-                inside = np.flatnonzero(rows // size == chunk)
-                first, last = rows[inside].min(), rows[inside].max()
-                out[inside] = _read_slice(self.split.path, data, int(first), int(last) + 1)[rows[inside] - first]
+            size = min(data.chunks[0], LOAD_ROWS) if data.chunks else LOAD_ROWS  # bounds the memory of a long chunk
+            for block in np.unique(rows // size):
+                inside = np.flatnonzero(rows // size == block)
+                first, last = int(rows[inside].min()), int(rows[inside].max())
+                with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
+                    out[inside] = data[first : last + 1][rows[inside] - first]
         check_finite(self.split, rows, out)
         return out
-
-
-def _read_slice(path: Path, data: h5py.Dataset, first: int, end: int) -> np.ndarray:
-    try:
-        return data[first:end]
-    except OSError as error:
-        raise UserError(path, f"row {first} cannot be read ({error})", "a whole file", "download it again") from None
 
 
 class MemoryRows:
     """A split held in memory as float32, loaded and checked once."""
 
     def __init__(self, split: GroupedSplit, reader: "OffsetRows | Hdf5Rows"):
+        self.split = split
         self.x = np.empty((split.rows, split.sensors, split.time_points), np.float32)
         for first in range(0, split.rows, LOAD_ROWS):
             rows = np.arange(first, min(first + LOAD_ROWS, split.rows))
-            self.x[rows[0] : rows[-1] + 1] = reader.read(rows)
+            reader.read(rows, self.x[first : first + LOAD_ROWS])
 
-    def read(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n C T"]:
+    def read(
+        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
+    ) -> Float[np.ndarray, "n C T"]:
         """The rows, in the order asked."""
-        return np.take(self.x, rows, axis=0)
+        # The mode only avoids a second copy: numbers are in range.
+        return np.take(self.x, rows, axis=0, out=_output(self.split, rows, out), mode="clip")

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.rows import RowReader, open_rows
+from demega_jax.data.rows import RowReader, disk_reader, open_rows
 from demega_jax.errors import UserError
 
 HostBatch = dict[str, np.ndarray]
@@ -47,18 +47,19 @@ class RowOrder:
     def _epoch(self, epoch: int) -> Int[np.ndarray, " N"]:
         with self._lock:
             if epoch not in self._epochs:
-                self._epochs[epoch] = self._draw(np.random.default_rng([self.seed, epoch]))
+                self._epochs[epoch] = self._draw(epoch)
                 while len(self._epochs) > 2:  # batches in flight are of this epoch or the next
                     self._epochs.popitem(last=False)
             return self._epochs[epoch]
 
-    def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+    def _draw(self, epoch: int) -> Int[np.ndarray, " N"]:
         n = len(self.labels)
+        # Named, and keyed by both numbers: `default_rng` may be another generator in a later numpy.
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         if self.sampling == "uniform":
             return rng.permutation(n)
         counts = np.bincount(self.labels)
-        weight = 1.0 / counts[self.labels]
-        edges = np.cumsum(weight)
+        edges = np.cumsum(1.0 / counts[self.labels])  # n / (classes * n_c), but for a factor
         return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
 
 
@@ -80,13 +81,23 @@ class _Batches:
 def make_batch(reader: RowReader, labels: np.ndarray, rows: np.ndarray, row_shape: tuple[int, int]) -> HostBatch:
     """The host batch of row numbers; padding (-1) is a row of zeros that is not valid."""
     valid = rows != PADDING
-    if valid.all():
-        x = reader.read(rows)
-    else:
-        x = np.zeros((len(rows), *row_shape), np.float32)
-        x[valid] = reader.read(rows[valid])
+    count = int(valid.sum())  # padding comes last
+    x = np.empty((len(rows), *row_shape), np.float32)
+    reader.read(rows[:count], x[:count])
+    x[count:] = 0
     label = np.where(valid, labels[rows], 0).astype(np.int32)
     return {"x": x, "label": label, "valid": valid}
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of a global batch that a host reads."""
+    if batch_size % process_count:
+        raise UserError(
+            "train.batch_size", f"{batch_size} rows over {process_count} hosts", f"a multiple of {process_count}",
+            f"use train.batch_size={max(1, batch_size // process_count) * process_count}",
+        )  # fmt: skip
+    each = batch_size // process_count
+    return slice(process_index * each, (process_index + 1) * each)
 
 
 def _identity(batch: HostBatch) -> HostBatch:
@@ -105,18 +116,12 @@ class StreamFeed:
         sampling: Literal["uniform", "balanced"] = "uniform", place: Callable[[HostBatch], Any] = _identity,
         process_index: int = 0, process_count: int = 1, prefetch: int = 2,
     ):  # fmt: skip
-        if batch_size % process_count:
-            raise UserError(
-                "train.batch_size", f"{batch_size} rows over {process_count} hosts", f"a multiple of {process_count}",
-                f"use train.batch_size={max(1, batch_size // process_count) * process_count}",
-            )  # fmt: skip
-        each = batch_size // process_count
+        share = _share(batch_size, process_index, process_count)
         self.order = RowOrder(split.labels, batch_size, seed, sampling)
         self.steps_per_epoch = self.order.steps_per_epoch
         self._source = _Batches(
-            self.order, open_rows(split, memory), split.labels, slice(process_index * each, (process_index + 1) * each),
-            (split.sensors, split.time_points),
-        )  # fmt: skip
+            self.order, open_rows(split, memory), split.labels, share, (split.sensors, split.time_points)
+        )
         self._place, self._prefetch = place, prefetch
         self._next_step, self._waited = 0, 0.0
         self._placed: collections.deque[Any] = collections.deque()
@@ -168,14 +173,13 @@ def split_batches(
     process_count: int = 1,
 ) -> Iterator[Any]:  # fmt: skip
     """One pass over a split in file order, the last batch padded; one batch is read while another is used."""
-    reader = open_rows(split, 0)  # in order, from disk: as fast as memory, and without holding the split
-    each = batch_size // process_count
+    reader, _ = disk_reader(split)  # in order no reader is slow, and none holds the split
+    mine = _share(batch_size, process_index, process_count)
     shape = (split.sensors, split.time_points)
 
     def batch(first: int) -> HostBatch:
         rows = np.arange(first, first + batch_size)
-        share = np.where(rows < split.rows, rows, PADDING)[process_index * each : (process_index + 1) * each]
-        return make_batch(reader, split.labels, share, shape)
+        return make_batch(reader, split.labels, np.where(rows < split.rows, rows, PADDING)[mine], shape)
 
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(batch, 0)

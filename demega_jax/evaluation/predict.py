@@ -37,11 +37,11 @@ class Model:
         return self.config.model.classes
 
     @property
-    def window(self) -> tuple[int, int]:
-        """(sensors, time points) of a window."""
+    def window(self) -> tuple[int, int | None]:
+        """(sensors, time points) that a window must have; None where the pooling takes any time length."""
         model = self.config.model
-        assert model.sensors is not None and model.time_points is not None  # a run's configuration is resolved
-        return model.sensors, model.time_points
+        assert model.sensors is not None  # a run's configuration is resolved
+        return model.sensors, model.time_points if model.pool == "flatten" else None
 
     def predict(self, x: Float[np.ndarray, "B C T"]) -> Float[np.ndarray, "B V"]:
         """Probabilities of the classes for windows as in grouped files (not normalised by the caller)."""
