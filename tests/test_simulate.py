@@ -1,5 +1,6 @@
 """Simulated grouped files, against the model's own definition, scipy's Gaussian and scikit-learn's scores."""
 
+import gc
 import resource
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import f1_score
 
 from demega_jax.data.generative import (
-    COMMON_PART,
     MEDIAN_DISTANCE,
     MatchedFilter,
     autocovariance,
@@ -51,7 +51,7 @@ def test_noise_has_the_kronecker_covariance_and_its_mean_is_the_mixed_template()
     model = generative_model(("aa", "b"), sensors=3, time_points=4, seed=0)
     rows, level = 40_000, 5
     x, sessions = model.draw(np.ones(rows, int), level, np.random.default_rng(1))
-    gain, offset, deviation = (sessions @ model.session_gain / level, sessions @ model.session_offset / level, None)
+    gain, offset = sessions @ model.session_gain / level, sessions @ model.session_offset / level
     deviation = np.sqrt(sessions @ model.session_gain**2) / level
     mean = gain[:, None, None] * model.templates[1] + offset[:, :, None]
     noise = ((x - mean) / deviation[:, None, None]).reshape(rows, -1)
@@ -174,10 +174,9 @@ def test_labels_are_sorted_and_follow_the_frequencies(rows):
     labels = split_labels(PHONEMES, rows)
     counts = np.bincount(labels, minlength=39)
     assert labels.dtype == np.int64 and len(labels) == rows and (np.diff(labels) >= 0).all()
-    assert (counts > 0).sum() == min(rows, (counts > 0).sum()) and (rows < 39 or counts.min() >= 1)
-    quota = class_frequencies() * rows
-    own = counts[quota >= 1]
-    assert (np.abs(own - quota[quota >= 1]) <= 1 + 39 * (rows < 5000)).all()
+    assert rows < 39 or counts.min() >= 1
+    if rows == 5000:  # every class is due a row or more: each count is its share, rounded down or up
+        assert (np.abs(counts - class_frequencies() * rows) < 1).all()
 
 
 def test_largest_remainder_by_hand():
@@ -241,8 +240,6 @@ def test_model_does_not_depend_on_how_much_is_drawn_and_classes_need_not_be_phon
     first, second = (generative_model(("cat", "dog", "cow"), **SHAPE, seed=1) for _ in range(2))
     np.testing.assert_array_equal(first.templates, second.templates)
     np.testing.assert_allclose(first.prior, np.array([6, 3, 2]) / 11)
-    common = np.linalg.norm(whitened(first).mean(axis=0))
-    assert COMMON_PART > 1 and common > pair_distances(whitened(first)).min() / 2
 
 
 def test_few_groups_warn_once_with_counts(tmp_path, warnings):
@@ -291,12 +288,15 @@ def test_existing_file_is_refused_before_anything_is_written(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [present] and present.read_bytes() == b"mine"
 
 
-def test_full_disk_leaves_no_file(tmp_path):
+@pytest.mark.parametrize("room", [500, 200_000, 1_290_000])  # in the header, in the data, in the last metadata
+@pytest.mark.filterwarnings("error")  # HDF5 prints what it could not write when it lets go of a file
+def test_full_disk_leaves_no_file(tmp_path, room):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # the kernel refuses more: File too large
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # the kernel refuses more
     try:
-        with pytest.raises(UserError, match="train_grouped.h5: cannot be written"):
+        with pytest.raises(UserError, match=r"train_grouped.h5: cannot be written \(File too large\)"):
             simulate_grouped(tmp_path, levels=[2], groups=1000, sensors=12, time_points=25)
+        gc.collect()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

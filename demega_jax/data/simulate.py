@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.aside import Disk, h5_written_aside
 from demega_jax.data.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES, class_frequencies
@@ -48,9 +48,9 @@ def simulate_grouped(
     model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
     best = MatchedFilter(model)
     for (level, split), path in targets.items():
-        with _written_aside(path) as partial, h5py.File(partial, "w") as file:
+        with h5_written_aside(path) as (file, disk):
             labels = split_labels(classes, rows[split])
-            reference = _write(file, model, best, labels, level=level, split=split, seed=seed)
+            reference = _write(file, disk, model, best, labels, level=level, split=split, seed=seed)
         if progress is not None:
             progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
     return list(targets.values())
@@ -96,6 +96,7 @@ def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) 
 
 def _write(
     file: h5py.File,
+    disk: Disk,
     model: GenerativeModel,
     best: MatchedFilter,
     labels: Int[np.ndarray, " N"],
@@ -116,6 +117,7 @@ def _write(
         predictions[rows] = best.predict(x, sessions)
         windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
         indices[rows] = windows.reshape(-1, level)  # made up: each group averages windows of its own
+        disk.check()
     reference = macro_f1(labels, predictions)
     file.attrs.update(
         n_groups=total,
@@ -133,23 +135,6 @@ def _write(
     )
     file.attrs.create("classes", list(model.classes), dtype=h5py.string_dtype())
     return reference
-
-
-@contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write under, renamed to `path` at the end and removed if something goes wrong."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error})", "a folder that can be written to, with room for the file",
-            "free space, ask for fewer --groups, or choose another folder",
-        ) from error  # fmt: skip
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check(
