@@ -70,11 +70,16 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: 1e-3 is a number (YAML 1.1 reads it as a string)."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as a number, such as a class named 1e3."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -118,7 +123,9 @@ def to_yaml(config: Config) -> str:
         lines.append(f"{section}:")
         for key, value in keys.items():
             plain = list(value) if isinstance(value, tuple) else value
-            dumped = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+            dumped = (
+                yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+            )
             lines.append(f"  {key}: {dumped}")
     return "\n".join(lines) + "\n"
 

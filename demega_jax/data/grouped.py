@@ -113,7 +113,8 @@ def open_grouped(
     """Open and check a grouped file.
 
     classes: names that the ids of the result stand for; by default the file's own (attribute `classes`), else the
-    39 phonemes in their fixed order.  expect_shape: (sensors, time points) that the file must have; None for any time length.
+    39 phonemes in their fixed order.  expect_shape: (sensors, time points) that the file must have; None for any time
+    length.
     Raises: `UserError` naming the file, and the row where one is to blame.
     """
     path = Path(path)

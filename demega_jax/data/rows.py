@@ -129,7 +129,7 @@ class OffsetRows:
         return out
 
     def _fill(self, descriptor: int, out: np.ndarray, offset: int, row: int) -> None:
-        view = memoryview(out).cast("B")
+        view = memoryview(out.data).cast("B")
         while len(view):
             try:
                 count = os.preadv(descriptor, [view], offset)

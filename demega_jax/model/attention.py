@@ -63,7 +63,9 @@ def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | N
     if keep is None:
         return jax.nn.softmax(scores, axis=-1)
     keep_bhts = keep[:, None, :, None] & keep[:, None, None, :]
-    return jax.nn.softmax(scores, axis=-1, where=keep_bhts, initial=-jnp.inf) * keep_bhts
+    # The lowest finite number, not -inf: a row that attends to nothing must be 0 and not NaN.
+    hidden = jnp.where(keep_bhts, scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(hidden, axis=-1) * keep_bhts
 
 
 class DisentangledAttention(nnx.Module):

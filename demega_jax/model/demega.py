@@ -90,6 +90,7 @@ class DeMEGa(nnx.Module):
         if self.classifier is not None:
             logits = self.classifier(embedding).astype(jnp.float32)
         else:
+            assert ipa_logits is not None  # ModelConfig refuses a similarity classifier without the IPA head
             metric = self.config.classifier.removeprefix("ipa_")
             logits = feature_similarity(ipa_logits, self.feature_table[...], metric)
         projection = self.projection(embedding) if self.projection is not None else None

@@ -27,7 +27,7 @@ class StepMemory:
 def step_memory(compiled: Any, state: Any) -> StepMemory:
     """Memory of a compiled step: arguments, results and temporaries, the donated state counted once."""
     analysis = compiled.memory_analysis()
-    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     whole = (
         analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         + analysis.temp_size_in_bytes

@@ -136,7 +136,10 @@ class ParameterGroups:
 
 
 def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransformation:
-    """Clip by the norm over all groups, then AdamW with each group's learning rate. Acts on `ParameterGroups.vectors`."""
+    """Clip by the norm over all groups, then AdamW with each group's learning rate.
+
+    It acts on `ParameterGroups.vectors`.
+    """
 
     def group(multiplier: float) -> optax.GradientTransformation:
         return optax.adamw(lambda count: multiplier * schedule(count), weight_decay=config.optim.weight_decay)

@@ -6,7 +6,7 @@ with an axis name. Both give the same numbers on any number of devices.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -62,7 +62,7 @@ class Placement:
         whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
         return jax.tree.map(whole, state), batch
 
-    def compile_train(self, step: TrainStep) -> Callable[[Any, Any], Any]:
+    def compile_train(self, step: TrainStep) -> jax.stages.Wrapped:
         """(state, batch) -> (state, metrics); the state's buffers are reused."""
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)
@@ -81,7 +81,7 @@ class Placement:
             donate_argnums=0,
         )
 
-    def compile_evaluate(self, step: EvaluateStep) -> Callable[[Any, Any, Any, Any], Any]:
+    def compile_evaluate(self, step: EvaluateStep) -> jax.stages.Wrapped:
         """(params, buffers, counts, batch) -> counts."""
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)

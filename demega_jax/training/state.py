@@ -41,15 +41,16 @@ class TrainState:
 def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
     """(graphdef, params, buffers) of a new model: the static part, and plain nested dicts of arrays."""
     model = DeMEGa(config, rngs=np.random.default_rng(seed), features=features)
-    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+    graphdef, *states = nnx.split(model, nnx.Param, ...)
+    params, buffers = (nnx.to_pure_dict(state) for state in states)
+    return graphdef, params, buffers
 
 
 def abstract(config: ModelConfig) -> tuple[Any, Any, Any]:
     """`build` with shapes in place of arrays."""
     graphdef, params, buffers = build(config, 0)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, buffers))
-    return graphdef, *shapes
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), [params, buffers])
+    return graphdef, shapes[0], shapes[1]
 
 
 def initial_state(
