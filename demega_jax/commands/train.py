@@ -63,7 +63,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     data = open_data(config)
     placement = make_placement(arguments.parallel, arguments.devices, config.train.batch_size, config.train.accumulate)
     experiment = make_experiment(config, data, placement)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     if arguments.dry_run:
         return dry_run(experiment, console)
     state, meta = start_state(experiment, folder, arguments, console)

@@ -142,7 +142,12 @@ def open_grouped(
 
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     for name in ("data", "labels"):
-        if not isinstance(file.get(name), h5py.Dataset):
+        try:
+            found = file.get(name)
+        except KeyError as error:  # h5py's word for a header that cannot be read
+            came = f"truncated or damaged: {error.args[0]}"
+            raise UserError(path, came, "a whole HDF5 file", "copy or download it again") from None
+        if not isinstance(found, h5py.Dataset):
             raise UserError(path, f"no dataset `{name}`", "`data` and `labels`", "this is no grouped file")
     data, labels = file["data"], file["labels"]
     if data.ndim != 3:

@@ -22,8 +22,10 @@ class Stem(nnx.Module):
         self.conv2 = Conv(width, width, second, dtype=dtype, rng=rng)
         self.skip = Linear(sensors, width, dtype=dtype, rng=rng)
 
-    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T E"]:
-        return self.conv2(jax.nn.silu(self.conv1(x))) + self.skip(x)
+    def __call__(self, x: Float[Array, "B T C"], *, keep: Bool[Array, "B T"] | None = None) -> Float[Array, "B T E"]:
+        x = _hide(x, keep)
+        # Hidden again: the first convolution leaves its bias at padded positions, where beyond the ends there is 0.
+        return self.conv2(_hide(jax.nn.silu(self.conv1(x)), keep)) + self.skip(x)
 
 
 class ConvModule(nnx.Module):
@@ -96,7 +98,7 @@ class ConformerEncoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "B C T"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B T E"]:
-        x = self.stem(_hide(x.swapaxes(1, 2), keep))
+        x = self.stem(x.swapaxes(1, 2), keep=keep)
         for number, layer in enumerate(self.layers):
             x = layer(x, keep=keep, noise=noise and noise.at(number))
         return self.final_norm(x)

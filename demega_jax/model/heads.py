@@ -31,18 +31,18 @@ class Aggregator(nnx.Module):
         self.embed = Linear(2 * width, width, dtype=dtype, rng=rng)
 
     def pooled(self, x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B I"]:
+        if keep is not None:
+            x = jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
         if self.pool == "flatten":
             if x.shape[1] != self.time_points:
                 raise ValueError(
                     f"pool=flatten fixes {self.time_points} time points, {x.shape[1]} came; pool=mean takes any"
                 )
-            kept = x if keep is None else jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
-            return kept.reshape(x.shape[0], -1)
+            return x.reshape(x.shape[0], -1)
         where = jnp.ones(x.shape[:2], bool) if keep is None else keep
         x32 = x.astype(jnp.float32)
         if self.pool == "mean":
-            total = jnp.sum(x32 * where[:, :, None], axis=1)
-            return (total / jnp.maximum(where.sum(1), 1)[:, None]).astype(x.dtype)
+            return (jnp.sum(x32, axis=1) / jnp.maximum(where.sum(1), 1)[:, None]).astype(x.dtype)
         scores = jnp.where(where, x32 @ self.score[...], -jnp.inf)
         return jnp.einsum("bt,bte->be", jax.nn.softmax(scores, axis=-1, where=where), x32).astype(x.dtype)
 

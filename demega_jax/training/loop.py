@@ -203,7 +203,7 @@ class Loop:
             self._save(step, None)
             raise UserError(
                 f"step {last_skipped}",
-                f"the loss or its gradient was not finite, for the {skipped}th time",
+                f"the loss or its gradient was not finite, in {skipped} steps so far",
                 f"at most {self.config.train.max_nonfinite_steps} such steps (train.max_nonfinite_steps)",
                 "lower optim.learning_rate, or use model.dtype=float32, or look at the data with `inspect`",
             )

@@ -9,6 +9,7 @@ import jax
 from demega_jax.errors import UserError
 
 USABLE = 0.95  # of what is free: allocators round up
+MARGIN = 0.9  # of the batch that memory in proportion to its rows would allow: not all of it is in proportion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def check_memory(need: StepMemory, available: int | None, batch_size: int, multi
 def out_of_memory(need: StepMemory, available: int, batch_size: int, multiple: int, devices_share: int) -> UserError:
     """The error that names a batch size: memory grows in proportion to the rows."""
     room = available * USABLE / devices_share - need.kept
-    fits = int(room / max(need.rows, 1) * batch_size) // multiple * multiple
+    fits = int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple
     way_out = f"use train.batch_size={fits}" if fits > 0 else "use a smaller model, or more memory"
     return UserError(
         "train.batch_size", f"{batch_size} rows need {_gigabytes(need.total * devices_share)}",
