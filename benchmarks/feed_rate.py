@@ -1,12 +1,15 @@
 """Rows per second of the stream feed against reading the same file in order, and how much memory a long run needs.
 
-    python benchmarks/feed_rate.py [--rows 14000]      rates, medians of alternating repeats on a warm file
+    python benchmarks/feed_rate.py [--gigabytes 1.5]   rates, medians of alternating repeats on a warm file, and how
+                                                       much resident memory grew while rows were read by offset
     python benchmarks/feed_rate.py --memory-check 10   growth of resident memory while 10 GB are streamed (Linux)
 
 The file is like the hub's: sorted by label, chunks of 32 rows, uncompressed. It is written to a temporary folder.
+Rows that pad the last batch of an epoch are not counted.
 """
 
 import argparse
+import json
 import re
 import statistics
 import tempfile
@@ -26,7 +29,7 @@ GB = 10**9
 
 
 def write_sorted(path: Path, rows: int, sensors: int, time_points: int) -> None:
-    """A grouped file whose labels are sorted; one block of noise is written again and again, its values do not matter."""
+    """A grouped file whose labels are sorted; its data is one block of noise again and again."""
     path.parent.mkdir(parents=True)
     block = np.random.default_rng(0).standard_normal((CHUNK_ROWS, sensors, time_points), np.float32)
     with h5py.File(path, "w") as file:
@@ -49,34 +52,42 @@ def read_in_order(split: GroupedSplit) -> float:
     return split.rows / (time.perf_counter() - began)
 
 
-def stream(feed: StreamFeed, batch_size: int, epochs: int = 1) -> float:
-    """Rows per second of batches from a feed that reads ahead; the first batches fill its buffers unmeasured."""
+def stream(feed: StreamFeed) -> tuple[float, float]:
+    """(rows per second, most resident memory in GB) of an epoch from a feed that reads ahead; the first batches fill
+    its buffers unmeasured."""
     for _ in range(4):
         next(feed)
-    steps = max(8, epochs * feed.steps_per_epoch)
+    rows, most = 0, 0.0
     began = time.perf_counter()
-    for _ in range(steps):
-        next(feed)
-    return steps * batch_size / (time.perf_counter() - began)
+    for _ in range(max(8, feed.steps_per_epoch)):
+        rows += int(next(feed)["valid"].sum())
+        most = max(most, resident())
+    return rows / (time.perf_counter() - began), most
 
 
-def resident(field: str) -> float:
-    """VmRSS (now) or VmHWM (the most so far) of this process, GB."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+def resident() -> float:
+    """Resident memory of this process now, GB; not a number where the system does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
     if found is None:
-        raise SystemExit(f"error: this system does not report {field}")
+        return float("nan")
     return int(found[1]) * 1024 / GB
 
 
-def rates(split: GroupedSplit, batch_size: int, repeats: int) -> None:
-    """Print the medians; the ways take turns, so that a busy machine disturbs all of them alike."""
+def rates(split: GroupedSplit, batch_size: int, repeats: int) -> dict[str, object]:
+    """Print and return the medians; the ways take turns, so that a busy machine disturbs all of them alike."""
+    growth: list[float] = []
 
     def fed(memory: int) -> float:
+        before = resident()
         feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=memory)
         try:
-            return stream(feed, batch_size)
+            rate, most = stream(feed)
         finally:
             feed.close()
+        if not memory:
+            growth.append(most - before)
+        return rate
 
     read_in_order(split)  # warm the page cache
     ways: dict[str, Callable[[], float]] = {
@@ -88,44 +99,54 @@ def rates(split: GroupedSplit, batch_size: int, repeats: int) -> None:
     for _ in range(repeats):
         for name, way in ways.items():
             measured[name].append(way())
-    base = statistics.median(measured["in order, h5py"])
+    medians = {name: statistics.median(values) for name, values in measured.items()}
+    base = medians["in order, h5py"]
     for name, values in measured.items():
-        middle = statistics.median(values)
+        middle = medians[name]
         print(f"{name:22} {middle:9.0f} rows/s  {middle / base:5.2f} x   ({min(values):.0f} to {max(values):.0f})")
+    print(f"resident memory grew by at most {max(growth):.2f} GB while {split.nbytes / GB:.1f} GB were read by offset")
+    return {
+        "rows": split.rows, "gigabytes": split.nbytes / GB, "batch_size": batch_size, "rows_per_second": measured,
+        "median": medians, "ratio": {name: middle / base for name, middle in medians.items()},
+        "growth_gb": max(growth),
+    }  # fmt: skip
 
 
-def memory_check(split: GroupedSplit, batch_size: int) -> None:
-    """Print the growth of resident memory over one epoch read by offset."""
-    before = resident("VmRSS")
+def memory_check(split: GroupedSplit, batch_size: int) -> dict[str, object]:
+    """Print and return the growth of resident memory over one epoch read by offset."""
+    before = resident()
     feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=0)
-    rate = stream(feed, batch_size)
+    rate, most = stream(feed)
     feed.close()
-    size = split.rows * split.sensors * split.time_points * 4 / GB
-    print(f"streamed {size:.1f} GB at {rate:.0f} rows/s; resident {before:.2f} GB before, most {resident('VmHWM'):.2f}"
-          f" GB: grew by {resident('VmHWM') - before:.2f} GB")  # fmt: skip
+    size = split.nbytes / GB
+    print(f"streamed {size:.1f} GB at {rate:.0f} rows/s; resident {before:.2f} GB before, most {most:.2f} GB: "
+          f"grew by {most - before:.2f} GB")  # fmt: skip
+    return {"rows": split.rows, "gigabytes": size, "rows_per_second": rate, "growth_gb": most - before}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=14_000)
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the file")
     parser.add_argument("--sensors", type=int, default=306)
     parser.add_argument("--time-points", type=int, default=125)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-check", type=float, metavar="GB", help="stream a file of this size instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     parser.add_argument("--folder", type=Path, help="where the temporary file goes; by default the system's")
     arguments = parser.parse_args()
-    rows = arguments.rows
-    if arguments.memory_check:
-        rows = int(arguments.memory_check * GB / (4 * arguments.sensors * arguments.time_points))
+    gigabytes = arguments.memory_check or arguments.gigabytes
+    rows = max(1, int(gigabytes * GB / (4 * arguments.sensors * arguments.time_points)))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "grouped_1" / "train_grouped.h5"
         write_sorted(path, rows, arguments.sensors, arguments.time_points)
         split = open_grouped(path)
         if arguments.memory_check:
-            memory_check(split, arguments.batch_size)
+            numbers = memory_check(split, arguments.batch_size)
         else:
-            rates(split, arguments.batch_size, arguments.repeats)
+            numbers = rates(split, arguments.batch_size, arguments.repeats)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

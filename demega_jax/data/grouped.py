@@ -143,7 +143,7 @@ def open_grouped(
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     for name in ("data", "labels"):
         try:
-            found = file.get(name)
+            found = file[name] if name in file else None
         except KeyError as error:  # h5py's word for a header that cannot be read
             came = f"truncated or damaged: {error.args[0]}"
             raise UserError(path, came, "a whole HDF5 file", "copy or download it again") from None
