@@ -1,5 +1,7 @@
 """Rows: which ones a step asks for, and that each reader gives what h5py gives, whatever the file and the order."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +80,22 @@ def test_four_threads_read_what_one_reads(split):
         with ThreadPoolExecutor(4) as threads:
             for order, x in zip(orders, threads.map(reader.read, orders), strict=True):
                 np.testing.assert_array_equal(x, expected[order])
+
+
+def test_a_reader_that_outlives_its_modules_is_silent(tmp_path):
+    """Once grain is imported, a reader of a script is collected when modules have been emptied."""
+    split = write(tmp_path, np.zeros((ROWS, SENSORS, TIME_POINTS), np.float32), **CHUNKS)
+    program = f"""
+import pathlib
+import numpy as np
+import demega_jax.data.stream
+from demega_jax.data.grouped import open_grouped
+from demega_jax.data.rows import disk_reader
+reader, _ = disk_reader(open_grouped(pathlib.Path({str(split.path)!r})))
+reader.read(np.arange(3))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and "OffsetRows" not in run.stderr, run.stderr
 
 
 @pytest.mark.parametrize("layout", ["chunked", "contiguous", "gzip"])

@@ -141,11 +141,13 @@ class OffsetRows:
                                 "a whole file", "copy or download it again")  # fmt: skip
             view, offset = view[count:], offset + count
 
+    _close = staticmethod(os.close)  # kept: when the interpreter ends, `os` can be gone before the last reader
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             if self._descriptor is not None:
-                os.close(self._descriptor)
+                self._close(self._descriptor)
                 self._descriptor = None
 
     def __del__(self) -> None:
