@@ -78,7 +78,8 @@ class DeMEGa(nnx.Module):
     ) -> Outputs:
         """A forward pass; with `noise`, dropout acts.
 
-        normalized: x went through `signal.normalize` already.  keep: real positions of padded windows.
+        normalized: x went through `signal.normalize` already.  keep: real positions of padded windows; the
+        statistics of normalisation are of the whole window, so give such windows normalised.
         """
         if not normalized:
             x = normalize(x, self.config.input_norm)

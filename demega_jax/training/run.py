@@ -94,7 +94,8 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
         if key in MAY_CHANGE:
-            changes[key] = new
+            if key != "data.path" or new is not None:  # without --data, the run's own
+                changes[key] = new
         elif new is not None:
             raise UserError(
                 where, f"{key}={old} in the run, {new} asked", "the configuration that the run began with",
