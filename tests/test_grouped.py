@@ -153,6 +153,18 @@ def test_readers_give_the_bytes_that_h5py_gives(path, layout, dtype, warnings):
     assert warnings == []
 
 
+def test_chunks_may_lie_in_any_order(path):
+    data = np.random.default_rng(2).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)
+    write(path, data)
+    with h5py.File(path, "a") as file:
+        del file["data"]
+        dataset = file.create_dataset("data", data.shape, np.float32, chunks=LAYOUTS["hub"]["chunks"])
+        for first in (64, 0, 32):
+            dataset[first : first + 32] = data[first : first + 32]
+    reader, slow = disk_reader(open_grouped(path))
+    assert not slow and reader.read(np.arange(ROWS)).tobytes() == data.tobytes()
+
+
 def test_a_user_block_is_read_through_hdf5(path):
     write(path)
     with h5py.File(path) as file:

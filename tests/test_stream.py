@@ -2,15 +2,18 @@
 
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 import pytest
 import scipy.stats
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.stream import RowOrder, StreamFeed, split_batches
+from demega_jax.data.stream import BatchMemory, RowOrder, StreamFeed, split_batches
 from demega_jax.errors import UserError
 
 COUNTS = np.array([300, 160, 90, 40, 10])  # rows of each class; 600 in all
@@ -193,6 +196,65 @@ def test_batches_are_placed_ahead_and_none_is_written_over(split, feed_of):
     assert len(placed) == 22  # the last one handed out and two ahead
     for batch, as_placed in placed:
         np.testing.assert_array_equal(batch["x"], as_placed)
+
+
+def by_row(devices: int) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.devices()[:devices]), ("batch",)), PartitionSpec("batch"))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_memory_is_used_again_only_when_no_placed_array_shares_it(devices):
+    """A CPU device shares host memory that begins at a multiple of 64 bytes, which is made sure of here."""
+    memory = BatchMemory((64, 4, 17), 4)
+    taken = memory.take()
+    address = taken.ctypes.data
+    skip = -(address // 4) % 16
+    x = taken.reshape(-1)[skip : skip + 64 * 4 * 16].reshape(64, 4, 16)
+    x[:] = 1
+    placed = jax.device_put(x, by_row(devices))
+    shards = placed.addressable_shards
+    assert all(x.ctypes.data <= shard.data.unsafe_buffer_pointer() < x.ctypes.data + x.nbytes for shard in shards)
+    del taken, x
+    others = [memory.take() for _ in range(8)]
+    assert address not in [other.ctypes.data for other in others]
+    for other in others:
+        other[:] = 2
+    np.testing.assert_array_equal(placed, 1)
+    del placed, shards, others, other
+    jax.device_put(0)  # JAX lets go of arrays of numpy at its next call
+    assert memory.take().ctypes.data == address
+
+
+def test_memory_is_used_again_and_bounded():
+    memory = BatchMemory((5, 3), 3)
+    taken = [memory.take() for _ in range(4)]
+    owners = [weakref.ref(x.base) for x in taken]
+    assert len({id(owner()) for owner in owners}) == 4
+    row = taken[0][2:3].reshape(-1)  # a view of a view
+    taken.clear()
+    assert owners[3]() is None  # beyond the bound, so not kept
+    assert memory.take().base is owners[1]()
+    del row
+    again = [memory.take() for _ in range(3)]
+    assert [x.base is owner() for x, owner in zip(again, owners[:3], strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_placed_batches_keep_their_rows_while_later_ones_are_read(split, feed_of, devices):
+    """Some are kept and others dropped at once, so that memory is used again beside memory in use."""
+    expected = RowOrder(split.labels, 64, 3)
+    feed = feed_of(split, place=lambda batch: jax.device_put(batch, by_row(devices)))
+    kept = {}
+    for step in range(60):
+        batch = next(feed)
+        np.testing.assert_array_equal(rows_of({k: np.asarray(v) for k, v in batch.items()}),
+                                      [row for row in expected.row_numbers(step) if row >= 0])  # fmt: skip
+        if step % 7 == 0:
+            kept[step] = batch
+        del batch
+    for step, batch in kept.items():
+        np.testing.assert_array_equal(rows_of({k: np.asarray(v) for k, v in batch.items()}),
+                                      [row for row in expected.row_numbers(step) if row >= 0])  # fmt: skip
 
 
 def test_few_batches_are_read_ahead(split, feed_of, monkeypatch):

@@ -86,7 +86,6 @@ def check_finite(split: GroupedSplit, rows: Int[np.ndarray, " n"], x: Float[np.n
 def _output(
     split: GroupedSplit, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
 ) -> Float[np.ndarray, "n C T"]:
-    # Fresh memory for every batch: on a CPU device a placed batch is this very memory.
     return np.empty((len(rows), split.sensors, split.time_points), np.float32) if out is None else out
 
 

@@ -5,6 +5,7 @@ Row NUMBERS are shuffled over the whole split instead; each batch then reads its
 """
 
 import collections
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import grain
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.rows import RowReader, disk_reader, open_rows
@@ -63,26 +64,52 @@ class RowOrder:
         return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
 
 
+class BatchMemory:
+    """Memory for the windows of a batch [B, C, T], used again once nothing refers to it.
+
+    Fresh memory costs the system as long to clear as the rows take to read. What is handed out is a view: numpy lets
+    every view of it refer to the array that owns the memory, and JAX keeps such a view until it has copied it, or,
+    where a CPU device shares it, as long as the placed array lives. So the owner's reference count tells.
+    """
+
+    def __init__(self, shape: tuple[int, ...], most: int):
+        self._shape, self._most = shape, most
+        self._lock = threading.Lock()
+        self._owners = [np.empty(shape, np.float32)]
+        self._idle = sys.getrefcount(self._owners[0])  # what an owner has when this list alone refers to it
+
+    def take(self) -> Float[np.ndarray, "B C T"]:
+        """Memory that nobody reads, with anything in it. Beyond `most` at a time it is new and not kept."""
+        with self._lock:
+            for i in range(len(self._owners)):
+                if sys.getrefcount(self._owners[i]) == self._idle:
+                    return self._owners[i][...]
+            fresh = np.empty(self._shape, np.float32)
+            if len(self._owners) < self._most:
+                self._owners.append(fresh)
+            return fresh[...]
+
+
 class _Batches:
     """A grain source: element i is the batch of step i, read when it is asked for."""
 
-    def __init__(
-        self, order: RowOrder, reader: RowReader, labels: np.ndarray, share: slice, row_shape: tuple[int, int]
-    ):
-        self.order, self.reader, self.labels, self.share, self.row_shape = order, reader, labels, share, row_shape
+    def __init__(self, order: RowOrder, reader: RowReader, labels: np.ndarray, share: slice, memory: BatchMemory):
+        self.order, self.reader, self.labels, self.share, self.memory = order, reader, labels, share, memory
 
     def __len__(self) -> int:
         return 2**62  # the run decides how long it is
 
     def __getitem__(self, step: int) -> HostBatch:
-        return make_batch(self.reader, self.labels, self.order.row_numbers(int(step))[self.share], self.row_shape)
+        rows = self.order.row_numbers(int(step))[self.share]
+        return make_batch(self.reader, self.labels, rows, self.memory.take())
 
 
-def make_batch(reader: RowReader, labels: np.ndarray, rows: np.ndarray, row_shape: tuple[int, int]) -> HostBatch:
-    """The host batch of row numbers; padding (-1) is a row of zeros that is not valid."""
+def make_batch(
+    reader: RowReader, labels: Int[np.ndarray, " N"], rows: Int[np.ndarray, " B"], x: Float[np.ndarray, "B C T"]
+) -> HostBatch:
+    """The host batch of row numbers, its windows in x; padding (-1) is a row of zeros that is not valid."""
     valid = rows != PADDING
     count = int(valid.sum())  # padding comes last
-    x = np.empty((len(rows), *row_shape), np.float32)
     reader.read(rows[:count], x[:count])
     x[count:] = 0
     label = np.where(valid, labels[rows], 0).astype(np.int32)
@@ -119,9 +146,11 @@ class StreamFeed:
         share = _share(batch_size, process_index, process_count)
         self.order = RowOrder(split.labels, batch_size, seed, sampling)
         self.steps_per_epoch = self.order.steps_per_epoch
-        self._source = _Batches(
-            self.order, open_rows(split, memory), split.labels, share, (split.sensors, split.time_points)
+        # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
+        batch_memory = BatchMemory(
+            (share.stop - share.start, split.sensors, split.time_points), READ_AHEAD + prefetch + 3
         )
+        self._source = _Batches(self.order, open_rows(split, memory), split.labels, share, batch_memory)
         self._place, self._prefetch = place, prefetch
         self._next_step, self._waited = 0, 0.0
         self._placed: collections.deque[Any] = collections.deque()
@@ -175,11 +204,12 @@ def split_batches(
     """One pass over a split in file order, the last batch padded; one batch is read while another is used."""
     reader, _ = disk_reader(split)  # in order no reader is slow, and none holds the split
     mine = _share(batch_size, process_index, process_count)
-    shape = (split.sensors, split.time_points)
+    # Those being read, being placed, and in use.
+    memory = BatchMemory((mine.stop - mine.start, split.sensors, split.time_points), 4)
 
     def batch(first: int) -> HostBatch:
         rows = np.arange(first, first + batch_size)
-        return make_batch(reader, split.labels, np.where(rows < split.rows, rows, PADDING)[mine], shape)
+        return make_batch(reader, split.labels, np.where(rows < split.rows, rows, PADDING)[mine], memory.take())
 
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(batch, 0)
