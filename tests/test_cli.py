@@ -215,7 +215,7 @@ def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
 
 
 def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
-    """Arrays that a step returns may be read at log points alone; and one program serves all steps."""
+    """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
     reads, steps = [], []
     original_one, original_log = loop.Loop._one, loop.Loop._log
 
@@ -235,7 +235,8 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
 
     def one(self, function, batch):
         assert isinstance(function, jax.stages.Compiled)
-        state, metrics = original_one(self, function, batch)
+        with jax.transfer_guard_host_to_device("disallow"):  # the batch is on the device before the step
+            state, metrics = original_one(self, function, batch)
         steps.append(function)
         return state, {name: Guarded(value) for name, value in metrics.items()}
 
