@@ -214,10 +214,31 @@ def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     assert main([str(a) for a in again]) == 0
 
 
+def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
+    """What a device says when it has no memory left, at any step, becomes a line with a smaller batch size."""
+    original = loop.Loop._compile
+
+    def compiled(self, feed, progress):
+        batch, function = original(self, feed, progress)
+
+        def step(state, batch):
+            if int(state.step) == 2:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+            return function(state, batch)
+
+        return batch, step
+
+    monkeypatch.setattr(loop.Loop, "_compile", compiled)
+    arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
+    error = fails(capsys, *arguments)
+    size = int(error.partition("use train.batch_size=")[2].split()[0].strip("();"))
+    assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
+
+
 def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
     """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
     reads, steps = [], []
-    original_one, original_log = loop.Loop._one, loop.Loop._log
+    original_compile, original_log = loop.Loop._compile, loop.Loop._log
 
     class Guarded:
         """Stands in for a metric: reading it outside the log is an error."""
@@ -233,18 +254,23 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
         def block_until_ready(self):
             return self
 
-    def one(self, function, batch):
+    def compiled_once(self, feed, progress):
+        batch, function = original_compile(self, feed, progress)
         assert isinstance(function, jax.stages.Compiled)
-        with jax.transfer_guard_host_to_device("disallow"):  # the batch is on the device before the step
-            state, metrics = original_one(self, function, batch)
-        steps.append(function)
-        return state, {name: Guarded(value) for name, value in metrics.items()}
+
+        def step(state, batch):
+            with jax.transfer_guard_host_to_device("disallow"):  # the batch is on the device before the step
+                state, metrics = function(state, batch)
+            steps.append(function)
+            return state, {name: Guarded(value) for name, value in metrics.items()}
+
+        return batch, step
 
     def log(self, step, metrics, *rest):
         reads.append(step)
         return original_log(self, step, {name: guarded.value for name, guarded in metrics.items()}, *rest)
 
-    monkeypatch.setattr(loop.Loop, "_one", one)
+    monkeypatch.setattr(loop.Loop, "_compile", compiled_once)
     monkeypatch.setattr(loop.Loop, "_log", log)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
     assert main([str(a) for a in arguments]) == 0

@@ -16,9 +16,8 @@ from demega_jax.config import Config
 from demega_jax.data.stream import StreamFeed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
-from demega_jax.evaluation.metrics import Scores
 from demega_jax.training.checkpoint import Checkpoints
-from demega_jax.training.memory import available_memory, check_memory, out_of_memory, step_memory
+from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory, step_memory
 from demega_jax.training.progress import Progress
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
@@ -98,6 +97,7 @@ class Loop:
         self.config: Config = experiment.config
         self.total = experiment.total_steps
         self.skipped = int(np.asarray(state.skipped))
+        self._need: StepMemory | None = None
         self._train_step = experiment.placement.compile_train(experiment.train_step)
         self._evaluate_step = experiment.placement.compile_evaluate(experiment.evaluate_step)
 
@@ -116,8 +116,24 @@ class Loop:
             feed.restore({"next_step": self.start})
             progress = stack.enter_context(Progress(self.total, start_step=self.start))
             if self.start < self.total:
+                stack.enter_context(self._memory_error())
                 self._steps(feed, writers, progress, signals)
         return self.standing
+
+    @contextmanager
+    def _memory_error(self) -> Iterator[None]:
+        """A device that runs out of memory, whenever that is noticed, becomes an error that names a batch size."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            available, multiple, sharing = self._memory()
+            size = self.config.train.batch_size
+            need = self._need or StepMemory(0, size)  # in compilation: all that is known is that it was too much
+            # More was needed than the analysis saw (fragments, other programs): half of it is taken to be there.
+            seen = min(available or need.total * sharing, need.total * sharing) // 2
+            raise out_of_memory(need, seen, size, multiple, sharing) from None
 
     def _compile(self, feed: StreamFeed, progress: Progress) -> tuple[Any, Any]:
         """The first batch and the compiled step; refuses a batch that memory cannot hold."""
@@ -125,8 +141,8 @@ class Loop:
         began = time.perf_counter()
         compiled = self._train_step.lower(self.state, batch).compile()
         progress.message(f"compiled the step in {time.perf_counter() - began:.1f} s")
-        need, (available, multiple, sharing) = step_memory(compiled, self.state), self._memory()
-        check_memory(need, available, self.config.train.batch_size, multiple, sharing)
+        self._need, (available, multiple, sharing) = step_memory(compiled, self.state), self._memory()
+        check_memory(self._need, available, self.config.train.batch_size, multiple, sharing)
         return batch, compiled
 
     def _memory(self) -> tuple[int | None, int, int]:
@@ -145,7 +161,7 @@ class Loop:
         feed.take_input_wait()  # the first batch opened the files
         clock = Clock(self.start)
         for step in range(self.start + 1, self.total + 1):
-            self.state, metrics = self._one(step_function, batch)
+            self.state, metrics = step_function(self.state, batch)
             under_way.append(metrics["loss"])
             if len(under_way) > STEPS_IN_FLIGHT:
                 jax.block_until_ready(under_way.popleft())
@@ -155,33 +171,21 @@ class Loop:
                 self._log(step, metrics, feed, writers, progress, clock)
             if due(step, eval_every, self.total):
                 with clock.left_out():
-                    scores = self._validate(step, writers, progress)
+                    self._validate(step, writers, progress)
                 if train.early_stopping and self.standing.stale >= train.early_stopping and step < self.total:
-                    self._save(step, scores)
+                    self._save(step)
                     progress.message(
                         f"stopped early after step {step}: no better macro-F1 than {self.standing.best_macro_f1:.4f} "
                         f"(step {self.standing.best_step}) in {self.standing.stale} validations"
                     )
                     return
             if due(step, save_every, last):
-                self._save(step, None)
+                self._save(step)
             if stopping and step < self.total:
                 self.checkpoints.wait()
                 raise Interrupted(signals.received or signal.SIGTERM)
             if step < self.total:
                 batch = next(feed)
-
-    def _one(self, step_function: Any, batch: Any) -> tuple[TrainState, Any]:
-        try:
-            return step_function(self.state, batch)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            available, multiple, sharing = self._memory()
-            need = step_memory(step_function, self.state)
-            # What the analysis did not see (fragments, other programs) is taken as missing from the device.
-            seen = min(available or need.total * sharing, need.total * sharing) // 2
-            raise out_of_memory(need, seen, self.config.train.batch_size, multiple, sharing) from None
 
     def _log(
         self, step: int, metrics: Any, feed: StreamFeed, writers: Writers, progress: Progress, clock: "Clock"
@@ -200,7 +204,7 @@ class Loop:
                  f"at step {last_skipped}; {skipped} in all")  # fmt: skip
             self.skipped = skipped
         if skipped > self.config.train.max_nonfinite_steps:
-            self._save(step, None)
+            self._save(step)
             raise UserError(
                 f"step {last_skipped}",
                 f"the loss or its gradient was not finite, in {skipped} steps so far",
@@ -219,7 +223,7 @@ class Loop:
 
         return until(step) - until(step - steps)
 
-    def _validate(self, step: int, writers: Writers, progress: Progress) -> Scores:
+    def _validate(self, step: int, writers: Writers, progress: Progress) -> None:
         split = self.experiment.data.validation
         scores = evaluate_split(
             self._evaluate_step, evaluation_params(self.state), self.state.buffers, split, self.config,
@@ -230,18 +234,16 @@ class Loop:
         writers.write("validation", step, epoch, scores.summary())
         progress.log_validation(step, epoch, scores.summary(), best)
         if best:
-            self.checkpoints.save("best", self.state, self._meta(step, scores))
-        return scores
+            self.checkpoints.save("best", self.state, dict(self._meta(step), validation=scores.summary()))
 
-    def _save(self, step: int, scores: Scores | None) -> None:
-        self.checkpoints.save("latest", self.state, self._meta(step, scores))
+    def _save(self, step: int) -> None:
+        self.checkpoints.save("latest", self.state, self._meta(step))
 
-    def _meta(self, step: int, scores: Scores | None) -> dict[str, Any]:
+    def _meta(self, step: int) -> dict[str, Any]:
         return {
             "epoch": step / self.experiment.steps_per_epoch,
             "feed": {"next_step": step},
             "standing": dataclasses.asdict(self.standing),
-            "validation": scores.summary() if scores is not None else None,
             "config": self.config.model_dump(mode="json"),
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
