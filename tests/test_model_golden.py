@@ -16,7 +16,7 @@ from demega_jax.model.conformer import ConformerLayer
 from demega_jax.model.demega import DeMEGa, parameter_count
 from demega_jax.model.positions import relative_buckets
 from demega_jax.phonemes import PHONEMES
-from demega_jax.signal.normalize import normalize
+from demega_jax.signal.normalize import normalize, sorted_over_time
 
 TOLERANCE = dict(rtol=2e-5, atol=2e-6)
 SMALL = dict(width=16, heads=4, dropout=0.0)
@@ -67,6 +67,15 @@ def test_median_iqr(golden, time_points):
     numbers = golden("normalize")
     ours = normalize(jnp.asarray(numbers[f"x{time_points}"]), "median_iqr")
     np.testing.assert_allclose(ours, numbers[f"y{time_points}"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("time_points", [1, 2, 3, 7, 64, 65, 125, 250])
+def test_sorting_network(time_points):
+    x = np.random.default_rng(0).normal(size=(2, 3, time_points)).astype(np.float32)
+    x[0, 0] = np.round(x[0, 0])  # ties
+    x[1, 2] *= 1e30
+    ours = jax.jit(sorted_over_time)(x)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(ours), 0, -1), np.sort(x, axis=-1))
 
 
 VARIANTS = {
