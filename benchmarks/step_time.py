@@ -44,18 +44,23 @@ def matrix_flops(jaxpr: Any) -> int:
     """FLOPs of the products and convolutions of a jaxpr: 2 x multiply-adds, a scan's body as often as it runs."""
     total = 0
     for equation in jaxpr.eqns:
-        shapes = [variable.aval.shape for variable in equation.invars if hasattr(variable.aval, "shape")]
-        out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
         if equation.primitive.name == "dot_general":
+            shapes, out = _shapes(equation)
             contracted = equation.params["dimension_numbers"][0][0]
             total += 2 * out * math.prod(shapes[0][axis] for axis in contracted)
         elif equation.primitive.name == "conv_general_dilated":
+            shapes, out = _shapes(equation)
             dims = equation.params["dimension_numbers"]
             kernel = shapes[1]
             total += 2 * out * math.prod(kernel) // kernel[dims.rhs_spec[0]]
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += times * sum(matrix_flops(inner) for inner in _inner(equation.params))
     return total
+
+
+def _shapes(equation: Any) -> tuple[list[tuple[int, ...]], int]:
+    """(shapes of the operands, elements of the result)."""
+    return [variable.aval.shape for variable in equation.invars], math.prod(equation.outvars[0].aval.shape)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
