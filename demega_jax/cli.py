@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import NO_SPACE, UserError, warn
 
 DESCRIPTION = "Phoneme classification from magnetoencephalography at accelerator speed."
 
@@ -125,6 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`): nothing is left to be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        full = UserError(error.filename or "output", "no space left", "room to write in", "free some and run again")
+        print(f"error: {full}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         warn("interrupted")
         return 130

@@ -1,7 +1,11 @@
 """What a user is told when the input, not the program, is wrong (exit status 2), and the one-line warnings."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+# What the system says when a disk, a quota or the largest size of a file is full.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):

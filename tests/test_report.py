@@ -130,3 +130,11 @@ def test_confusion_shows_shares_of_each_row(tmp_path, monkeypatch):
     monkeypatch.setattr(Axes, "imshow", lambda axes, x, **options: shown.append(x) or real(axes, x, **options))
     plot_confusion(scores(np.array([[3, 1, 0], [5, 5, 0], [0, 0, 0]]), ("a", "b", "c")), tmp_path / "c.png")
     np.testing.assert_allclose(shown[0], [[0.75, 0.25, 0], [0.5, 0.5, 0], [np.nan] * 3])
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    source = tmp_path / "metrics.jsonl"
+    source.write_text(json.dumps(train(1, 3.0)) + "\n")
+    (tmp_path / "report").write_text("a file where the folder would be")
+    with pytest.raises(UserError, match=r"c\.png: cannot be written"):
+        plot_training_curve(source, tmp_path / "report" / "c.png", title="", chance=None, reference=None)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.errors import UserError
 from demega_jax.evaluation.metrics import Scores
 from demega_jax.training.writers import read_metrics
 
@@ -204,11 +205,16 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, png: Path) -> Path:
     """Write aside, then rename: a reader never sees half a picture."""
-    png.parent.mkdir(parents=True, exist_ok=True)
     aside = png.with_name(f".{png.name}.{os.getpid()}.tmp")
     try:
-        figure.savefig(aside, format="png")
-        os.replace(aside, png)
-    finally:
-        aside.unlink(missing_ok=True)
+        png.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            figure.savefig(aside, format="png")
+            os.replace(aside, png)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            png, f"cannot be written ({error.strerror or error})", "a folder with room for it", "free space there"
+        ) from error
     return png

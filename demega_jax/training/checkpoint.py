@@ -5,7 +5,6 @@ checkpoints/best/<step>: what prediction needs, of the best validation so far.
 """
 
 import contextlib
-import errno
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,14 +16,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import NO_SPACE, UserError, warn
 from demega_jax.training.state import TrainState
 
 FORMAT = 1
 KEPT = {"latest": 2, "best": 1}
 MODEL_FIELDS = ("params", "buffers", "average")
 PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What reading a damaged checkpoint raises: missing or cut files, arrays that do not decode, JSON that is none.
 DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
