@@ -162,8 +162,8 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
         )
     if 0 in data.shape:
         raise UserError(path, f"an empty split: `data` is {data.shape}", "at least one row", "regroup the recordings")
-    _check_storage(path, data)
-    _check_storage(path, labels)
+    check_storage(path, data)
+    check_storage(path, labels)
     return data, labels[:]
 
 
@@ -175,9 +175,10 @@ def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
     return np.array(found, np.int64).reshape(-1, 3)
 
 
-def _check_storage(path: Path, data: h5py.Dataset) -> None:
-    """All of a dataset was written and ends within the file: HDF5 reads zeros where nothing was written, and a file
-    cut at its end can sometimes still be opened."""
+def check_storage(path: Path, data: h5py.Dataset) -> None:
+    """UserError unless all of a dataset was written and ends within the file.
+
+    HDF5 reads zeros where nothing was written, and a file cut at its end can sometimes still be opened."""
     size = path.stat().st_size
     name = (data.name or "").lstrip("/")
     if data.is_virtual or data.external:
