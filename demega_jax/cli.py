@@ -24,15 +24,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "write simulated grouped files in the format of the published ones"
+    text = "write simulated grouped files, or recordings, in the format of the published ones"
     command = commands.add_parser("simulate", help=text, description=text)
-    command.add_argument("out", type=Path, metavar="OUT", help="folder to write grouped_K into")
-    command.add_argument("--level", type=int, nargs="+", required=True, metavar="K", help="grouping levels")
-    command.add_argument(
-        "--groups", type=int, required=True, metavar="N", help="train groups a level (N/8 in the other splits)"
-    )
+    command.add_argument("out", type=Path, metavar="OUT", help="folder to write grouped_K, or the recordings, into")
+    grouped = command.add_argument_group("grouped files")
+    grouped.add_argument("--level", type=int, nargs="+", metavar="K", help="grouping levels")
+    grouped.add_argument("--groups", type=int, metavar="N", help="train groups a level (N/8 in the other splits)")
+    recordings = command.add_argument_group("recordings")
+    recordings.add_argument("--recordings", action="store_true", help="write recordings and their events instead")
+    recordings.add_argument("--minutes", type=float, metavar="M", help="minutes of all runs together")
+    recordings.add_argument("--runs", type=int, metavar="N", help="runs, validation and test included (default: few)")
     command.add_argument("--sensors", type=int, default=306, metavar="C", help="sensors (default 306)")
-    command.add_argument("--time-points", type=int, default=125, metavar="T", help="time points (default 125)")
+    command.add_argument(
+        "--time-points", type=int, default=125, metavar="T", help="time points of a phoneme's response (default 125)"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default 0)")
     command.set_defaults(function=simulate)
 
@@ -71,13 +76,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def simulate(arguments: argparse.Namespace) -> int:
     """`demega-jax simulate`."""
-    from demega_jax.data.simulate import simulate_grouped
+    from demega_jax.commands.simulate import simulate_command
 
-    simulate_grouped(
-        arguments.out, levels=arguments.level, groups=arguments.groups, sensors=arguments.sensors,
-        time_points=arguments.time_points, seed=arguments.seed, progress=print,
-    )  # fmt: skip
-    return 0
+    return simulate_command(arguments)
 
 
 def train(arguments: argparse.Namespace) -> int:
