@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
+from demega_jax.commands import inspect
 from demega_jax.errors import NO_SPACE, UserError, warn
 
 DESCRIPTION = "Phoneme classification from magnetoencephalography at accelerator speed."
@@ -20,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    inspect.add(commands)
     return parser
 
 

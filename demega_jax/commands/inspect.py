@@ -1,0 +1,98 @@
+"""`demega-jax inspect`: what is in files, folders, trees and runs, and whether it is sound."""
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demega_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from demega_jax.data.inspect_levels import Comparison
+    from demega_jax.data.inspect_report import Report
+
+FORMAT = 1
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The subcommand and its arguments."""
+    text = "show what is in data or in a run, and whether it is sound"
+    command = commands.add_parser("inspect", help=text, description=text)
+    command.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH",
+        help="a grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder",
+    )  # fmt: skip
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all of it to a JSON file as well")
+    command.set_defaults(function=inspect_command)
+
+
+def inspect_command(arguments: argparse.Namespace) -> int:
+    """Print a report of each path. Returns the exit status. UserError, after all of it: something is not sound."""
+    from rich.console import Console
+
+    from demega_jax.commands.inspect_print import print_comparisons, print_report
+    from demega_jax.data.inspect import compare_levels
+
+    console = Console(highlight=False)
+    reports: list[Report] = []
+    for path in arguments.paths:
+        found = _inspect(path)
+        for i, report in enumerate(found):
+            # Of a folder, the first split of a level says enough of the classes: the bars of all would fill pages.
+            print_report(report, console, histogram=i == 0 or found[i - 1].path.parent != report.path.parent)
+        reports += found
+    comparisons = compare_levels(reports)
+    print_comparisons(comparisons, console)
+    if arguments.json is not None:
+        content = {
+            "format": FORMAT, "sound": not any(report.problems for report in reports),
+            "reports": [report.to_json() for report in reports],
+            "comparisons": [_comparison_json(comparison) for comparison in comparisons],
+        }  # fmt: skip
+        _write_json(arguments.json, content)
+    _raise_problems([problem for report in reports for problem in report.problems])
+    return 0
+
+
+def _inspect(path: Path) -> "list[Report]":
+    """The reports of a path. JAX is imported only for a run."""
+    if any((path / name).exists() for name in ("config.yaml", "checkpoints", "metrics.jsonl")):
+        from demega_jax.evaluation.inspect_run import inspect_run
+
+        return inspect_run(path)
+    from demega_jax.data.inspect import inspect_data
+
+    return inspect_data(path)
+
+
+def _raise_problems(problems: Sequence[UserError]) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        first = problems[0]
+        came = f"{first.came}, and {len(problems) - 1} more problem{'s' if len(problems) > 2 else ''} listed above"
+        raise UserError(first.where, came, first.wanted, first.way_out)
+
+
+def _comparison_json(comparison: "Comparison") -> dict[str, Any]:
+    from demega_jax.data.inspect_report import plain
+
+    return plain(dataclasses.asdict(comparison))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Strict JSON, written aside and renamed. UserError: it cannot be written."""
+    aside = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        came = f"cannot be written ({error.strerror or error})"
+        raise UserError(path, came, "a file that can be written", "choose another --json") from None
