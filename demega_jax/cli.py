@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
-from demega_jax.commands import inspect
+from demega_jax.commands import download, inspect, shard
 from demega_jax.errors import NO_SPACE, UserError, warn
 
 DESCRIPTION = "Phoneme classification from magnetoencephalography at accelerator speed."
@@ -19,6 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"demega-jax {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _add_simulate(commands)
+    download.add(commands)
+    shard.add(commands)
     _add_train(commands)
     _add_evaluate(commands)
     inspect.add(commands)

@@ -1,7 +1,9 @@
-"""Readers of rows: from memory, by offset from disk, or through HDF5 where a file is compressed."""
+"""Readers of rows: from memory, by offset from disk (a file or shards), or through HDF5 where one is compressed."""
 
 import os
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import h5py
@@ -9,10 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
+from demega_jax.data.shards import ShardedSplit
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
-RUN_ROWS = 8  # rows of one read, at most: about the processor's cache, at 153 kB a row
+RUN_BYTES = 5 * 2**18  # of one read, at most: about the processor's cache, 8 rows of 153 kB
+HALF_EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
 
 
 class RowReader(Protocol):
@@ -21,12 +25,17 @@ class RowReader(Protocol):
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, as float32, in `out` if given. `UserError` for a row that is not finite."""
+        """The rows, in the order asked, in `out` if given, else as `host_dtype`. `UserError`: a row is not finite."""
         ...
 
 
+def host_dtype(split: GroupedSplit) -> np.dtype:
+    """What rows are read as: float32, but shards as they are stored (the step converts them on the device)."""
+    return split.dtype if isinstance(split, ShardedSplit) else np.dtype(np.float32)
+
+
 def open_rows(split: GroupedSplit, memory: int) -> RowReader:
-    """A reader: from memory if the split fits `memory` bytes in float32, else from disk."""
+    """A reader: from memory if the split fits `memory` bytes as `host_dtype`, else from disk."""
     reader, slow = disk_reader(split)
     if split.nbytes <= memory:
         return MemoryRows(split, reader)
@@ -38,6 +47,8 @@ def open_rows(split: GroupedSplit, memory: int) -> RowReader:
 
 def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows, str]":
     """The fastest reader from disk, and why single rows of it are slow ("" if they are not)."""
+    if isinstance(split, ShardedSplit):
+        return ShardRows(split), ""
     with open_file(split.path) as file:
         data = file["data"]
         slow = _why_slow(file, data)
@@ -73,12 +84,19 @@ def _offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
 
 def check_finite(split: GroupedSplit, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
     """Raise `UserError` naming the first row with a value that is not finite."""
-    finite = np.isfinite(x)
-    if finite.all():
+    _check_finite(split.path, rows, x)
+
+
+def _check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
+    if x.dtype == np.float16:  # numpy looks at halves one by one, at integers many at a time
+        sound = not x.size or (x.view(np.uint16) & HALF_EXPONENT).max() < HALF_EXPONENT
+    else:
+        sound = np.isfinite(x).all()
+    if sound:
         return
-    row, sensor, time_point = np.argwhere(~finite)[0].tolist()
+    row, sensor, time_point = np.argwhere(~np.isfinite(x))[0].tolist()
     raise UserError(
-        split.path, f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}",
+        path, f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}",
         "finite numbers in the range of float32", "leave the row out, or make the file again",
     )  # fmt: skip
 
@@ -86,77 +104,99 @@ def check_finite(split: GroupedSplit, rows: Int[np.ndarray, " n"], x: Float[np.n
 def _output(
     split: GroupedSplit, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
 ) -> Float[np.ndarray, "n C T"]:
-    return np.empty((len(rows), split.sensors, split.time_points), np.float32) if out is None else out
+    return np.empty((len(rows), split.sensors, split.time_points), host_dtype(split)) if out is None else out
 
 
 class OffsetRows:
     """Rows read by their offset in the file, past HDF5 and its chunk cache: runs of rows in one read."""
 
-    def __init__(self, split: GroupedSplit, offsets: Int[np.ndarray, " N"], dtype: np.dtype):
+    def __init__(
+        self,
+        split: GroupedSplit,
+        offsets: Int[np.ndarray, " N"],
+        dtype: np.dtype,
+        files: Sequence[tuple[Path, int]] | None = None,
+    ):
+        """offsets: of each row in its file.  files: (path, its first row), ascending; by default the split's only."""
         self.split, self.offsets, self.dtype = split, offsets, dtype
-        self._descriptor: int | None = None
+        self.files = [(split.path, 0)] if files is None else list(files)
+        self._firsts = np.array([first for _, first in self.files])
+        self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def _file(self) -> int:
+    def _file(self, number: int) -> int:
         with self._lock:
-            if self._descriptor is None:
+            if number not in self._descriptors:
+                path, _ = self.files[number]
                 try:
-                    self._descriptor = os.open(self.split.path, os.O_RDONLY)
+                    self._descriptors[number] = os.open(path, os.O_RDONLY)
                 except OSError as error:
-                    raise UserError(self.split.path, str(error.strerror), "the file that was there before",
+                    raise UserError(path, str(error.strerror), "the file that was there before",
                                     "copy or download it again") from None  # fmt: skip
-            return self._descriptor
+            return self._descriptors[number]
 
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, as float32."""
+        """The rows, in the order asked, in the type of `out`; a row is converted only if it is stored otherwise."""
         out = _output(self.split, rows, out)
-        direct = self.dtype == np.float32  # by value: not for another byte order
-        descriptor, row_bytes = self._file(), out[:1].size * self.dtype.itemsize
-        at = self.offsets[rows]
-        runs = np.flatnonzero(np.diff(at, prepend=-2 * row_bytes) != row_bytes).tolist()
+        direct = self.dtype == out.dtype  # by value: not for another byte order
+        row_bytes = self.split.sensors * self.split.time_points * self.dtype.itemsize
+        most = max(1, RUN_BYTES // row_bytes)
+        at, number = self.offsets[rows], np.searchsorted(self._firsts, rows, side="right") - 1
+        apart = np.diff(at, prepend=-2 * row_bytes) != row_bytes
+        runs = np.flatnonzero(apart | (np.diff(number, prepend=-1) != 0)).tolist()
         for start, stop in zip(runs, [*runs[1:], len(rows)], strict=False):
-            for first in range(start, stop, RUN_ROWS):
-                some = slice(first, min(first + RUN_ROWS, stop))
+            path, before = self.files[number[start]]
+            for first in range(start, stop, most):
+                some = slice(first, min(first + most, stop))
                 stored = out[some] if direct else np.empty(out[some].shape, self.dtype)
-                self._fill(descriptor, stored, int(at[first]), int(rows[first]))
+                self._fill(int(number[start]), stored, int(at[first]), int(rows[first]))
                 if not direct:
                     with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
                         out[some] = stored
-                check_finite(self.split, rows[some], out[some])  # here, while the rows are in the processor's cache
+                _check_finite(path, rows[some] - before, out[some])  # here, while they are in the processor's cache
         return out
 
-    def _fill(self, descriptor: int, out: np.ndarray, offset: int, row: int) -> None:
+    def _fill(self, number: int, out: np.ndarray, offset: int, row: int) -> None:
+        descriptor, (path, before) = self._file(number), self.files[number]
         view = memoryview(out.data).cast("B")
         while len(view):
             try:
                 count = os.preadv(descriptor, [view], offset)
             except OSError as error:
-                raise UserError(self.split.path, f"row {row} cannot be read ({error.strerror})", "a whole file",
+                raise UserError(path, f"row {row - before} cannot be read ({error.strerror})", "a whole file",
                                 "check the disk, or copy the file again") from None  # fmt: skip
             if count == 0:
-                raise UserError(self.split.path, f"truncated: the file ends before the end of row {row}",
+                raise UserError(path, f"truncated: the file ends before the end of row {row - before}",
                                 "a whole file", "copy or download it again")  # fmt: skip
             view, offset = view[count:], offset + count
 
     _close = staticmethod(os.close)  # kept: when the interpreter ends, `os` can be gone before the last reader
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         with self._lock:
-            if self._descriptor is not None:
-                self._close(self._descriptor)
-                self._descriptor = None
+            while self._descriptors:
+                self._close(self._descriptors.popitem()[1])
 
     def __del__(self) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_descriptor", "_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_descriptors", "_lock")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _descriptor=None, _lock=threading.Lock())
+        self.__dict__.update(state, _descriptors={}, _lock=threading.Lock())
+
+
+class ShardRows(OffsetRows):
+    """Rows of shards, whichever file they are in. Errors name the shard, and its row in that file."""
+
+    def __init__(self, split: ShardedSplit):
+        row_bytes = split.sensors * split.time_points * split.dtype.itemsize
+        offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in split.shards])
+        super().__init__(split, offsets, split.dtype, [(shard.file, shard.first) for shard in split.shards])
 
 
 class Hdf5Rows:
@@ -183,11 +223,11 @@ class Hdf5Rows:
 
 
 class MemoryRows:
-    """A split held in memory as float32, loaded and checked once."""
+    """A split held in memory as `host_dtype`, loaded and checked once."""
 
     def __init__(self, split: GroupedSplit, reader: "OffsetRows | Hdf5Rows"):
         self.split = split
-        self.x = np.empty((split.rows, split.sensors, split.time_points), np.float32)
+        self.x = np.empty((split.rows, split.sensors, split.time_points), host_dtype(split))
         for first in range(0, split.rows, LOAD_ROWS):
             rows = np.arange(first, min(first + LOAD_ROWS, split.rows))
             reader.read(rows, self.x[first : first + LOAD_ROWS])
@@ -196,5 +236,9 @@ class MemoryRows:
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
         """The rows, in the order asked."""
+        out = _output(self.split, rows, out)
+        if out.dtype != self.x.dtype:
+            out[:] = self.x[rows]
+            return out
         # The mode only avoids a second copy: numbers are in range.
-        return np.take(self.x, rows, axis=0, out=_output(self.split, rows, out), mode="clip")
+        return np.take(self.x, rows, axis=0, out=out, mode="clip")

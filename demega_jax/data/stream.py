@@ -1,7 +1,8 @@
-"""Batches of single rows from grouped files: a grain pipeline that is a pure function of the step.
+"""Batches of single rows from grouped files or shards: a grain pipeline that is a pure function of the step.
 
 Files of the hub are sorted by label in chunks of 32 rows, so no window of affordable size could shuffle them.
-Row NUMBERS are shuffled over the whole split instead; each batch then reads its rows by offset.
+Row NUMBERS are shuffled over the whole split instead; each batch then reads its rows by offset. The rows of shards
+were shuffled when they were written, so there whole blocks are.
 """
 
 import collections
@@ -17,51 +18,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.rows import RowReader, disk_reader, open_rows
+from demega_jax.data.order import PADDING, BlockOrder, RowOrder
+from demega_jax.data.rows import RowReader, disk_reader, host_dtype, open_rows
+from demega_jax.data.shards import ShardedSplit, read_statistics
 from demega_jax.errors import UserError
 
 HostBatch = dict[str, np.ndarray]
-PADDING = -1
+Statistics = dict[str, tuple[np.ndarray, float]]  # name in the batch -> ([N, C], what padding has)
 READ_THREADS = 2
 READ_AHEAD = 3  # batches on the host; after batching, grain's element is a batch
 
 
-class RowOrder:
-    """Row numbers of every step, a pure function of (seed, step).
-
-    uniform: a new permutation of all rows each epoch; the last batch of an epoch is short, and padded by -1.
-    balanced: as many draws an epoch as there are rows, with replacement, each class equally likely.
-    """
-
-    def __init__(self, labels: Int[np.ndarray, " N"], batch_size: int, seed: int, sampling: str = "uniform"):
-        self.labels, self.batch_size, self.seed, self.sampling = labels, batch_size, seed, sampling
-        self.steps_per_epoch = -(-len(labels) // batch_size)
-        self._lock = threading.Lock()
-        self._epochs: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
-
-    def row_numbers(self, step: int) -> Int[np.ndarray, " B"]:
-        """Rows of the global batch of a step, counted from 0; -1 for padding."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        rows = self._epoch(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        return np.concatenate([rows, np.full(self.batch_size - len(rows), PADDING)])
-
-    def _epoch(self, epoch: int) -> Int[np.ndarray, " N"]:
-        with self._lock:
-            if epoch not in self._epochs:
-                self._epochs[epoch] = self._draw(epoch)
-                while len(self._epochs) > 2:  # batches in flight are of this epoch or the next
-                    self._epochs.popitem(last=False)
-            return self._epochs[epoch]
-
-    def _draw(self, epoch: int) -> Int[np.ndarray, " N"]:
-        n = len(self.labels)
-        # Named, and keyed by both numbers: `default_rng` may be another generator in a later numpy.
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        if self.sampling == "uniform":
-            return rng.permutation(n)
-        counts = np.bincount(self.labels)
-        edges = np.cumsum(1.0 / counts[self.labels])  # n / (classes * n_c), but for a factor
-        return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
+def order_of(split: GroupedSplit, batch_size: int, seed: int, sampling: str = "uniform") -> RowOrder | BlockOrder:
+    """The order of rows: by blocks for shards that were permuted, unless classes are to be balanced; else by rows."""
+    if isinstance(split, ShardedSplit) and split.permuted and sampling == "uniform":
+        return BlockOrder([shard.rows for shard in split.shards], split.block_rows, batch_size, seed)
+    return RowOrder(split.labels, batch_size, seed, sampling)
 
 
 class BatchMemory:
@@ -72,10 +44,10 @@ class BatchMemory:
     where a CPU device shares it, as long as the placed array lives. So the owner's reference count tells.
     """
 
-    def __init__(self, shape: tuple[int, ...], most: int):
-        self._shape, self._most = shape, most
+    def __init__(self, shape: tuple[int, ...], most: int, dtype: Any = np.float32):
+        self._shape, self._most, self._dtype = shape, most, dtype
         self._lock = threading.Lock()
-        self._owners = [np.empty(shape, np.float32)]
+        self._owners = [np.empty(shape, dtype)]
         self._idle = sys.getrefcount(self._owners[0])  # what an owner has when this list alone refers to it
 
     def take(self) -> Float[np.ndarray, "B C T"]:
@@ -84,7 +56,7 @@ class BatchMemory:
             for i in range(len(self._owners)):
                 if sys.getrefcount(self._owners[i]) == self._idle:
                     return self._owners[i][...]
-            fresh = np.empty(self._shape, np.float32)
+            fresh = np.empty(self._shape, self._dtype)
             if len(self._owners) < self._most:
                 self._owners.append(fresh)
             return fresh[...]
@@ -93,27 +65,47 @@ class BatchMemory:
 class _Batches:
     """A grain source: element i is the batch of step i, read when it is asked for."""
 
-    def __init__(self, order: RowOrder, reader: RowReader, labels: np.ndarray, share: slice, memory: BatchMemory):
-        self.order, self.reader, self.labels, self.share, self.memory = order, reader, labels, share, memory
+    def __init__(
+        self, order: RowOrder | BlockOrder, reader: RowReader, split: GroupedSplit, share: slice, memory: BatchMemory
+    ):
+        self.order, self.reader, self.labels, self.share, self.memory = order, reader, split.labels, share, memory
+        self.statistics = _statistics(split)
 
     def __len__(self) -> int:
         return 2**62  # the run decides how long it is
 
     def __getitem__(self, step: int) -> HostBatch:
         rows = self.order.row_numbers(int(step))[self.share]
-        return make_batch(self.reader, self.labels, rows, self.memory.take())
+        return make_batch(self.reader, self.labels, rows, self.memory.take(), self.statistics)
+
+
+def _statistics(split: GroupedSplit) -> Statistics:
+    """What the batches of a split have besides windows and labels."""
+    if not isinstance(split, ShardedSplit) or not split.statistics:
+        return {}
+    median, iqr = read_statistics(split)
+    return {"median": (median, 0.0), "iqr": (iqr, 1.0)}
 
 
 def make_batch(
-    reader: RowReader, labels: Int[np.ndarray, " N"], rows: Int[np.ndarray, " B"], x: Float[np.ndarray, "B C T"]
+    reader: RowReader,
+    labels: Int[np.ndarray, " N"],
+    rows: Int[np.ndarray, " B"],
+    x: Float[np.ndarray, "B C T"],
+    statistics: Statistics,
 ) -> HostBatch:
-    """The host batch of row numbers, its windows in x; padding (-1) is a row of zeros that is not valid."""
+    """The host batch of row numbers, its windows in x; padding (-1) is a row of zeros that is not valid.
+
+    statistics: numbers for each row that come along, [B, C] float32 under their names."""
     valid = rows != PADDING
     count = int(valid.sum())  # padding comes last
     reader.read(rows[:count], x[:count])
     x[count:] = 0
     label = np.where(valid, labels[rows], 0).astype(np.int32)
-    return {"x": x, "label": label, "valid": valid}
+    batch = {"x": x, "label": label, "valid": valid}
+    for name, (values, padding) in statistics.items():
+        batch[name] = np.where(valid[:, None], values[rows], np.float32(padding))
+    return batch
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -134,6 +126,8 @@ def _identity(batch: HostBatch) -> HostBatch:
 class StreamFeed:
     """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
 
+    split: a grouped file, or shards; those give windows as they are stored (float16 or float32), and, where they hold
+    raw data, `median` and `iqr` [B, C] float32 (0 and 1 where padded).
     place: puts a host batch on the devices.  Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
     `state` and `restore` know one number: the step whose batch comes next.
     """
@@ -144,13 +138,13 @@ class StreamFeed:
         process_index: int = 0, process_count: int = 1, prefetch: int = 2,
     ):  # fmt: skip
         share = _share(batch_size, process_index, process_count)
-        self.order = RowOrder(split.labels, batch_size, seed, sampling)
+        self.order = order_of(split, batch_size, seed, sampling)
         self.steps_per_epoch = self.order.steps_per_epoch
         # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
         batch_memory = BatchMemory(
-            (share.stop - share.start, split.sensors, split.time_points), READ_AHEAD + prefetch + 3
+            (share.stop - share.start, split.sensors, split.time_points), READ_AHEAD + prefetch + 3, host_dtype(split)
         )
-        self._source = _Batches(self.order, open_rows(split, memory), split.labels, share, batch_memory)
+        self._source = _Batches(self.order, open_rows(split, memory), split, share, batch_memory)
         self._place, self._prefetch = place, prefetch
         self._next_step, self._waited = 0, 0.0
         self._placed: collections.deque[Any] = collections.deque()
@@ -201,15 +195,18 @@ def split_batches(
     split: GroupedSplit, *, batch_size: int, place: Callable[[HostBatch], Any] = _identity, process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Any]:  # fmt: skip
-    """One pass over a split in file order, the last batch padded; one batch is read while another is used."""
+    """One pass over a split (as for `StreamFeed`) in file order, the last batch padded; one batch is read while another
+    is used."""
     reader, _ = disk_reader(split)  # in order no reader is slow, and none holds the split
     mine = _share(batch_size, process_index, process_count)
     # Those being read, being placed, and in use.
-    memory = BatchMemory((mine.stop - mine.start, split.sensors, split.time_points), 4)
+    memory = BatchMemory((mine.stop - mine.start, split.sensors, split.time_points), 4, host_dtype(split))
+    statistics = _statistics(split)
 
     def batch(first: int) -> HostBatch:
         rows = np.arange(first, first + batch_size)
-        return make_batch(reader, split.labels, np.where(rows < split.rows, rows, PADDING)[mine], memory.take())
+        mine_alone = np.where(rows < split.rows, rows, PADDING)[mine]
+        return make_batch(reader, split.labels, mine_alone, memory.take(), statistics)
 
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(batch, 0)

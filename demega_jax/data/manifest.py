@@ -1,0 +1,145 @@
+"""The manifest of a shard folder: what is in it, from what it was made, and how each file can be checked.
+
+OUT/grouped_K/manifest.json            written last: what has it is whole
+OUT/grouped_K/.shards.partial.json     the same while the work is unfinished, with the shards that are finished
+OUT/grouped_K/{split}/shard-00000.h5   data [n, C, T], labels [n], rows [n] (of the source); with `raw` also median
+                                       and iqr [n, C]
+"""
+
+import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from demega_jax.errors import UserError
+
+MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
+VERSION = 1
+CHECK_THREADS = 4
+CHECK_BYTES = 2**22  # of one read while a checksum is taken
+AGAIN = "run `demega-jax shard` again with the same settings: it makes that file again, and copy it whole"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ShardEntry(_Entry):
+    """A finished shard. crc32 is that of the whole file, in hexadecimal; saturated counts values cut to the limit."""
+
+    file: str
+    rows: int = Field(gt=0)
+    bytes: int
+    crc32: str
+    saturated: int
+
+
+class SourceEntry(_Entry):
+    """The grouped file that a split was made from; crc32 is that of the whole file, in hexadecimal."""
+
+    name: str
+    bytes: int
+    crc32: str
+
+
+class SplitEntry(_Entry):
+    """A split. permuted: rows lie in random order (train); otherwise in the source's."""
+
+    source: SourceEntry
+    rows: int = Field(gt=0)
+    permuted: bool
+    class_counts: dict[str, int]
+    reference_macro_f1: float | None
+    saturated: int
+    shards: list[ShardEntry]
+
+
+class Manifest(_Entry):
+    """All of a folder. normalization `raw`: data as it was, with the median and the interquartile range beside it."""
+
+    format: Literal["demega-jax shards"] = "demega-jax shards"
+    version: int = VERSION
+    demega_jax: str
+    checksum: Literal["crc32"] = "crc32"
+    level: int
+    classes: list[str] | None  # as the source states them; None: it does not
+    sensors: int = Field(gt=0)
+    time_points: int = Field(gt=0)
+    dtype: Literal["float16", "float32"]
+    normalization: Literal["median_iqr", "instance", "zscore", "none", "raw"]
+    seed: int
+    shard_rows: int = Field(gt=0)  # of every shard but a split's last
+    block_rows: int = Field(gt=0)  # what one read takes, and what is shuffled each epoch
+    splits: dict[str, SplitEntry]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. UserError: none there, damaged, or of a newer format."""
+    try:
+        raw = json.loads(path.read_text())
+        version = raw["version"] if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise UserError(path, f"shards of format {version}, written by demega-jax {raw.get('demega_jax')}",
+                            f"format {VERSION} or older", "update demega-jax, or make the shards again")  # fmt: skip
+        return Manifest.model_validate(raw)
+    except OSError as error:
+        came, wanted = f"cannot be read ({error.strerror})", "the manifest of a shard folder"
+        raise UserError(path, came, wanted, "give a folder that `demega-jax shard` finished") from None
+    except (ValidationError, ValueError, KeyError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        else:
+            reason = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
+        came, wanted = f"damaged ({reason})", "the manifest of a shard folder"
+        raise UserError(path, came, wanted, "make the shards again") from None
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write it aside and rename it. UserError: it cannot be written, as on a full disk."""
+    aside = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_text(manifest.model_dump_json(indent=1) + "\n")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(path, f"cannot be written ({error.strerror})", "a folder that can be written to, with room",
+                        "free space, or choose another folder") from None  # fmt: skip
+
+
+def crc32_of(path: Path) -> str:
+    """CRC-32 of a file, eight hexadecimal digits. UserError: it cannot be read."""
+    value, buffer = 0, bytearray(CHECK_BYTES)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                value = zlib.crc32(memoryview(buffer)[:count], value)
+    except OSError as error:
+        raise UserError(path, f"cannot be read ({error.strerror})", "a whole file", "check the disk") from None
+    return f"{value:08x}"
+
+
+def check_size(path: Path, entry: ShardEntry) -> None:
+    """UserError unless a shard is there in its full length."""
+    if not path.is_file():
+        raise UserError(path, "missing", "every shard that the manifest lists", AGAIN)
+    if (size := path.stat().st_size) != entry.bytes:
+        raise UserError(path, f"{size} bytes", f"{entry.bytes} bytes, as the manifest says", AGAIN)
+
+
+def check_shards(folder: Path, entries: list[ShardEntry]) -> None:
+    """UserError unless the shards are those that were written, to the last bit."""
+    for entry in entries:
+        check_size(folder / entry.file, entry)
+    with ThreadPoolExecutor(CHECK_THREADS) as threads:  # checksums are taken without the interpreter's lock
+        sums = threads.map(crc32_of, [folder / entry.file for entry in entries])
+        for entry, found in zip(entries, sums, strict=True):
+            if found != entry.crc32:
+                came = f"altered: its CRC-32 is {found}"
+                raise UserError(folder / entry.file, came, f"{entry.crc32}, as the manifest says", AGAIN)

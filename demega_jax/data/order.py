@@ -1,0 +1,80 @@
+"""Which rows each step trains on: pure functions of (seed, step)."""
+
+import collections
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+PADDING = -1
+
+
+class _Order:
+    """An order of rows for each epoch, cut into batches; the last batch of an epoch is short, and padded by -1."""
+
+    def __init__(self, rows: int, batch_size: int, seed: int):
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = -(-rows // batch_size)
+        self._lock = threading.Lock()
+        self._epochs: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+
+    def row_numbers(self, step: int) -> Int[np.ndarray, " B"]:
+        """Rows of the global batch of a step, counted from 0; -1 for padding."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        rows = self._epoch(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        return np.concatenate([rows, np.full(self.batch_size - len(rows), PADDING)])
+
+    def _epoch(self, epoch: int) -> Int[np.ndarray, " N"]:
+        with self._lock:
+            if epoch not in self._epochs:
+                # Named, and keyed by both numbers: `default_rng` may be another generator in a later numpy.
+                rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+                self._epochs[epoch] = self._draw(rng)
+                while len(self._epochs) > 2:  # batches in flight are of this epoch or the next
+                    self._epochs.popitem(last=False)
+            return self._epochs[epoch]
+
+    def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+        raise NotImplementedError
+
+
+class RowOrder(_Order):
+    """Row numbers of every step, a pure function of (seed, step).
+
+    uniform: a new permutation of all rows each epoch; the last batch of an epoch is short, and padded by -1.
+    balanced: as many draws an epoch as there are rows, with replacement, each class equally likely.
+    """
+
+    def __init__(self, labels: Int[np.ndarray, " N"], batch_size: int, seed: int, sampling: str = "uniform"):
+        super().__init__(len(labels), batch_size, seed)
+        self.labels, self.sampling = labels, sampling
+
+    def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+        n = len(self.labels)
+        if self.sampling == "uniform":
+            return rng.permutation(n)
+        counts = np.bincount(self.labels)
+        edges = np.cumsum(1.0 / counts[self.labels])  # n / (classes * n_c), but for a factor
+        return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
+
+
+class BlockOrder(_Order):
+    """Row numbers of every step where rows lie in random order already: a new permutation of BLOCKS each epoch.
+
+    Rows of a block follow each other, so that a block is one read; batches are cut from the blocks end to end, so
+    that every row comes once an epoch. Blocks are `block_rows` rows of one shard; the last of a shard can be shorter.
+    """
+
+    def __init__(self, shard_rows: Sequence[int], block_rows: int, batch_size: int, seed: int):
+        super().__init__(sum(shard_rows), batch_size, seed)
+        ends = np.cumsum(shard_rows)
+        edges = [np.arange(end - rows, end, block_rows) for rows, end in zip(shard_rows, ends, strict=True)]
+        self.starts = np.concatenate(edges)  # [M], first row of each block
+        self.lengths = np.diff(self.starts, append=ends[-1])
+
+    def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+        blocks = rng.permutation(len(self.starts))
+        lengths = self.lengths[blocks]
+        places = np.cumsum(lengths) - lengths  # where each block begins in the epoch
+        return np.arange(lengths.sum()) + np.repeat(self.starts[blocks] - places, lengths)
