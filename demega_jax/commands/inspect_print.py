@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demega_jax.data.inspect_amplitude import Amplitude
-from demega_jax.data.inspect_grouped import GroupedFacts
+from demega_jax.data.inspect_grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect_levels import Comparison
 from demega_jax.data.inspect_recordings import RecordingFacts
 from demega_jax.data.inspect_report import Report
@@ -80,13 +80,14 @@ def _print_pairs(console: Console, pairs: Sequence[tuple[str, str | Text]]) -> N
 def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) -> None:
     best = facts.reference_macro_f1
     shape = f"{facts.rows:,} rows x {facts.sensors} sensors x {facts.time_points} time points"
-    origin = "simulated" if facts.simulated else "not marked as simulated"
+    origin = {True: ", simulated", False: ", not marked as simulated", None: ""}[facts.simulated]
     _print_pairs(
         console,
         [
             ("data", f"{shape}, {facts.dtype}"),
             ("level", "unknown" if facts.level is None else f"{facts.level} ({facts.split})"),
-            ("stored", f"{_bytes(facts.nbytes)}, {facts.storage}, {origin}"),
+            ("stored", f"{_bytes(facts.nbytes)}, {facts.storage}{origin}"),
+            *(_shard_pairs(facts.shards) if facts.shards else ()),
             ("order", _order(facts.order)),
             ("windows", _windows(facts)),
             ("reference", "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier"),
@@ -96,6 +97,18 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
     if histogram:
         _print_histogram(facts.classes, facts.counts, console)
     _print_amplitude(facts.amplitude, console)
+
+
+def _shard_pairs(facts: ShardFacts) -> list[tuple[str, str | Text]]:
+    how = {"none": "as in the source", "raw": "as in the source; median and quartiles beside it"}
+    verified = facts.checksums == "verified"
+    rows = "permuted" if facts.permuted else "in the order of the source"
+    return [
+        ("shards", f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}"),
+        ("checksums", Text(facts.checksums, "green" if verified else "bold red")),
+        ("normalised", how.get(facts.normalization, facts.normalization)),
+        ("made from", f"{facts.source}, seed {facts.seed}"),
+    ]
 
 
 def _order(order: str) -> str:
@@ -228,7 +241,7 @@ def _print_run(facts: Any, console: Console) -> None:
     sensors, time_points = facts.window
     size = "" if facts.parameters is None else f", {facts.parameters:,} parameters"
     pairs.append(("model", f"{sensors} sensors x {time_points} time points, {facts.classes} classes{size}"))
-    pairs.append(("data", f"{facts.data}, level {facts.level}"))
+    pairs.append(("data", f"{facts.data}" + ("" if facts.level is None else f", level {facts.level}")))
     pairs.append(("made with", ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "unknown"))
     _print_pairs(console, pairs)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)

@@ -9,6 +9,7 @@ from demega_jax.data.inspect_grouped import GroupedFacts, inspect_grouped
 from demega_jax.data.inspect_levels import Comparison, compare, read_level
 from demega_jax.data.inspect_recordings import inspect_recordings
 from demega_jax.data.inspect_report import Report
+from demega_jax.data.inspect_shards import has_shards, inspect_shards
 from demega_jax.errors import UserError
 
 SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
@@ -21,6 +22,8 @@ def inspect_data(path: Path) -> list[Report]:
         return [inspect_grouped(path)]
     if next(path.glob("*/derivatives"), None) is not None:
         return [inspect_recordings(path)]
+    if has_shards(path):
+        return _inspect_level(path)
     levels = find_levels(path)
     if levels:
         return [report for level in sorted(levels) for report in _inspect_level(levels[level])]
@@ -34,8 +37,9 @@ def inspect_data(path: Path) -> list[Report]:
 
 
 def _inspect_level(folder: Path) -> list[Report]:
-    """The files of a folder grouped_K."""
-    reports = [inspect_grouped(file) for file in _grouped_files(folder)]
+    """The shards and the files of a folder grouped_K."""
+    reports = inspect_shards(folder) if has_shards(folder) else []
+    reports += [inspect_grouped(file) for file in _grouped_files(folder)]
     if not reports:
         report = Report(folder, "level")
         with report.watch():

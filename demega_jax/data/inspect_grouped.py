@@ -33,8 +33,29 @@ class WindowNumbers:
 
 
 @dataclasses.dataclass(frozen=True)
+class ShardFacts:
+    """How a split is cut into shards. checksums: "verified" or "do not agree".
+
+    source: the grouped file it was made from.  saturated: values that were cut to the largest of the stored type.
+    """
+
+    files: int
+    rows_each: int
+    block_rows: int
+    checksums: str
+    normalization: str
+    permuted: bool
+    saturated: int
+    source: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class GroupedFacts:
-    """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`."""
+    """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
+
+    simulated: None where it is not recorded.
+    """
 
     split: str
     level: int | None
@@ -51,7 +72,8 @@ class GroupedFacts:
     windows: WindowNumbers | None
     amplitude: Amplitude
     reference_macro_f1: float | None
-    simulated: bool
+    simulated: bool | None
+    shards: ShardFacts | None
 
 
 def inspect_grouped(path: Path) -> Report:
@@ -69,6 +91,7 @@ def inspect_grouped(path: Path) -> Report:
                 counts=tuple(split.class_counts().tolist()), order=order_of(split.labels),
                 windows=_window_numbers(file, split.level), amplitude=amplitude,
                 reference_macro_f1=split.reference_macro_f1, simulated=bool(file.attrs.get("simulated", False)),
+                shards=None,
             )  # fmt: skip
         check_amplitude(path, amplitude)
         _check_windows(path, report.facts)
@@ -79,17 +102,19 @@ def sample_blocks(data: h5py.Dataset) -> Iterator[Float[np.ndarray, "C n"]]:
     """Some rows of `data` [N, C, T] from all over it, a block at a time, as [C, rows x T]."""
     step = data.chunks[0] if data.chunks else BLOCK_ROWS
     blocks = -(-len(data) // step)
-    # Labels are sorted in most files: blocks from end to end see every kind of row, and in this order a reader that
-    # stops early has still seen some from all over.
-    places = np.unique(np.linspace(0, blocks - 1, min(SAMPLE_BLOCKS, blocks)).round().astype(int)).tolist()
-    for i in sorted(range(len(places)), key=_reversed_bits):
-        rows = data[places[i] * step : places[i] * step + min(step, BLOCK_ROWS)]
+    for place in spread(blocks, SAMPLE_BLOCKS):
+        rows = data[place * step : place * step + min(step, BLOCK_ROWS)]
         yield rows.astype(np.float32).swapaxes(0, 1).reshape(rows.shape[1], -1)
 
 
-def _reversed_bits(number: int) -> int:
-    """0, 8, 4, 12, 2, .. of 0, 1, 2, 3, 4, .."""
-    return int(f"{number:04b}"[::-1], 2)
+def spread(blocks: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `blocks`, from end to end: labels are sorted in most files.
+
+    In this order, a reader that stops early has still seen some from all over.
+    """
+    places = np.unique(np.linspace(0, blocks - 1, min(most, blocks)).round().astype(int)).tolist()
+    bits = (len(places) - 1).bit_length() or 1
+    return [places[i] for i in sorted(range(len(places)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))]
 
 
 def check_amplitude(where: object, amplitude: Amplitude) -> None:
