@@ -1,0 +1,204 @@
+"""Datasets on the hub: what one holds at a commit, and the bytes of a file from any place on.
+
+The hub's own client does the talking: endpoint, token, proxies and retries of a listing are its settings. Only the
+bytes are read here, because that client drops what came of a file when it is interrupted, and begins again.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+from demega_jax import __version__
+from demega_jax.errors import UserError
+
+INFO_TIMEOUT = 30.0  # s until the hub must have said which commit a revision is
+TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses that pass
+AGAIN = "run the same command again: it goes on where it stopped"
+
+
+@dataclasses.dataclass(frozen=True)
+class HubFile:
+    """A file of a dataset at a commit. sha256: of large files; git_sha1: of the others, as git names a blob."""
+
+    repo: str
+    revision: str
+    path: str
+    size: int
+    sha256: str | None
+    git_sha1: str
+
+    @property
+    def checksum(self) -> str:
+        """What its bytes must give, in hexadecimal."""
+        return self.sha256 or self.git_sha1
+
+    def hasher(self) -> "hashlib._Hash":
+        """Gives `checksum` once it was fed all bytes."""
+        if self.sha256 is not None:
+            return hashlib.sha256()
+        # What git hashes for a file: its length, then its bytes. No secret is kept by it.
+        return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class HubTree:
+    """The files of a dataset at a commit (40 hexadecimal digits)."""
+
+    repo: str
+    revision: str
+    files: tuple[HubFile, ...]
+
+
+class Cut(Exception):
+    """A transfer that ended before its time, and may go on when it is tried again. The text says why."""
+
+
+def resolve_revision(repo: str, revision: str) -> str:
+    """The commit that a branch, tag or commit is now. UserError: whatever keeps the hub from saying so."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # what it would log, and more, is said by our one line
+    with _told(repo, revision), _understood(repo):
+        sha = HfApi(library_name="demega-jax", library_version=__version__).dataset_info(
+            repo, revision=revision, timeout=INFO_TIMEOUT
+        ).sha  # fmt: skip
+    if sha is None:
+        raise UserError(repo, "the hub does not say which commit this is", "a commit", "give --revision COMMIT")
+    return sha
+
+
+def list_tree(repo: str, commit: str) -> HubTree:
+    """All files of a dataset at a commit. UserError: as `resolve_revision`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    api = HfApi(library_name="demega-jax", library_version=__version__)
+    with _told(repo, commit), _understood(repo):
+        entries = list(api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
+    files = tuple(
+        HubFile(repo, commit, entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        for entry in entries
+        if isinstance(entry, RepoFile)
+    )
+    return HubTree(repo, commit, files)
+
+
+@contextlib.contextmanager
+def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """The bytes of a file from `start` up to `stop`, and where they really begin: a server may ignore `start`.
+
+    Raises: `Cut` for what may pass when tried again, also while the bytes are read; `UserError` for what will not.
+    """
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
+
+    headers = build_hf_headers(library_name="demega-jax", library_version=__version__)
+    headers["Accept-Encoding"] = "identity"  # ranges count the file's own bytes
+    if start or stop < file.size:
+        headers["Range"] = f"bytes={start}-{stop - 1}"
+    url = hf_hub_url(file.repo, file.path, repo_type="dataset", revision=file.revision)
+    with _told(file.repo, file.revision, file.path), contextlib.ExitStack() as stack:
+        try:
+            # It waits as long as the hub asks (429). All else is the caller's: he knows what has come already.
+            response = stack.enter_context(
+                http_stream_backoff(
+                    "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+                    retry_on_exceptions=(), retry_on_status_codes=429,
+                )
+            )  # fmt: skip
+            if response.status_code in TRANSIENT:
+                raise Cut(f"the hub answers {response.status_code}")
+            if response.status_code == 416:
+                raise Cut("the hub has no bytes from there on")
+            hf_raise_for_status(response)
+            begin = _first_byte(response.headers.get("Content-Range")) if response.status_code == 206 else 0
+            if begin not in (0, start):
+                raise Cut(f"the hub sends bytes from {begin} on, not from {start}")
+            yield begin, response.iter_bytes()
+        except HTTPError as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status is not None:
+                raise
+            raise Cut(_reason(error)) from None
+
+
+def _first_byte(content_range: str | None) -> int:
+    """Of `bytes 5-9/10` the 5."""
+    digits = (content_range or "").removeprefix("bytes ").partition("-")[0]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _told(repo: str, revision: str, path: str | None = None) -> Iterator[None]:
+    """What the hub's client raises, as a UserError."""
+    # HTTPError is the base of all that the HTTP client of this version of the hub's client raises.
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+
+    where = repo if path is None else f"{repo}: {path}"
+    try:
+        yield
+    except OfflineModeIsEnabled:
+        raise UserError(where, "offline by HF_HUB_OFFLINE", "a connection to the hub", "unset it") from None
+    except HfHubHTTPError as error:
+        raise _refusal(error, repo, revision, where) from None
+    except HTTPError as error:
+        from huggingface_hub import constants
+
+        raise UserError(
+            where, f"{constants.ENDPOINT} cannot be reached ({_reason(error)})", "a connection to the hub",
+            f"check the network, proxy and HF_ENDPOINT, then {AGAIN}",
+        ) from None  # fmt: skip
+    except HFValidationError:
+        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "check --repo") from None
+
+
+@contextlib.contextmanager
+def _understood(repo: str) -> Iterator[None]:
+    """UserError for an answer that is no listing, such as the page of a network that wants a log-in."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        yield
+    except HFValidationError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        came = f"the answer is not the hub's ({type(error).__name__})"
+        raise UserError(repo, came, "a listing of a dataset", "check the network, proxy and HF_ENDPOINT") from None
+
+
+def _refusal(error: Exception, repo: str, revision: str, where: str) -> UserError:
+    """What an answer of the hub with an error status means to the user."""
+    from huggingface_hub import constants, errors
+
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    log_in = "log in with `hf auth login` (or set HF_TOKEN)"
+    if isinstance(error, errors.GatedRepoError):
+        page = f"{constants.ENDPOINT}/datasets/{repo}"
+        wanted = "an account that has accepted its terms"
+        return UserError(where, f"gated ({status})", wanted, f"accept them at {page}, then {log_in} and run again")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        came = f"no such dataset, or one that this account may not see ({status})"
+        return UserError(where, came, "a dataset on the hub", f"check --repo; for a private dataset {log_in}")
+    if isinstance(error, errors.RevisionNotFoundError):
+        wanted = "a branch, tag or commit of the dataset"
+        return UserError(where, f"no revision {revision}", wanted, "check --revision, or leave it at `main`")
+    if isinstance(error, errors.EntryNotFoundError):
+        came = f"no such file at revision {revision[:12]}"
+        return UserError(where, came, "a file of the dataset", "run again, or give another --revision")
+    if isinstance(error, errors.DisabledRepoError):
+        return UserError(where, "the hub has closed this dataset", "one that is open", "ask its owner")
+    if status in (401, 403):
+        came = f"access refused ({status}): the token is wrong or may not read it"
+        return UserError(where, came, "a token that may read the dataset", f"{log_in} and run again")
+    if status == 429:
+        return UserError(where, "too many requests (429)", "fewer", f"wait some minutes, or {log_in}, and run again")
+    if status in TRANSIENT:
+        return UserError(where, f"the hub answers {status}", "an answer", f"wait some minutes, then {AGAIN}")
+    return UserError(where, f"the hub answers {status}", "an answer", "check --repo and --revision")
