@@ -45,6 +45,7 @@ class Hub:
 
     tokens: (path, Authorization header) of requests that carried one.
     cuts: the numbers of bytes after which the next answers with bytes are cut, in order.
+    refusals: the statuses that the next requests for bytes are answered with, in order.
     slow: bytes of a block, and s to wait after each; None: at once.  ranges: whether the Range header is heeded.
     """
 
@@ -52,6 +53,7 @@ class Hub:
     requests: list[tuple[str, str, str | None]] = dataclasses.field(default_factory=list)
     tokens: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     cuts: list[int] = dataclasses.field(default_factory=list)
+    refusals: list[int] = dataclasses.field(default_factory=list)
     slow: tuple[int, float] | None = None
     ranges: bool = True
     url: str = ""
@@ -128,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(*dataset.gate)
         if content is None or path in dataset.missing:
             return self._refuse(404, "EntryNotFound")
+        if self.hub.refusals:
+            return self._refuse(self.hub.refusals.pop(0), "")
         large = len(content) >= LARGE
         etag = hashlib.sha256(content).hexdigest() if large else git_sha1(content)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
@@ -147,7 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"} | headers)
 
     def _refuse(self, status: int, code: str) -> None:
-        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code} if code else {})
+        headers = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
+        self._send(status, b"", headers | ({"Retry-After": "3"} if status == 429 else {}))
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)

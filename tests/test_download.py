@@ -297,6 +297,26 @@ def test_a_connection_that_stays_cut_is_gone_on_with_by_the_next_run(hub, tmp_pa
     assert "68.4 KiB came before" in capsys.readouterr().out
 
 
+def test_a_hub_in_trouble_is_asked_again(hub, tmp_path, capsys):
+    hub.refusals = [503, 500]
+    assert download(tmp_path, "--level", 10, "--split", "train") == 0
+    assert "the connection was cut 2 times" in capsys.readouterr().err
+    hub.refusals = [502, 503, 504]
+    error = fails(capsys, tmp_path / "b", "--level", 10, "--split", "train")
+    assert "stopped at 0 of 132672 bytes (the hub answers 504), and 2 more tries brought nothing" in error
+
+
+def test_too_many_requests_wait_as_long_as_the_hub_asks(hub, tmp_path, monkeypatch):
+    from huggingface_hub.utils import _http
+
+    waits: list[float] = []
+    monkeypatch.setattr(_http.time, "sleep", waits.append)
+    hub.refusals = [429]
+    assert download(tmp_path, "--level", 10, "--split", "train") == 0
+    assert max(waits) == 4  # the 3 s that the server names, and the client's one for safety
+    assert contents(tmp_path) == {"grouped_10/train_grouped.h5": grouped_files()[TRAIN_10]}
+
+
 def test_a_server_that_knows_no_ranges(hub, tmp_path):
     hub.cuts, hub.ranges = [50_000], False
     assert download(tmp_path, "--level", 10, "--split", "train") == 0
@@ -392,7 +412,9 @@ def test_what_came_before_and_is_wrong_is_fetched_anew(hub, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("there", "said"), [(b"", "gone on with"), (b"half", "gone on with"), (b"x" * 200_000, "repl")]
+    ("there", "said"),
+    [(b"", "gone on with"), (b"half", "gone on with"), (b"x" * 132_672, "replaced"), (b"x" * 200_000, "replaced")],
+    ids=["empty", "half", "as-long", "longer"],
 )
 def test_a_file_of_another_size_is_gone_on_with_or_replaced(hub, tmp_path, capsys, there, said):
     content = grouped_files()[TRAIN_10]
@@ -520,7 +542,7 @@ def test_a_bar_on_a_terminal(hub, tmp_path, monkeypatch):
     show.end()
     show.line("done")
     shown = screen.getvalue()
-    assert "grouped_10/train_grouped.h5" in shown and " 50%" in shown and shown.endswith("done\n")
+    assert "grouped_10/train_grouped.h5" in shown and "512.0 KiB of 1.0 MiB" in shown and shown.endswith("done\n")
 
 
 def test_the_server_serves_what_it_lists():

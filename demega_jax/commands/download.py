@@ -79,14 +79,16 @@ class Transfer:
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
         from rich import progress
+        from rich.table import Column
 
+        # One line whatever the width: a long name is cut, the numbers are not.
+        cut = Column(no_wrap=True, overflow="ellipsis", max_width=self._console.width * 2 // 5)
         self._bar = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
-            progress.TaskProgressColumn(), progress.DownloadColumn(binary_units=True),
-            progress.TransferSpeedColumn(), progress.TimeRemainingColumn(compact=True),
-            console=self._console, transient=True,
+            progress.TextColumn("{task.description}", markup=False, table_column=cut), progress.BarColumn(None),
+            progress.TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
+            progress.TimeRemainingColumn(compact=True), console=self._console, transient=True, expand=True,
         )  # fmt: skip
-        self._bar.add_task(name, total=size)
+        self._bar.add_task(name if len(name) < 40 else Path(name).name, total=size, told="")
         self._bar.start()
         set_warning_sink(self._warn)
 
@@ -97,8 +99,13 @@ class Transfer:
 
     def at(self, count: int) -> None:
         """So many bytes are there."""
+        from demega_jax.data.download import in_bytes
+
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=count)
+            (task,) = self._bar.tasks
+            speed = f"  {in_bytes(int(task.speed))}/s" if task.speed else ""
+            told = f"{in_bytes(count)} of {in_bytes(int(task.total or 0))}{speed}"
+            self._bar.update(task.id, completed=count, told=told)
 
     def end(self) -> None:
         """Take the bar away."""

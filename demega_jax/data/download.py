@@ -127,15 +127,17 @@ def _bring(out: Path, trees: Sequence[HubTree], wanted: Sequence[Wanted], show: 
             _refuse_foreign(out / w.name, w.file)
             tasks.append(w)
     for tree in trees:
-        write_record(out, tree.repo, tree.revision, {})  # what is interrupted now is gone on with at this commit
+        if any(w.file.repo == tree.repo for w in wanted):
+            write_record(out, tree.repo, tree.revision, {})  # what is interrupted now is gone on with at this commit
     cuts = 0
-    for w in tasks:
+    for i, w in enumerate(tasks, 1):
         show.begin(w.name, w.file.size)
         cuts += fetch(w.file, out / w.name, show.at)
         show.end()
         write_record(out, w.file.repo, w.file.revision, {w.name: entry_of(w.file, out / w.name)})
         kind = "SHA-256" if w.file.sha256 else "git hash"
-        show.line(f"fetched {w.name}: {in_bytes(w.file.size)}, {kind} {w.file.checksum[:12]} as the hub lists")
+        place = f"{i}/{len(tasks)}"
+        show.line(f"fetched {place} {w.name}: {in_bytes(w.file.size)}, {kind} {w.file.checksum[:12]} checked")
     if cuts:
         warn(f"the connection was cut {counted(cuts, 'time')}; what had come was kept")
     return [out / w.name for w in wanted]
@@ -189,7 +191,7 @@ def _is_right(out: Path, w: Wanted, record: Record, show: Display) -> bool:
         return False
     if record.holds(w.file, w.name, path):
         return True
-    show.begin(f"{w.name} (checking)", w.file.size)
+    show.begin(f"checking {w.name}", w.file.size)
     try:
         right = has_checksum(w.file, path, show.at)
     except OSError as error:
@@ -197,7 +199,7 @@ def _is_right(out: Path, w: Wanted, record: Record, show: Display) -> bool:
     show.end()
     if right:
         write_record(out, w.file.repo, w.file.revision, {w.name: entry_of(w.file, path)})
-        show.line(f"kept {w.name}: {in_bytes(w.file.size)}, as the hub lists")
+        show.line(f"kept {w.name}: {in_bytes(w.file.size)}, checksum as the hub lists")
     return right
 
 
