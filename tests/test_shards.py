@@ -263,6 +263,7 @@ def test_raw_recordings_in_tesla_do_not_fit_half_precision(tmp_path):
         (["--memory", "0"], "--memory: 0; wanted at least 1"),
         (["--seed", "-1"], "--seed: -1; wanted at least 0"),
         (["--level", "6"], "no level 6; wanted a level that is there: 5"),
+        (["--split", "test", "--shard-size", "1K", "--norm", "raw", "--level", "5", "6"], "no level 6"),
     ],
 )
 def test_impossible_options(source, tmp_path, capsys, options, words):
@@ -442,13 +443,19 @@ def test_damage_is_named(shards, tmp_path):
         ({"dtype": "int8"}, "damaged .dtype"),
         ({"splits": {}}, "no split train"),
         (None, "damaged"),
+        ("no shards", "shards of 0 rows for train; wanted its 203 rows"),
     ],
 )
 def test_a_newer_or_damaged_manifest_is_refused(shards, tmp_path, change, words):
     folder = tmp_path / "grouped_5"
     shutil.copytree(shards, folder)
     path = folder / "manifest.json"
-    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    manifest = json.loads(path.read_text())
+    if change == "no shards":
+        manifest["splits"]["train"]["shards"] = []
+    elif change is not None:
+        manifest |= change
+    path.write_text("{" if change is None else json.dumps(manifest))
     with pytest.raises(UserError, match=words):
         open_shards(folder, "train")
     path.unlink()

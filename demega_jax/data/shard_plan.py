@@ -43,6 +43,8 @@ def open_sources(
     data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None
 ) -> dict[int, dict[str, GroupedSplit]]:
     """The splits of each level. All of a level have the classes and the shape of its first."""
+    if not data.is_dir():
+        raise UserError(data, "no such folder", "the folder that holds grouped_K", "give it as GROUPED")
     found: dict[int, dict[str, GroupedSplit]] = {}
     asked: list[int | None] = [*levels] if levels else [None]
     for wanted in asked:

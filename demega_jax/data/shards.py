@@ -78,6 +78,9 @@ def open_shards(
             "use data of the same shape, or train another model",
         )  # fmt: skip
     entry = manifest.splits[split]
+    if sum(shard.rows for shard in entry.shards) != entry.rows:
+        listed = f"shards of {sum(shard.rows for shard in entry.shards)} rows for {split}"
+        raise UserError(folder / MANIFEST, listed, f"its {entry.rows} rows", "make the shards again")
     for shard in entry.shards:
         check_size(folder / shard.file, shard)
     if verify:
