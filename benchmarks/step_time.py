@@ -20,7 +20,8 @@ import numpy as np
 
 from demega_jax.config import Config, parse_bytes
 from demega_jax.config_file import load_config, override
-from demega_jax.data.grouped import GroupedSplit, find_split, open_grouped
+from demega_jax.data.grouped import GroupedSplit
+from demega_jax.data.levels import open_levels
 from demega_jax.data.stream import StreamFeed
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import step_memory
@@ -78,7 +79,7 @@ def measure(config: Config, placement: Placement, steps: int, data: Path | None)
         sensors, time_points = config.model.sensors or 306, config.model.time_points or 125
         split = random_split(4096, sensors, time_points)
     else:
-        split = open_grouped(find_split(data, config.data.level, "train"))
+        split = open_levels(data, config.data.level, "train")
     experiment = make_experiment(config, Data(split, split), placement)
     state = placement.replicate(experiment.fresh_state())
     feed: StreamFeed | None = experiment.feed() if data is not None else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
-from demega_jax.commands import download, inspect, shard
+from demega_jax.commands import download, group, inspect, shard
 from demega_jax.errors import NO_SPACE, UserError, warn
 
 DESCRIPTION = "Phoneme classification from magnetoencephalography at accelerator speed."
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _add_simulate(commands)
     download.add(commands)
+    group.add(commands)
     shard.add(commands)
     _add_train(commands)
     _add_evaluate(commands)
@@ -51,7 +52,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command = commands.add_parser("train", help=text, description=text)
     command.add_argument("config", type=Path, metavar="CONFIG", help="YAML configuration, such as configs/default.yaml")
     command.add_argument("--data", metavar="DIR", help="folder that holds grouped_K")
-    command.add_argument("--level", type=int, metavar="K", help="grouping level, where there are several")
+    command.add_argument("--level", metavar="K", help="grouping level, where there are several; 5,10: both at once")
     command.add_argument("--run", type=Path, metavar="DIR", help="run folder (default runs/{config name}-{time})")
     command.add_argument("--devices", type=int, metavar="N", help="devices (default: all there are)")
     command.add_argument(
@@ -70,7 +71,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command = commands.add_parser("evaluate", help=text, description=text)
     command.add_argument("run", type=Path, metavar="RUN", help="run folder")
     command.add_argument("--data", metavar="DIR", help="folder that holds grouped_K (default: the run's)")
-    command.add_argument("--level", type=int, metavar="K", help="grouping level (default: the run's)")
+    command.add_argument("--level", metavar="K", help="grouping level (default: the run's); 5,10: both together")
     command.add_argument(
         "--split", choices=("validation", "test"), default="validation", help="split (default validation)"
     )

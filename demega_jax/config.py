@@ -19,6 +19,10 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 # YAML has lists where a frozen section holds tuples: the one conversion that strict typing allows.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 PositionTerms = Annotated[tuple[Literal["c2p", "p2c"], ...], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
+Levels = Positive | Annotated[tuple[Positive, ...], Field(strict=False)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Kernels = Annotated[tuple[Positive, Positive], Field(strict=False)]
 
 
@@ -143,20 +147,89 @@ class LossConfig(Section):
     ipa_weight: NonNegative = _key(0.2, "Weight of the IPA feature loss.")
 
 
+class AugmentConfig(Section):
+    """Random changes of training windows, on the device, after normalisation. Each has its own probability for a
+    window, 0 by default; none acts in evaluation."""
+
+    time_shift: Probability = _key(0.0, "Probability of a shift in time; what it uncovers repeats the edge.")
+    time_shift_ms: Range = _key((8.0, 24.0), "Smallest and largest shift, in ms, to either side.")
+    sample_rate: PositiveFloat = _key(250.0, "Samples a second, for time_shift_ms.")
+    sensor_dropout: Probability = _key(0.0, "Probability that some sensors of a window become 0.")
+    sensor_dropout_share: Share = _key(0.1, "Share of the sensors that become 0, each on its own.")
+    noise: Probability = _key(0.0, "Probability of added Gaussian noise.")
+    noise_scale: NonNegative = _key(0.1, "Standard deviation of the noise over that of the window.")
+    time_mask: Probability = _key(0.0, "Probability that one stretch of time becomes 0 in all sensors.")
+    time_mask_share: Share = _key(0.1, "Largest length of the stretch, as a share of the window.")
+    sensor_mask: Probability = _key(0.0, "Probability that a block of neighbouring sensors becomes 0.")
+    sensor_mask_share: Share = _key(0.1, "Largest size of the block, as a share of the sensors.")
+    amplitude: Probability = _key(0.0, "Probability of other amplitudes, one factor a sensor type.")
+    amplitude_spread: Share = _key(0.1, "Factors are drawn evenly from 1 - spread to 1 + spread.")
+    magnetometers: Literal["thirds", "none"] = _key(
+        "thirds", "Sensor types: thirds, every third sensor is a magnetometer, the others gradiometers; none, one type."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        low, high = self.time_shift_ms
+        if not 0 <= low <= high:
+            raise ValueError(f"time_shift_ms={[low, high]} is no range; [8.0, 24.0] fits")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether anything can happen to a window."""
+        return any((self.time_shift, self.sensor_dropout, self.noise, self.time_mask, self.sensor_mask, self.amplitude))
+
+
 class DataConfig(Section):
     """Where windows come from and in which order."""
 
-    path: str | None = _key(None, "Folder with grouped_K (or data/grouped_K); the command line's --data.")
-    level: Positive | None = _key(None, "Grouping level K; null: the only one there; the command line's --level.")
+    path: str | None = _key(
+        None, "Folder with grouped_K (or data/grouped_K), as files or shards, or a recording tree; --data."
+    )
+    level: Levels | None = _key(
+        None, "Grouping level K, or several at once ([5, 10]); null: the only one there, for regroup 100; --level."
+    )
+    feed: Literal["stream", "resident", "regroup"] = _key(
+        "stream",
+        "stream: rows read from disk or memory ahead of the step; resident: the whole split on the devices; regroup: "
+        "the recordings on the devices, and new groups of K windows averaged there each epoch.",
+    )
     memory: str = _key("4G", "A split up to this size is held in memory; larger ones are read row by row from disk.")
+    shares: Positive = _key(
+        8, "Shares that rows are dealt to (resident, regroup); a batch takes an equal part of each, a device holds "
+        "whole shares. Multiples of the number of devices and divisors of the batch size fit."
+    )  # fmt: skip
+    dtype: Literal["float32", "float16"] = _key("float32", "Type of windows or recordings held on the devices.")
     sampling: Literal["uniform", "balanced"] = _key(
         "uniform", "Each row once an epoch, or draws with replacement in which every class is equally likely."
     )
-    prefetch: Positive = _key(2, "Batches placed on the devices ahead of the step.")
+    prefetch: Positive = _key(2, "Batches placed on the devices ahead of the step (stream).")
+    tmin: Finite = _key(0.0, "Begin of a window, in s from the phoneme's onset (regroup).")
+    tmax: Finite = _key(0.5, "End of a window, in s from the phoneme's onset (regroup).")
+    splits: str | None = _key(None, "File of splits by run, as `group` writes it (regroup); null: the official ones.")
+    new_groups: bool = _key(True, "New groups each epoch, or always those of `group --no-shuffle` (regroup).")
+    target_rows: Annotated[int, Field(ge=0)] = _key(
+        0, "Rows a class has in an epoch, at least: a class with fewer gets this many, each the mean of fewer windows, "
+        "which are used in several; 0: n / K rows (regroup)."
+    )  # fmt: skip
+    min_group: Positive = _key(2, "Fewest windows of a group where target_rows asks for more rows (regroup).")
+    overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = _key(
+        2.0, "How often a window of a class below target_rows is used in an epoch, on average (regroup)."
+    )
+    recordings: Literal["replicated", "dealt"] = _key(
+        "replicated", "Whole on every device, or dealt to the shares in stretches of 30 s (regroup)."
+    )
+    augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
-    def _memory_reads(self) -> Self:
+    def _fits(self) -> Self:
         parse_bytes(self.memory)
+        if self.tmax <= self.tmin:
+            raise ValueError(f"tmin={self.tmin} is not before tmax={self.tmax}; 0.0 and 0.5 fit")
+        levels = self.level
+        if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
+            raise ValueError(f"level={list(levels)} is no list of different levels; 5 or [5, 10] fits")
         return self
 
 

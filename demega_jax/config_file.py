@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,27 @@ from demega_jax.errors import UserError
 
 
 def flat_keys() -> dict[str, pydantic.fields.FieldInfo]:
-    """Every `section.key` of the configuration and its field."""
-    sections = {name: field.annotation for name, field in Config.model_fields.items()}
-    return {
-        f"{name}.{key}": field
-        for name, section in sections.items()
-        if isinstance(section, type) and issubclass(section, Section)
-        for key, field in section.model_fields.items()
-    }
+    """Every `section.key` (`section.part.key`) of the configuration and its field."""
+    return {f"{name}.{key}": field for name, section in sections().items() for key, field in own_keys(section).items()}
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections by name; one within another as `section.part`, after it."""
+
+    def below(prefix: str, holder: type[pydantic.BaseModel]) -> Iterator[tuple[str, type[Section]]]:
+        for name, field in holder.model_fields.items():
+            section = field.annotation
+            if isinstance(section, type) and issubclass(section, Section):
+                yield prefix + name, section
+                yield from below(f"{prefix}{name}.", section)
+
+    return dict(below("", Config))
+
+
+def own_keys(section: type[Section]) -> dict[str, pydantic.fields.FieldInfo]:
+    """The keys of a section that are no sections."""
+    within = {name for name, field in section.model_fields.items() if field.annotation in sections().values()}
+    return {name: field for name, field in section.model_fields.items() if name not in within}
 
 
 def _unknown_key(dotted: str, where: str) -> UserError:
@@ -46,14 +59,16 @@ def _validated(raw: Any, where: str) -> Config:
             near = difflib.get_close_matches(str(name), known_sections, 1)
             hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(known_sections)}"
             raise UserError(where, f"unknown section {name}", "a section of the configuration", hint)
-        for key in section if isinstance(section, Mapping) else ():
-            if f"{name}.{key}" not in flat_keys():
-                raise _unknown_key(f"{name}.{key}", where)
+        for dotted in _dotted(section, name):
+            if dotted not in flat_keys():
+                raise _unknown_key(dotted, where)
     try:
         return Config.model_validate(raw)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
+        key = ".".join(str(part) for part in first["loc"][:3])
+        while key and key not in flat_keys() and key not in sections():
+            key = key.rpartition(".")[0]  # within a list, or a choice of types
         problem = first["msg"].removeprefix("Value error, ")
         if first["type"] == "value_error":  # our own words, which already say what would fit
             raise UserError(
@@ -64,6 +79,13 @@ def _validated(raw: Any, where: str) -> Config:
         raise UserError(
             where, f"{key}={first['input']!r}: {problem[:1].lower()}{problem[1:]}", wanted, f"mend {key}"
         ) from None
+
+
+def _dotted(section: Any, name: str) -> Iterator[str]:
+    """Names of the keys that a raw section sets."""
+    for key, value in section.items() if isinstance(section, Mapping) else ():
+        nested = isinstance(value, Mapping) and f"{name}.{key}" in sections()
+        yield from _dotted(value, f"{name}.{key}") if nested else [f"{name}.{key}"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,24 +131,36 @@ def override(config: Config, changes: Mapping[str, Any], where: str) -> Config:
     """`config` with `{"section.key": value}` changed, validated as a whole."""
     raw = config.model_dump()
     for dotted, value in changes.items():
-        section, _, key = dotted.partition(".")
-        if not key or section not in raw or key not in raw[section]:
+        if dotted not in flat_keys():
             raise _unknown_key(dotted, where)
-        raw[section][key] = value
+        put(raw, dotted, value)
     return _validated(raw, where)
+
+
+def put(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set `section.key` in a configuration as plain dictionaries."""
+    *path, key = dotted.split(".")
+    for name in path:
+        raw = raw[name]
+    raw[key] = value
 
 
 def to_yaml(config: Config) -> str:
     """YAML, a line for each key, that `load_config` reads back to an equal configuration."""
+    return _yaml(config.model_dump(), "")
+
+
+def _yaml(raw: Mapping[str, Any], indent: str) -> str:
     lines = []
-    for section, keys in config.model_dump().items():
-        lines.append(f"{section}:")
-        for key, value in keys.items():
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            lines.append(f"{indent}{key}:\n{_yaml(value, indent + '  ')}".rstrip("\n"))
+        else:
             plain = list(value) if isinstance(value, tuple) else value
             dumped = (
                 yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
             )
-            lines.append(f"  {key}: {dumped}")
+            lines.append(f"{indent}{key}: {dumped}")
     return "\n".join(lines) + "\n"
 
 
@@ -143,5 +177,13 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """`{"section.key": (value in one, value in other)}` where two configurations differ."""
-    a, b = one.model_dump(), other.model_dump()
-    return {f"{s}.{k}": (a[s][k], b[s][k]) for s in a for k in a[s] if a[s][k] != b[s][k]}
+    values = [dict(_values(config.model_dump(), "")) for config in (one, other)]
+    return {key: (values[0][key], values[1][key]) for key in values[0] if values[0][key] != values[1][key]}
+
+
+def _values(raw: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

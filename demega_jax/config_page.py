@@ -3,7 +3,7 @@
 import typing
 from typing import Any, Literal
 
-from demega_jax.config import Config, Section
+from demega_jax.config_file import own_keys, sections
 
 HEAD = """# Configuration keys
 
@@ -33,12 +33,10 @@ def type_name(annotation: Any) -> str:
 def page() -> str:
     """The page, in Markdown."""
     parts = [HEAD]
-    for name, field in Config.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type) and issubclass(section, Section)
+    for name, section in sections().items():
         parts.append(f"## {name}\n\n{' '.join((section.__doc__ or '').split())}\n\n")
         parts.append("| key | type | default | meaning |\n| --- | --- | --- | --- |\n")
-        for key, entry in section.model_fields.items():
+        for key, entry in own_keys(section).items():
             meaning = (entry.description or "").replace("|", "\\|")
             parts.append(f"| `{key}` | {type_name(entry.annotation)} | `{_shown(entry.default)}` | {meaning} |\n")
         parts.append("\n")

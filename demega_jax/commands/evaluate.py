@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from demega_jax.commands.train import set_numerics
-from demega_jax.data.grouped import find_split, open_grouped
+from demega_jax.data.levels import open_levels, parse_levels
 from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.evaluation.predict import load
@@ -27,14 +27,12 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     folder = arguments.data or config.data.path
     if folder is None:
         raise UserError("--data", "no data folder", "the folder that holds grouped_K", "give --data DIR")
-    split = open_grouped(
-        find_split(Path(folder), arguments.level or config.data.level, arguments.split), classes=model.classes,
-        expect_shape=model.window,
-    )  # fmt: skip
+    levels = config.data.level if arguments.level is None else parse_levels(arguments.level)
+    split = open_levels(Path(folder), levels, arguments.split, classes=model.classes, expect_shape=model.window)
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices
     placement = make_placement("jit", devices, batch_size)
-    step = make_evaluate_step(config, model.graphdef, model.class_counts)
+    step = make_evaluate_step(config, model.graphdef, model.class_counts, split)
     params, buffers = placement.replicate((model.params, model.buffers))
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
     if arguments.json is not None:

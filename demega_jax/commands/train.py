@@ -11,6 +11,9 @@ from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.config_file import load_config, override, to_yaml
+from demega_jax.data.grouped import GroupedSplit
+from demega_jax.data.levels import parse_levels
+from demega_jax.data.stream import batch_arrays
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.model.demega import parameter_count
@@ -31,7 +34,7 @@ def asked_config(arguments: argparse.Namespace) -> Config:
     if arguments.data is not None:
         given["data.path"] = arguments.data
     if arguments.level is not None:
-        given["data.level"] = arguments.level
+        given["data.level"] = parse_levels(arguments.level)
     config = override(config, given, "command line")
     if config.data.path is not None:
         config = override(config, {"data.path": os.path.abspath(config.data.path)}, "command line")
@@ -158,7 +161,7 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     config, data, placement = experiment.config, experiment.data, experiment.placement
     console.print(to_yaml(config), end="")
     shapes = jax.eval_shape(experiment.fresh_state)
-    state, batch = placement.abstract(shapes, (data.train.sensors, data.train.time_points), config.train.batch_size)
+    state, batch = placement.abstract(shapes, batch_arrays(data.train), config.train.batch_size)
     began = time.perf_counter()
     compiled = placement.compile_train(experiment.train_step).lower(state, batch).compile()
     need = step_memory(compiled, state)
@@ -175,6 +178,5 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     return 0
 
 
-def _reads(split: Any) -> str:
-    size = split.rows * split.sensors * split.time_points * 4 / 2**30
-    return f"{split.path} ({split.rows} rows, {size:.2f} GiB)"
+def _reads(split: GroupedSplit) -> str:
+    return f"{split.path} ({split.rows} rows, {split.nbytes / 2**30:.2f} GiB)"

@@ -64,8 +64,8 @@ def _folder_level(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def find_split(data: Path, level: int | None, split: str) -> Path:
-    """The file of a split. Level None: the only level there is. Raises `UserError` naming what is there."""
+def find_level(data: Path, level: int | None) -> Path:
+    """The folder of a level. Level None: the only one there is. Raises `UserError` naming what is there."""
     data = Path(data)
     if not data.is_dir():
         came = "a file" if data.exists() else "no such folder"
@@ -84,9 +84,15 @@ def find_split(data: Path, level: int | None, split: str) -> Path:
     chosen = level if level is not None else next(iter(levels))
     if chosen not in levels:
         raise UserError(data, f"no level {chosen}", f"a level that is there: {there}", "choose it with --level K")
-    path = levels[chosen] / f"{split}_grouped.h5"
+    return levels[chosen]
+
+
+def find_split(data: Path, level: int | None, split: str) -> Path:
+    """The file of a split, of a level as `find_level` finds it. Raises `UserError` naming what is there."""
+    folder = find_level(data, level)
+    path = folder / f"{split}_grouped.h5"
     if not path.is_file():
-        files = ", ".join(sorted(p.name for p in levels[chosen].glob("*.h5"))) or "no .h5 file"
+        files = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "no .h5 file"
         raise UserError(path, "no such file", f"the {split} split", f"the folder has {files}")
     return path
 
@@ -128,7 +134,7 @@ def open_grouped(
                 f"{wanted[0]} x {wanted[1]}, as the model and its training data",
                 "use data of the same shape, or train another model",
             )  # fmt: skip
-        names, labels = _labels(path, file, raw_labels, classes)
+        names, labels = map_labels(path, file, raw_labels, classes)
         name = path.name.removesuffix("_grouped.h5")
         level = _level(path, file)
         _check_attributes(path, file, data.shape)
@@ -204,7 +210,7 @@ def check_storage(path: Path, data: h5py.Dataset) -> None:
         raise UserError(path, came, "a whole file", "copy or download it again, or make it again")
 
 
-def _labels(
+def map_labels(
     path: Path, file: h5py.File, labels: np.ndarray, classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """(class names, ids into them). A file's own names are mapped to those asked for."""

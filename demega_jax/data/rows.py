@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
+from demega_jax.data.levels import CombinedSplit
 from demega_jax.data.shards import ShardedSplit
 from demega_jax.errors import UserError, warn
 
@@ -31,7 +32,8 @@ class RowReader(Protocol):
 
 def host_dtype(split: GroupedSplit) -> np.dtype:
     """What rows are read as: float32, but shards as they are stored (the step converts them on the device)."""
-    return split.dtype if isinstance(split, ShardedSplit) else np.dtype(np.float32)
+    part = split.parts[0] if isinstance(split, CombinedSplit) else split  # the parts are stored alike
+    return part.dtype if isinstance(part, ShardedSplit) else np.dtype(np.float32)
 
 
 def open_rows(split: GroupedSplit, memory: int) -> RowReader:
@@ -45,8 +47,11 @@ def open_rows(split: GroupedSplit, memory: int) -> RowReader:
     return reader
 
 
-def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows, str]":
+def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows | CombinedRows, str]":
     """The fastest reader from disk, and why single rows of it are slow ("" if they are not)."""
+    if isinstance(split, CombinedSplit):
+        found = [disk_reader(part) for part in split.parts]
+        return CombinedRows(split, [reader for reader, _ in found]), next((slow for _, slow in found if slow), "")
     if isinstance(split, ShardedSplit):
         return ShardRows(split), ""
     with open_file(split.path) as file:
@@ -222,10 +227,30 @@ class Hdf5Rows:
         return out
 
 
+class CombinedRows:
+    """Rows of several splits under one numbering."""
+
+    def __init__(self, split: CombinedSplit, readers: Sequence[RowReader]):
+        self.split, self.readers = split, readers
+        self.ends = np.cumsum([part.rows for part in split.parts])
+
+    def read(
+        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
+    ) -> Float[np.ndarray, "n C T"]:
+        """The rows, in the order asked."""
+        out = _output(self.split, rows, out)
+        of = np.searchsorted(self.ends, rows, side="right")
+        for part in np.unique(of):
+            inside = np.flatnonzero(of == part)
+            first = self.ends[part] - self.split.parts[part].rows
+            out[inside] = self.readers[part].read(rows[inside] - first)
+        return out
+
+
 class MemoryRows:
     """A split held in memory as `host_dtype`, loaded and checked once."""
 
-    def __init__(self, split: GroupedSplit, reader: "OffsetRows | Hdf5Rows"):
+    def __init__(self, split: GroupedSplit, reader: RowReader):
         self.split = split
         self.x = np.empty((split.rows, split.sensors, split.time_points), host_dtype(split))
         for first in range(0, split.rows, LOAD_ROWS):

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import GroupedSplit, _labels, open_file
+from demega_jax.data.grouped import GroupedSplit, map_labels, open_file
 from demega_jax.data.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, check_shards, check_size, read_manifest
 from demega_jax.errors import UserError, warn
 
@@ -87,7 +87,7 @@ def open_shards(
         check_shards(folder, entry.shards)
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
-        names, labels = _labels(shards[0].file, file, raw_labels, classes)
+        names, labels = map_labels(shards[0].file, file, raw_labels, classes)
     how = manifest.normalization
     found = ShardedSplit(
         folder / split, split, manifest.level, len(labels), *shape, names, labels, entry.reference_macro_f1,

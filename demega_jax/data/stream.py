@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit
+from demega_jax.data.levels import CombinedSplit
 from demega_jax.data.order import PADDING, BlockOrder, RowOrder
 from demega_jax.data.rows import RowReader, disk_reader, host_dtype, open_rows
 from demega_jax.data.shards import ShardedSplit, read_statistics
@@ -31,8 +32,11 @@ READ_AHEAD = 3  # batches on the host; after batching, grain's element is a batc
 
 def order_of(split: GroupedSplit, batch_size: int, seed: int, sampling: str = "uniform") -> RowOrder | BlockOrder:
     """The order of rows: by blocks for shards that were permuted, unless classes are to be balanced; else by rows."""
-    if isinstance(split, ShardedSplit) and split.permuted and sampling == "uniform":
-        return BlockOrder([shard.rows for shard in split.shards], split.block_rows, batch_size, seed)
+    parts = split.parts if isinstance(split, CombinedSplit) else (split,)
+    shards = [part for part in parts if isinstance(part, ShardedSplit) and part.permuted]
+    if len(shards) == len(parts) and len({part.block_rows for part in shards}) == 1 and sampling == "uniform":
+        rows = [shard.rows for part in shards for shard in part.shards]
+        return BlockOrder(rows, shards[0].block_rows, batch_size, seed)
     return RowOrder(split.labels, batch_size, seed, sampling)
 
 
@@ -81,9 +85,11 @@ class _Batches:
 
 def _statistics(split: GroupedSplit) -> Statistics:
     """What the batches of a split have besides windows and labels."""
-    if not isinstance(split, ShardedSplit) or not split.statistics:
+    parts = split.parts if isinstance(split, CombinedSplit) else (split,)
+    shards = [part for part in parts if isinstance(part, ShardedSplit) and part.statistics]
+    if len(shards) < len(parts):
         return {}
-    median, iqr = read_statistics(split)
+    median, iqr = (np.concatenate(both) for both in zip(*(read_statistics(part) for part in shards), strict=True))
     return {"median": (median, 0.0), "iqr": (iqr, 1.0)}
 
 
@@ -106,6 +112,14 @@ def make_batch(
     for name, (values, padding) in statistics.items():
         batch[name] = np.where(valid[:, None], values[rows], np.float32(padding))
     return batch
+
+
+def batch_arrays(split: GroupedSplit) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """(shape, type) of a row of each array in a batch of a split."""
+    arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+        "x": ((split.sensors, split.time_points), host_dtype(split)), "label": ((), np.int32), "valid": ((), np.bool_),
+    }  # fmt: skip
+    return arrays | {name: ((split.sensors,), np.float32) for name in _statistics(split)}
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:

@@ -51,13 +51,14 @@ class Placement:
             batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
         return jax.device_put(dict(batch), self._by_row)
 
-    def abstract(self, state: Any, windows: tuple[int, int], batch_size: int) -> tuple[Any, dict[str, Any]]:
-        """Shapes in place of a state and a batch of windows [C, T], to compile a step without either."""
+    def abstract(
+        self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int
+    ) -> tuple[Any, dict[str, Any]]:
+        """Shapes in place of a state and a batch, to compile a step without either. arrays: (shape, type) of a row."""
         rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
-        kinds = {"x": (windows, np.float32), "label": ((), np.int32), "valid": ((), np.bool_)}
         batch = {
             name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=self._by_row)
-            for name, (shape, dtype) in kinds.items()
+            for name, (shape, dtype) in arrays.items()
         }
         whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
         return jax.tree.map(whole, state), batch

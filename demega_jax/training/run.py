@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config
-from demega_jax.config_file import differing_keys, load_config, to_yaml
+from demega_jax.config_file import differing_keys, load_config, put, to_yaml
 from demega_jax.errors import UserError
 
 FORMAT = 1
@@ -103,6 +103,5 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
             )  # fmt: skip
     raw = saved.model_dump()
     for key, value in changes.items():
-        section, _, name = key.partition(".")
-        raw[section][name] = value
+        put(raw, key, value)
     return Config.model_validate(raw)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from demega_jax.config import Config, parse_bytes
-from demega_jax.data.grouped import GroupedSplit, find_split, open_grouped
+from demega_jax.data.grouped import GroupedSplit
+from demega_jax.data.levels import normalization, open_levels
 from demega_jax.data.stream import StreamFeed
 from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
@@ -72,11 +73,11 @@ def open_data(config: Config) -> Data:
             "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
         )  # fmt: skip
     folder = Path(config.data.path)
-    train = open_grouped(find_split(folder, config.data.level, "train"), classes=config.model.classes)
-    validation = open_grouped(
-        find_split(folder, config.data.level, "validation"), classes=train.classes,
-        expect_shape=(train.sensors, train.time_points),
-    )  # fmt: skip
+    levels = config.data.level
+    train = open_levels(folder, levels, "train", classes=config.model.classes)
+    validation = open_levels(
+        folder, levels, "validation", classes=train.classes, expect_shape=(train.sensors, train.time_points)
+    )
     return Data(train, validation)
 
 
@@ -93,21 +94,35 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
     )
     graphdef, params, _ = abstract(model)
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
-    evaluate_step = make_evaluate_step(config, graphdef, data.train.class_counts())
+    evaluate_step = make_evaluate_step(config, graphdef, data.train.class_counts(), data.validation)
     train_step = TrainStep(
         graphdef, config, evaluate_step.weights, ParameterGroups.of(config, params), make_optimizer(config, schedule),
-        swa_start_step(config, steps_per_epoch, total),
+        swa_start_step(config, steps_per_epoch, total), normalised_already(config, data.train),
     )  # fmt: skip
     return Experiment(config, data, placement, train_step, evaluate_step, schedule, steps_per_epoch, total)
 
 
-def make_evaluate_step(config: Config, graphdef: Any, class_counts: np.ndarray) -> EvaluateStep:
-    """The evaluation step of a model; class_counts [V] are those of the training split."""
+def normalised_already(config: Config, split: GroupedSplit) -> bool:
+    """Whether a split's windows are as `model.input_norm` wants them. UserError: normalised in another way."""
+    stored, wanted = normalization(split), config.model.input_norm
+    if stored is not None and stored != wanted:
+        raise UserError(
+            split.path, f"windows normalised by {stored}", f"by {wanted} (model.input_norm), or not at all",
+            f"set model.input_norm={stored}, or shard again with --norm {wanted}",
+        )  # fmt: skip
+    return stored is not None
+
+
+def make_evaluate_step(config: Config, graphdef: Any, class_counts: np.ndarray, split: GroupedSplit) -> EvaluateStep:
+    """The evaluation step of a model on a split; class_counts [V] are those of the training split."""
     weights = class_weights(
         class_counts, config.loss.class_weights, temperature=config.loss.class_weight_temperature,
         beta=config.loss.effective_beta,
     )  # fmt: skip
-    return EvaluateStep(graphdef, config, None if weights is None else jnp.asarray(weights, jnp.float32))
+    return EvaluateStep(
+        graphdef, config, None if weights is None else jnp.asarray(weights, jnp.float32),
+        normalised_already(config, split),
+    )  # fmt: skip
 
 
 def initialise_from(run: RunFolder, state: TrainState, placement: Placement) -> tuple[TrainState, str]:

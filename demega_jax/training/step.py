@@ -20,6 +20,8 @@ from demega_jax.losses.focal import class_sums, row_losses
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.losses.reduce import psum
 from demega_jax.model.dropout import Noise, row_keys
+from demega_jax.signal.augment import augment
+from demega_jax.signal.normalize import IQR_EPSILON, InputNorm, normalize
 from demega_jax.training.optimizer import ParameterGroups
 from demega_jax.training.state import TrainState
 
@@ -35,12 +37,25 @@ def global_rows(batch: Batch, axis_name: str | None) -> UInt32[Array, " B"]:
     return (first + jnp.arange(count)).astype(jnp.uint32)
 
 
+def inputs(batch: Batch, how: InputNorm, normalized: bool) -> Float[Array, "B C T"]:
+    """The windows of a batch in float32, normalised once.
+
+    normalized: they were when they were written.  Where the batch has `median` and `iqr` [B, C], those are taken.
+    """
+    x = batch["x"].astype(jnp.float32)
+    if normalized:
+        return x
+    if how == "median_iqr" and "median" in batch:
+        return (x - batch["median"][..., None]) / (batch["iqr"][..., None] + IQR_EPSILON)
+    return normalize(x, how)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
     """(state, batch) -> (state, metrics), and what that needs that never changes.
 
     graphdef: static part of the model.  weights: of the classes [V], or None.  groups, tx: of the parameters, and
-    the optimizer of their vectors.  swa_start: update after which averaging: swa begins.
+    the optimizer of their vectors.  swa_start: update after which averaging: swa begins.  normalized: windows come so.
     """
 
     graphdef: Any
@@ -49,12 +64,15 @@ class TrainStep:
     groups: ParameterGroups
     tx: optax.GradientTransformation
     swa_start: int
+    normalized: bool = False
 
     def _losses(
         self, params: Any, buffers: Any, batch: Batch, keys: UInt32[Array, "B 2"], axis_name: str | None
     ) -> tuple[Float[Array, ""], Losses]:
         model = nnx.merge(self.graphdef, params, buffers)
-        outputs = model(batch["x"], noise=Noise(keys))
+        x = inputs(batch, self.config.model.input_norm, self.normalized)
+        x = augment(x, keys, self.config.data.augment)
+        outputs = model(x, normalized=True, noise=Noise(keys))
         table = model.feature_table[...] if model.ipa is not None else None
         losses = objective(
             outputs, batch["label"], batch["valid"], self.config.loss,
@@ -158,18 +176,20 @@ class EvaluateStep:
     """(params, buffers, counts, batch) -> counts, and what that needs that never changes.
 
     graphdef: static part of the model.  weights: of the classes [V] in training, or None.
+    normalized: windows come so.
     """
 
     graphdef: Any
     config: Config
     weights: Float[Array, " V"] | None
+    normalized: bool = False
 
     def __call__(
         self, params: Any, buffers: Any, counts: EvaluationCounts, batch: Batch, axis_name: str | None = None
     ) -> EvaluationCounts:
         """`counts` with a batch of a split added; nothing is divided before the whole split is in."""
         model = nnx.merge(self.graphdef, params, buffers)
-        outputs = model(batch["x"])
+        outputs = model(inputs(batch, self.config.model.input_norm, self.normalized), normalized=True)
         label, valid, loss = batch["label"], batch["valid"], self.config.loss
         focal, cross_entropy = row_losses(
             outputs.logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
