@@ -22,11 +22,10 @@ from demega_jax.config import Config, parse_bytes
 from demega_jax.config_file import load_config, override
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import open_levels
-from demega_jax.data.stream import StreamFeed
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import Placement, make_placement
-from demega_jax.training.setup import Data, make_experiment
+from demega_jax.training.setup import Data, Feed, make_experiment
 
 
 def random_split(rows: int, sensors: int, time_points: int) -> GroupedSplit:
@@ -82,7 +81,7 @@ def measure(config: Config, placement: Placement, steps: int, data: Path | None)
         split = open_levels(data, config.data.level, "train")
     experiment = make_experiment(config, Data(split, split), placement)
     state = placement.replicate(experiment.fresh_state())
-    feed: StreamFeed | None = experiment.feed() if data is not None else None
+    feed: Feed | None = experiment.feed() if data is not None else None
     batch = placement.put_batch(random_batch(split, size)) if feed is None else next(feed)
     jaxpr = jax.make_jaxpr(experiment.train_step)(state, random_batch(split, size))
     began = time.perf_counter()

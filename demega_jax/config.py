@@ -22,7 +22,6 @@ PositionTerms = Annotated[tuple[Literal["c2p", "p2c"], ...], Field(strict=False)
 Range = Annotated[tuple[float, float], Field(strict=False)]
 Levels = Positive | Annotated[tuple[Positive, ...], Field(strict=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Kernels = Annotated[tuple[Positive, Positive], Field(strict=False)]
 
 
@@ -184,49 +183,30 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where windows come from and in which order."""
 
-    path: str | None = _key(
-        None, "Folder with grouped_K (or data/grouped_K), as files or shards, or a recording tree; --data."
-    )
+    path: str | None = _key(None, "Folder with grouped_K (or data/grouped_K), as files or shards; --data.")
     level: Levels | None = _key(
-        None, "Grouping level K, or several at once ([5, 10]); null: the only one there, for regroup 100; --level."
+        None, "Grouping level K, or several at once ([5, 10]); null: the only one there; --level."
     )
-    feed: Literal["stream", "resident", "regroup"] = _key(
+    feed: Literal["stream", "resident"] = _key(
         "stream",
-        "stream: rows read from disk or memory ahead of the step; resident: the whole split on the devices; regroup: "
-        "the recordings on the devices, and new groups of K windows averaged there each epoch.",
+        "stream: rows read from disk or memory ahead of the step; resident: the whole split on the devices, order "
+        "drawn and rows gathered there.",
     )
-    memory: str = _key("4G", "A split up to this size is held in memory; larger ones are read row by row from disk.")
+    memory: str = _key("4G", "A split up to this size is held in memory; larger ones are read from disk (stream).")
     shares: Positive = _key(
-        8, "Shares that rows are dealt to (resident, regroup); a batch takes an equal part of each, a device holds "
+        8, "Shares that rows are dealt to (resident); a batch takes an equal part of each, a device holds "
         "whole shares. Multiples of the number of devices and divisors of the batch size fit."
     )  # fmt: skip
-    dtype: Literal["float32", "float16"] = _key("float32", "Type of windows or recordings held on the devices.")
+    dtype: Literal["float32", "float16"] = _key("float32", "Type of the windows held on the devices (resident).")
     sampling: Literal["uniform", "balanced"] = _key(
         "uniform", "Each row once an epoch, or draws with replacement in which every class is equally likely."
     )
     prefetch: Positive = _key(2, "Batches placed on the devices ahead of the step (stream).")
-    tmin: Finite = _key(0.0, "Begin of a window, in s from the phoneme's onset (regroup).")
-    tmax: Finite = _key(0.5, "End of a window, in s from the phoneme's onset (regroup).")
-    splits: str | None = _key(None, "File of splits by run, as `group` writes it (regroup); null: the official ones.")
-    new_groups: bool = _key(True, "New groups each epoch, or always those of `group --no-shuffle` (regroup).")
-    target_rows: Annotated[int, Field(ge=0)] = _key(
-        0, "Rows a class has in an epoch, at least: a class with fewer gets this many, each the mean of fewer windows, "
-        "which are used in several; 0: n / K rows (regroup)."
-    )  # fmt: skip
-    min_group: Positive = _key(2, "Fewest windows of a group where target_rows asks for more rows (regroup).")
-    overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = _key(
-        2.0, "How often a window of a class below target_rows is used in an epoch, on average (regroup)."
-    )
-    recordings: Literal["replicated", "dealt"] = _key(
-        "replicated", "Whole on every device, or dealt to the shares in stretches of 30 s (regroup)."
-    )
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         parse_bytes(self.memory)
-        if self.tmax <= self.tmin:
-            raise ValueError(f"tmin={self.tmin} is not before tmax={self.tmax}; 0.0 and 0.5 fit")
         levels = self.level
         if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
             raise ValueError(f"level={list(levels)} is no list of different levels; 5 or [5, 10] fits")

@@ -81,7 +81,7 @@ def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[T
                 raise UserError(
                     path.parent, "holds files already", "a folder without this level", "choose another OUT, or move it"
                 )
-            groups = make_groups(windows, level, settings, shuffle=shuffle)
+            groups = make_groups(windows, level, settings, shuffle=shuffle, name=f"{split} at level {level}")
             if not len(groups):
                 came = f"no group of {level} windows in {split}"
                 raise UserError("--level", came, "a level with groups", "lower it, or leave --drop-remaining out")

@@ -7,13 +7,14 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.config_file import load_config, override, to_yaml
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import parse_levels
-from demega_jax.data.stream import batch_arrays
+from demega_jax.data.resident import device_bytes
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.model.demega import parameter_count
@@ -121,10 +122,27 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
         f"{'model':<10} {parameters:,} parameters, {config.model.encoder}, {config.model.dtype}, on "
         f"{placement.devices} x {device.device_kind} ({placement.mode})"
     )
+    for line in feed_lines(experiment):
+        console.print(line)
     console.print(
         f"{'run':<10} {experiment.total_steps} steps of {config.train.batch_size} rows, {experiment.steps_per_epoch} "
         f"an epoch: {folder.path}"
     )
+
+
+def feed_lines(experiment: Experiment) -> list[str]:
+    """How batches come about: memory on the devices, and the weights of balanced sampling."""
+    data, train = experiment.config.data, experiment.data.train
+    lines = []
+    if data.feed == "resident":
+        size = device_bytes(train, data.shares, experiment.placement.devices, data.dtype) / 2**30
+        lines.append(f"{'feed':<10} resident: {size:.2f} GiB of {data.dtype} windows on each device")
+    if data.sampling == "balanced":
+        counts = train.class_counts()
+        weight = train.rows / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        listed = " ".join(f"{name} {w:.2f}" for name, w, n in zip(train.classes, weight, counts, strict=True) if n)
+        lines.append(f"{'sampling':<10} balanced, weight of a row: {listed}")
+    return lines
 
 
 def run_to_end(
@@ -161,7 +179,7 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     config, data, placement = experiment.config, experiment.data, experiment.placement
     console.print(to_yaml(config), end="")
     shapes = jax.eval_shape(experiment.fresh_state)
-    state, batch = placement.abstract(shapes, batch_arrays(data.train), config.train.batch_size)
+    state, batch = placement.abstract(shapes, experiment.batch_arrays(), config.train.batch_size)
     began = time.perf_counter()
     compiled = placement.compile_train(experiment.train_step).lower(state, batch).compile()
     need = step_memory(compiled, state)
@@ -172,7 +190,7 @@ def dry_run(experiment: Experiment, console: Console) -> int:
         f"of which state {need.kept / 2**20:.0f} MiB",
         "compiled in": f"{time.perf_counter() - began:.1f} s",
         "train": _reads(data.train), "validation": _reads(data.validation),
-    }  # fmt: skip
+    } | {line.split()[0]: line.split(maxsplit=1)[1] for line in feed_lines(experiment)}  # fmt: skip
     for name, value in rows.items():
         console.print(f"# {name}: {value}")
     return 0

@@ -51,11 +51,14 @@ class Groups:
         return found
 
 
-def make_groups(windows: Windows, level: int, settings: GroupSettings, *, shuffle: bool) -> Groups:
+def make_groups(
+    windows: Windows, level: int, settings: GroupSettings, *, shuffle: bool, name: str = "windows"
+) -> Groups:
     """Per label, in label order, consecutive blocks of K windows; the last of a label is shorter, or dropped.
 
     shuffle: deal in an order drawn by the seed, not in that of the recordings.  by_position: groups hold one position
-    in the word (B, I, E, S) as well.  Warns of labels with fewer than K windows, and of none.
+    in the word (B, I, E, S) as well.  Warns of labels with fewer than K windows, and of
+    none, under this name.
     """
     count = len(windows)
     order = np.arange(count)
@@ -71,14 +74,16 @@ def make_groups(windows: Windows, level: int, settings: GroupSettings, *, shuffl
     begins = np.flatnonzero((place % level == 0)[kept])
     chosen = order[kept]
     by_class = windows.class_counts()
-    _warn_of(windows.classes, np.flatnonzero(by_class == 0), "have no window")
-    _warn_of(windows.classes, np.flatnonzero((by_class > 0) & (by_class < level)), f"have fewer than {level} windows")
+    _warn_of(name, windows.classes, np.flatnonzero(by_class == 0), "have no window")
+    _warn_of(
+        name, windows.classes, np.flatnonzero((by_class > 0) & (by_class < level)), f"have fewer than {level} windows"
+    )
     return Groups(chosen, np.append(begins, len(chosen)), windows.label[chosen[begins]].astype(np.int64))
 
 
-def _warn_of(classes: Sequence[str], which: Int[np.ndarray, " n"], what: str) -> None:
+def _warn_of(name: str, classes: Sequence[str], which: Int[np.ndarray, " n"], what: str) -> None:
     if len(which):
-        warn(f"{len(which)} of {len(classes)} classes {what} ({' '.join(classes[i] for i in which)})")
+        warn(f"{name}: {len(which)} of {len(classes)} classes {what} ({' '.join(classes[i] for i in which)})")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

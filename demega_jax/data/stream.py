@@ -73,7 +73,7 @@ class _Batches:
         self, order: RowOrder | BlockOrder, reader: RowReader, split: GroupedSplit, share: slice, memory: BatchMemory
     ):
         self.order, self.reader, self.labels, self.share, self.memory = order, reader, split.labels, share, memory
-        self.statistics = _statistics(split)
+        self.statistics = row_statistics(split)
 
     def __len__(self) -> int:
         return 2**62  # the run decides how long it is
@@ -83,7 +83,7 @@ class _Batches:
         return make_batch(self.reader, self.labels, rows, self.memory.take(), self.statistics)
 
 
-def _statistics(split: GroupedSplit) -> Statistics:
+def row_statistics(split: GroupedSplit) -> Statistics:
     """What the batches of a split have besides windows and labels."""
     parts = split.parts if isinstance(split, CombinedSplit) else (split,)
     shards = [part for part in parts if isinstance(part, ShardedSplit) and part.statistics]
@@ -119,7 +119,7 @@ def batch_arrays(split: GroupedSplit) -> dict[str, tuple[tuple[int, ...], Any]]:
     arrays: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": ((split.sensors, split.time_points), host_dtype(split)), "label": ((), np.int32), "valid": ((), np.bool_),
     }  # fmt: skip
-    return arrays | {name: ((split.sensors,), np.float32) for name in _statistics(split)}
+    return arrays | {name: ((split.sensors,), np.float32) for name in row_statistics(split)}
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -145,6 +145,8 @@ class StreamFeed:
     place: puts a host batch on the devices.  Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
     `state` and `restore` know one number: the step whose batch comes next.
     """
+
+    device_bytes = 0  # kept on the devices from step to step
 
     def __init__(
         self, split: GroupedSplit, *, batch_size: int, seed: int, memory: int,
@@ -215,7 +217,7 @@ def split_batches(
     mine = _share(batch_size, process_index, process_count)
     # Those being read, being placed, and in use.
     memory = BatchMemory((mine.stop - mine.start, split.sensors, split.time_points), 4, host_dtype(split))
-    statistics = _statistics(split)
+    statistics = row_statistics(split)
 
     def batch(first: int) -> HostBatch:
         rows = np.arange(first, first + batch_size)

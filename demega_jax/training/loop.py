@@ -13,14 +13,13 @@ import jax
 import numpy as np
 
 from demega_jax.config import Config
-from demega_jax.data.stream import StreamFeed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.training.checkpoint import Checkpoints
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory, step_memory
 from demega_jax.training.progress import Progress
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import Experiment
+from demega_jax.training.setup import Experiment, Feed
 from demega_jax.training.state import TrainState, evaluation_params
 from demega_jax.training.writers import Writers, open_writers
 
@@ -135,13 +134,15 @@ class Loop:
             seen = min(available or need.total * sharing, need.total * sharing) // 2
             raise out_of_memory(need, seen, size, multiple, sharing) from None
 
-    def _compile(self, feed: StreamFeed, progress: Progress) -> tuple[Any, Any]:
+    def _compile(self, feed: Feed, progress: Progress) -> tuple[Any, Any]:
         """The first batch and the compiled step; refuses a batch that memory cannot hold."""
         batch = next(feed)
         began = time.perf_counter()
         compiled = self._train_step.lower(self.state, batch).compile()
         progress.message(f"compiled the step in {time.perf_counter() - began:.1f} s")
         self._need, (available, multiple, sharing) = step_memory(compiled, self.state), self._memory()
+        if sharing == 1:  # a CPU's free memory is less what the feed took already
+            self._need = dataclasses.replace(self._need, kept=self._need.kept + feed.device_bytes)
         check_memory(self._need, available, self.config.train.batch_size, multiple, sharing)
         return batch, compiled
 
@@ -152,7 +153,7 @@ class Loop:
         sharing = placement.devices if device.platform == "cpu" else 1
         return available_memory(device), placement.devices * self.config.train.accumulate, sharing
 
-    def _steps(self, feed: StreamFeed, writers: Writers, progress: Progress, signals: Signals) -> None:
+    def _steps(self, feed: Feed, writers: Writers, progress: Progress, signals: Signals) -> None:
         train, per_epoch = self.config.train, self.experiment.steps_per_epoch
         eval_every = train.eval_every or per_epoch
         save_every = train.save_every or eval_every
@@ -187,9 +188,7 @@ class Loop:
             if step < self.total:
                 batch = next(feed)
 
-    def _log(
-        self, step: int, metrics: Any, feed: StreamFeed, writers: Writers, progress: Progress, clock: "Clock"
-    ) -> None:
+    def _log(self, step: int, metrics: Any, feed: Feed, writers: Writers, progress: Progress, clock: "Clock") -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         skipped, last_skipped = int(values.pop("skipped")), int(values.pop("last_skipped"))
         seconds, steps = clock.lap(step)

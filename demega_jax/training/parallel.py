@@ -6,7 +6,7 @@ with an axis name. Both give the same numbers on any number of devices.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -50,6 +50,25 @@ class Placement:
         if self.mode == "pmap":
             batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
         return jax.device_put(dict(batch), self._by_row)
+
+    def dealt(self, array: np.ndarray) -> jax.Array:
+        """A host array whose first axis is shares: whole shares on each device, in order."""
+        return jax.device_put(array, self._by_row)
+
+    def dealt_zeros(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Zeros, made on the devices, whose first axis is shares."""
+        return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self._by_row)()
+
+    def by_share(
+        self, function: Callable[..., Any], *, dealt: tuple[bool, ...], donate: tuple[int, ...] = ()
+    ) -> jax.stages.Wrapped:
+        """`function` compiled to run on each device for its own shares; nothing crosses devices.
+
+        dealt: whether an argument is dealt along its first axis, or whole on every device; results are dealt.
+        """
+        specs = tuple(PartitionSpec(AXIS) if each else PartitionSpec() for each in dealt)
+        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS))
+        return jax.jit(mapped, donate_argnums=donate)
 
     def abstract(
         self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int

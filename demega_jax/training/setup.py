@@ -11,10 +11,12 @@ import numpy as np
 from demega_jax.config import Config, parse_bytes
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import normalization, open_levels
-from demega_jax.data.stream import StreamFeed
+from demega_jax.data.resident import ResidentFeed, check_shares, device_bytes
+from demega_jax.data.stream import StreamFeed, batch_arrays
 from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import Checkpoints, flatten
+from demega_jax.training.memory import USABLE, available_memory
 from demega_jax.training.optimizer import (
     ParameterGroups,
     Schedule,
@@ -28,6 +30,8 @@ from demega_jax.training.parallel import Placement
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState, abstract, build, initial_state
 from demega_jax.training.step import EvaluateStep, TrainStep
+
+Feed = StreamFeed | ResidentFeed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +55,25 @@ class Experiment:
     steps_per_epoch: int
     total_steps: int
 
-    def feed(self) -> StreamFeed:
+    def feed(self) -> Feed:
         """The training batches, placed on the devices, from the first step on."""
         data, train = self.config.data, self.config.train
+        if data.feed == "resident":
+            return ResidentFeed(
+                self.data.train, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling,
+                shares=data.shares, dtype=data.dtype, placement=self.placement,
+            )  # fmt: skip
         return StreamFeed(
             self.data.train, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling,
             memory=parse_bytes(data.memory), place=self.placement.put_batch, prefetch=data.prefetch,
         )  # fmt: skip
+
+    def batch_arrays(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """(shape, type) of a row of each array in a batch."""
+        arrays = batch_arrays(self.data.train)
+        if self.config.data.feed == "resident":
+            arrays["x"] = (arrays["x"][0], np.dtype(self.config.data.dtype))
+        return arrays
 
     def fresh_state(self) -> TrainState:
         """The state before the first step; not placed on the devices of the run."""
@@ -86,6 +102,8 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
     model = config.model.for_data(
         sensors=data.train.sensors, time_points=data.train.time_points, classes=data.train.classes
     )
+    if config.data.feed == "resident":
+        check_resident(config, data.train, placement)
     steps_per_epoch = -(-data.train.rows // config.train.batch_size)
     total = run_length(config, steps_per_epoch)
     length = schedule_length(config, steps_per_epoch, total)
@@ -100,6 +118,23 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
         swa_start_step(config, steps_per_epoch, total), normalised_already(config, data.train),
     )  # fmt: skip
     return Experiment(config, data, placement, train_step, evaluate_step, schedule, steps_per_epoch, total)
+
+
+def check_resident(config: Config, split: GroupedSplit, placement: Placement) -> None:
+    """UserError for shares that do not divide, or a split that the devices cannot hold."""
+    shares = config.data.shares
+    check_shares(shares, placement.devices, config.train.batch_size, placement.mode)
+    need = device_bytes(split, shares, placement.devices, config.data.dtype)
+    device = placement.mesh.devices.flat[0]
+    available = available_memory(device)
+    together = placement.devices if device.platform == "cpu" else 1  # virtual devices share the machine's memory
+    if available is not None and need * together > available * USABLE:
+        half = "data.dtype=float16 (half of it), " if config.data.dtype == "float32" else ""
+        raise UserError(
+            "data.feed", f"resident: {split.rows} rows take {need / 2**30:.2f} GiB on each of {placement.devices} "
+            f"devices", f"at most {available / together / 2**30:.2f} GiB",
+            f"use {half}more --devices, a higher --level, or data.feed=stream",
+        )  # fmt: skip
 
 
 def normalised_already(config: Config, split: GroupedSplit) -> bool:
