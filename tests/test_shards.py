@@ -273,10 +273,11 @@ def test_impossible_options(source, tmp_path, capsys, options, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_level_must_be_chosen_and_a_missing_split_is_said(tmp_path, capsys):
+def test_all_levels_are_sharded_unless_chosen_and_a_missing_split_is_said(tmp_path, capsys):
     write_source(tmp_path, 5), write_source(tmp_path, 10)
-    with pytest.raises(UserError, match="levels 5, 10; wanted one level"):
-        write_shards(tmp_path, tmp_path / "out")
+    made = write_shards(tmp_path, tmp_path / "all")
+    assert made == [tmp_path / "all" / f"grouped_{level}" / "manifest.json" for level in (5, 10)]
+    capsys.readouterr()
     (tmp_path / "grouped_10" / "test_grouped.h5").unlink()
     assert len(write_shards(tmp_path, tmp_path / "out", levels=[5, 10])) == 2
     assert capsys.readouterr().err.splitlines() == [

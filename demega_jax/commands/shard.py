@@ -10,7 +10,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command = commands.add_parser("shard", help=text, description=text)
     command.add_argument("data", type=Path, metavar="GROUPED", help="folder that holds grouped_K")
     command.add_argument("out", type=Path, metavar="OUT", help="folder to write grouped_K/{split}/shard-*.h5 into")
-    command.add_argument("--level", type=int, nargs="+", metavar="K", help="grouping levels (default: the only one)")
+    command.add_argument(
+        "--level", type=int, nargs="+", metavar="K", help="grouping levels (default: all that are there)"
+    )
     command.add_argument(
         "--split", nargs="+", choices=("train", "validation", "test"), help="splits (default: those that are there)"
     )

@@ -46,7 +46,7 @@ def open_sources(
     if not data.is_dir():
         raise UserError(data, "no such folder", "the folder that holds grouped_K", "give it as GROUPED")
     found: dict[int, dict[str, GroupedSplit]] = {}
-    asked: list[int | None] = [*levels] if levels else [None]
+    asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
     for wanted in asked:
         folder = find_split(data, wanted, splits[0] if splits else _first_there(data, wanted)).parent
         level = next(level for level, place in find_levels(data).items() if place == folder)

@@ -38,7 +38,7 @@ def write_shards(
 ) -> list[Path]:
     """Write OUT/grouped_K/{split}/shard-00000.h5 .. and OUT/grouped_K/manifest.json; return the manifests' paths.
 
-    data: the folder that holds grouped_K.  levels: by default the only one.  splits: by default those that are there.
+    data: the folder that holds grouped_K.  levels: by default all.  splits: by default those that are there.
     progress: called with the plan first, then with a line for each file.
     Train rows are permuted, by seed and split; the other splits keep their order, so that predictions for shards line
     up with those for their source. Values beyond 6e4 are cut to it in float16, with a warning that counts them.
