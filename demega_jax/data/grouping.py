@@ -162,6 +162,7 @@ def write_groups(
                 if part.stop == len(part.target.groups):
                     own.close()  # whole: it gets its name now
                     say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
+            del sums, total  # before the next pass makes its own
 
 
 def _shape(target: Target) -> tuple[int, int]:
@@ -182,6 +183,7 @@ def _accumulate(
             total, length = sums[index], parts[index].target.windows.time_points
             for start, group in zip(starts.tolist(), groups.tolist(), strict=True):
                 total[group] += x[:, start : start + length]
+        del x  # before the next recording is read
 
 
 def _by_recording(parts: Sequence[Part]) -> Iterator[tuple[Recording, list[tuple[int, np.ndarray, np.ndarray]]]]:
