@@ -22,6 +22,7 @@ import numpy as np
 from feed_rate import GB, read_in_order, resident, write_sorted
 from matplotlib.figure import Figure
 
+from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit, open_grouped
 from demega_jax.data.resident import ResidentFeed
 from demega_jax.data.shard_plan import ShardSettings
@@ -34,7 +35,7 @@ IN_MEMORY = 2**62
 SHARES = 8
 
 
-def run_feed(feed: StreamFeed | ResidentFeed) -> tuple[float, float]:
+def run_feed(feed: Feed) -> tuple[float, float]:
     """(rows per second, most resident memory in GB) of an epoch; the first batches, which compile, are not counted."""
     for _ in range(4):
         batch = jax.block_until_ready(next(feed))
@@ -65,7 +66,7 @@ def ways_of(
     placement = make_placement("jit", 1, batch_size)
     row = split.sensors * split.time_points
 
-    def fed(name: str, make: Callable[[], StreamFeed | ResidentFeed]) -> float:
+    def fed(name: str, make: Callable[[], Feed]) -> float:
         before = resident()
         feed = make()
         try:
@@ -83,7 +84,7 @@ def ways_of(
             split, batch_size=batch_size, seed=0, shares=SHARES, dtype=dtype, placement=placement
         )
 
-    makers: dict[str, tuple[Callable[[], StreamFeed | ResidentFeed], int]] = {
+    makers: dict[str, tuple[Callable[[], Feed], int]] = {
         "stream, grouped file, disk": (stream(split, 0), 4 * row),
         "stream, grouped file, memory": (stream(split, IN_MEMORY), 4 * row),
         "stream, shards normalised, disk": (stream(shards["median_iqr"], 0), 2 * row),

@@ -20,12 +20,13 @@ import numpy as np
 
 from demega_jax.config import Config, parse_bytes
 from demega_jax.config_file import load_config, override
+from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import open_levels
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import Placement, make_placement
-from demega_jax.training.setup import Data, Feed, make_experiment
+from demega_jax.training.setup import Data, make_experiment
 
 
 def random_split(rows: int, sensors: int, time_points: int) -> GroupedSplit:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.evaluation.predict import load
 from demega_jax.evaluation.report import print_scores
+from demega_jax.files import write_text
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import make_evaluate_step
@@ -36,17 +36,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     params, buffers = placement.replicate((model.params, model.buffers))
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
     if arguments.json is not None:
-        write_json(arguments.json, scores.to_json() | {"run": str(arguments.run), "split": arguments.split})
+        content = scores.to_json() | {"run": str(arguments.run), "split": arguments.split}
+        write_text(arguments.json, json.dumps(content, indent=1) + "\n", "choose another --json")
     print_scores(scores, title=f"{arguments.run} on {arguments.split}, step {model.step}", console=Console())
     return 0
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write aside, then rename. Raises `UserError` when that cannot be."""
-    aside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(aside, path)
-    except OSError as error:
-        raise UserError(path, str(error.strerror), "a file that can be written", "choose another --json") from None

@@ -1,7 +1,6 @@
 """`demega-jax group`: recordings to grouped files."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,9 +126,10 @@ def _only(recordings: Sequence, asked: Sequence[str]) -> list:  # type: ignore[t
 
 def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     """What will be made, from what, and whether there is room for it."""
+    from demega_jax.files import free_space
+
     need = sum(target.bytes_of(len(target.groups)) for target in targets)
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
+    free = free_space(out)
     for target in targets:
         print(
             f"grouped_{target.level:<4} {target.path.stem.removesuffix('_grouped'):<10} "

@@ -3,12 +3,12 @@
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demega_jax.errors import UserError
+from demega_jax.files import write_text
 
 if TYPE_CHECKING:
     from demega_jax.data.inspect_levels import Comparison
@@ -52,7 +52,7 @@ def inspect_command(arguments: argparse.Namespace) -> int:
             "reports": [report.to_json() for report in reports],
             "comparisons": [_comparison_json(comparison) for comparison in comparisons],
         }  # fmt: skip
-        _write_json(arguments.json, content)
+        write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
     _raise_problems([problem for report in reports for problem in report.problems])
     return 0
 
@@ -81,18 +81,3 @@ def _comparison_json(comparison: "Comparison") -> dict[str, Any]:
     from demega_jax.data.inspect_report import plain
 
     return plain(dataclasses.asdict(comparison))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Strict JSON, written aside and renamed. UserError: it cannot be written."""
-    aside = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        came = f"cannot be written ({error.strerror or error})"
-        raise UserError(path, came, "a file that can be written", "choose another --json") from None

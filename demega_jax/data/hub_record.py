@@ -1,7 +1,6 @@
 """OUT/download.json: from which datasets and commits the files of a folder came, and what their bytes must be."""
 
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.data.hub import HubFile
 from demega_jax.errors import UserError
+from demega_jax.files import write_text
 
 RECORD = "download.json"
 VERSION = 1
@@ -82,19 +82,7 @@ def write_record(out: Path, repo: str, revision: str, files: dict[str, FileEntry
     dataset.revision = revision
     dataset.files |= files
     path = out / RECORD
-    aside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_text(record.model_dump_json(indent=1) + "\n")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error.strerror})", "a folder that can be written to, with room",
-            "free space, or choose another folder",
-        ) from None  # fmt: skip
+    write_text(path, record.model_dump_json(indent=1) + "\n")
 
 
 def entry_of(file: HubFile, path: Path) -> FileEntry:

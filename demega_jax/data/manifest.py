@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.errors import UserError
+from demega_jax.files import write_text
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
 VERSION = 1
@@ -100,17 +101,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write it aside and rename it. UserError: it cannot be written, as on a full disk."""
-    aside = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_text(manifest.model_dump_json(indent=1) + "\n")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(path, f"cannot be written ({error.strerror})", "a folder that can be written to, with room",
-                        "free space, or choose another folder") from None  # fmt: skip
+    write_text(path, manifest.model_dump_json(indent=1) + "\n")
 
 
 def crc32_of(path: Path) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.rows import disk_reader, host_dtype
 from demega_jax.data.stream import row_statistics
@@ -58,7 +59,7 @@ def check_shares(shares: int, devices: int, batch_size: int, mode: str) -> None:
         )  # fmt: skip
 
 
-class ResidentFeed:
+class ResidentFeed(Feed):
     """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
 
     placement: `training.parallel.Placement`, mode jit.  dtype: of the windows there; float16 saturates, with a warning.
@@ -69,6 +70,7 @@ class ResidentFeed:
         self, split: GroupedSplit, *, batch_size: int, seed: int, shares: int, dtype: str, placement: Any,
         sampling: Literal["uniform", "balanced"] = "uniform",
     ):  # fmt: skip
+        super().__init__()
         check_shares(shares, placement.devices, batch_size, placement.mode)
         self.device_bytes = device_bytes(split, shares, placement.devices, dtype)
         self._part = batch_size // shares
@@ -85,7 +87,7 @@ class ResidentFeed:
         self._whole = placement.replicate
         self._order: Any = None
         self._place: Any = None
-        self._epoch, self._next_step, self._waited = -1, 0, 0.0
+        self._epoch = -1
 
     def _order_of_share(self, share: Array, count: Array, weights: Array, epoch: Array) -> Array:
         """Rows of an epoch in each of a device's shares [s, steps x part], those that are no rows at the end."""
@@ -111,9 +113,6 @@ class ResidentFeed:
         batch = {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
         return batch | {"valid": valid.reshape(-1)}
 
-    def __iter__(self) -> "ResidentFeed":
-        return self
-
     def __next__(self) -> dict[str, Array]:
         began = time.perf_counter()
         epoch, place = divmod(self._next_step, self.steps_per_epoch)
@@ -126,17 +125,8 @@ class ResidentFeed:
         self._waited += time.perf_counter() - began
         return batch
 
-    def take_input_wait(self) -> float:
-        """Seconds that `next` took since this was last asked: of dispatch, as nothing is waited for."""
-        waited, self._waited = self._waited, 0.0
-        return waited
-
-    def state(self) -> dict[str, int]:
-        """What `restore` needs to go on with the next batch."""
-        return {"next_step": self._next_step}
-
     def restore(self, state: dict[str, int]) -> None:
-        """Go on with the batch of that step."""
+        """Go on with the batch of that step; the split stays on the devices."""
         self._next_step, self._place = state["next_step"], None
 
     def close(self) -> None:

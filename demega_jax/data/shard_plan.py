@@ -1,7 +1,6 @@
 """What `demega-jax shard` is to do: the sources, the shards they become, and whether there is room for them."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +11,7 @@ from demega_jax import __version__
 from demega_jax.data.grouped import SPLITS, GroupedSplit, find_levels, find_split, open_file, open_grouped
 from demega_jax.data.manifest import Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
+from demega_jax.files import free_space
 
 Norm = Literal["median_iqr", "instance", "zscore", "none", "raw"]
 LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to it, and counted
@@ -120,8 +120,7 @@ def check_room(
             say(f"{folder / name}: {split.rows} rows in {count} shard{'s' if count > 1 else ''}, "
                 f"{split.rows * row_bytes / 1e9:.3g} GB" + (f"; {done} rows are there" if done else ""))  # fmt: skip
             needed += (split.rows - done) * row_bytes
-    parent = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.is_dir())
-    free = shutil.disk_usage(parent).free
+    free = free_space(out)
     if needed > free:
         raise UserError(out, f"{free / 1e9:.3g} GB free", f"{needed / 1e9:.3g} GB for the shards",
                         "free space, choose another folder, or shard fewer levels or splits")  # fmt: skip

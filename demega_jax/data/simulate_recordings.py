@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from demega_jax.data.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, g
 from demega_jax.data.recordings import OFFICIAL, RunName
 from demega_jax.data.simulate_speech import Speech, draw_speech
 from demega_jax.errors import UserError
+from demega_jax.files import free_space, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
 SHORTEST, LONGEST = 10.0, 2400.0  # s of a run: the shortest has every phoneme, the longest fits a reader's memory
@@ -76,7 +75,7 @@ def simulate_recordings(
         bits = np.random.SeedSequence(seed, spawn_key=(2, run.number))
         for_speech, for_noise = (np.random.default_rng(child) for child in bits.spawn(2))
         speech = draw_speech(run.samples / SAMPLE_RATE, time_points / SAMPLE_RATE, for_speech)
-        _write_text(events, speech.table)
+        write_text(events, speech.table)
         _write_recording(meg, model, scale, run, speech, for_noise, seed)
         if progress is not None:
             progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
@@ -188,21 +187,6 @@ def _write_recording(
         file.attrs.update(sample_frequency=SAMPLE_RATE, simulated=True, seed=seed)
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Write aside, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(text)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        came = f"cannot be written ({error.strerror or error})"
-        raise UserError(path, came, "a folder with room for it", "free space, or choose another folder") from error
-
-
 def _checked_plan(
     out: Path, minutes: float, sensors: int, time_points: int, seed: int, runs: int | None
 ) -> list[PlannedRun]:
@@ -218,8 +202,7 @@ def _checked_plan(
     if present is not None:
         came = f"holds recordings or events ({present.relative_to(out)})"
         raise UserError(out, came, "a new folder", "choose another folder, or move the tree away")
-    parent = next((p for p in (out, *out.absolute().parents) if p.is_dir()), Path("/"))
-    need, free = sum(run.samples for run in plan) * (4 * sensors + 8), shutil.disk_usage(parent).free
+    need, free = sum(run.samples for run in plan) * (4 * sensors + 8), free_space(out)
     if need > free:
         came, wanted = f"{free / 1e9:.2f} GB are free", f"{need / 1e9:.2f} GB"
         raise UserError(out, came, wanted, "free space, or ask for fewer --minutes or --sensors")

@@ -9,6 +9,7 @@ import numpy as np
 from demega_jax.data.grouped import SPLITS
 from demega_jax.data.recordings import OFFICIAL, Recording
 from demega_jax.errors import UserError, warn
+from demega_jax.files import write_text
 
 FORMAT = 1
 
@@ -62,10 +63,7 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str]) -> Assigne
 def write_splits(path: Path, assigned: Assigned) -> None:
     """{run: split} as JSON; `read_splits` reads it."""
     runs = {str(r.name): split for split, some in assigned.items() for r in some}
-    aside = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside.write_text(json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n")
-    aside.replace(path)
+    write_text(path, json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n")
 
 
 def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:

@@ -17,6 +17,7 @@ import grain
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import CombinedSplit
 from demega_jax.data.order import PADDING, BlockOrder, RowOrder
@@ -137,22 +138,20 @@ def _identity(batch: HostBatch) -> HostBatch:
     return batch
 
 
-class StreamFeed:
+class StreamFeed(Feed):
     """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
 
     split: a grouped file, or shards; those give windows as they are stored (float16 or float32), and, where they hold
     raw data, `median` and `iqr` [B, C] float32 (0 and 1 where padded).
     place: puts a host batch on the devices.  Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
-    `state` and `restore` know one number: the step whose batch comes next.
     """
-
-    device_bytes = 0  # kept on the devices from step to step
 
     def __init__(
         self, split: GroupedSplit, *, batch_size: int, seed: int, memory: int,
         sampling: Literal["uniform", "balanced"] = "uniform", place: Callable[[HostBatch], Any] = _identity,
         process_index: int = 0, process_count: int = 1, prefetch: int = 2,
     ):  # fmt: skip
+        super().__init__()
         share = _share(batch_size, process_index, process_count)
         self.order = order_of(split, batch_size, seed, sampling)
         self.steps_per_epoch = self.order.steps_per_epoch
@@ -162,7 +161,6 @@ class StreamFeed:
         )
         self._source = _Batches(self.order, open_rows(split, memory), split, share, batch_memory)
         self._place, self._prefetch = place, prefetch
-        self._next_step, self._waited = 0, 0.0
         self._placed: collections.deque[Any] = collections.deque()
         self._batches: Any = None
 
@@ -171,9 +169,6 @@ class StreamFeed:
         batches = iter(grain.MapDataset.source(self._source).to_iter_dataset(options))
         batches.set_state({"next_index": self._next_step})
         return batches
-
-    def __iter__(self) -> "StreamFeed":
-        return self
 
     def __next__(self) -> Any:
         began = time.perf_counter()
@@ -184,20 +179,6 @@ class StreamFeed:
         self._next_step += 1
         self._waited += time.perf_counter() - began
         return self._placed.popleft()
-
-    def take_input_wait(self) -> float:
-        """Seconds that `next` took since this was last asked."""
-        waited, self._waited = self._waited, 0.0
-        return waited
-
-    def state(self) -> dict[str, int]:
-        """What `restore` needs to go on with the next batch."""
-        return {"next_step": self._next_step}
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Go on with the batch of that step."""
-        self.close()
-        self._next_step = state["next_step"]
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from demega_jax.config import Config
+from demega_jax.data.feed import Feed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.training.checkpoint import Checkpoints
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory, step_memory
 from demega_jax.training.progress import Progress
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import Experiment, Feed
+from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState, evaluation_params
 from demega_jax.training.writers import Writers, open_writers
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from demega_jax.config import Config, parse_bytes
+from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import normalization, open_levels
 from demega_jax.data.resident import ResidentFeed, check_shares, device_bytes
@@ -30,8 +31,6 @@ from demega_jax.training.parallel import Placement
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState, abstract, build, initial_state
 from demega_jax.training.step import EvaluateStep, TrainStep
-
-Feed = StreamFeed | ResidentFeed
 
 
 @dataclasses.dataclass(frozen=True)
