@@ -180,6 +180,29 @@ class AugmentConfig(Section):
         return any((self.time_shift, self.sensor_dropout, self.noise, self.time_mask, self.sensor_mask, self.amplitude))
 
 
+class RegroupConfig(Section):
+    """Groups that are made on the device from recordings (data.feed: regroup), K windows each: data.level, or, for
+    each group, one of several levels."""
+
+    recordings: Literal["replicated", "dealt"] = _key(
+        "replicated", "All recordings on every device, or each share's own stretches of them, of which it makes groups."
+    )
+    new_groups: bool = _key(True, "Draw new groups every epoch; false: the same always, those of `group --no-shuffle`.")
+    drop_remaining: bool = _key(False, "Drop a class's last group where it has fewer than K windows.")
+    target_rows: Positive | None = _key(
+        None, "Groups a class and epoch: K adapts to the windows that a class has, up to data.level; null: K as given."
+    )
+    min_level: Positive = _key(5, "Smallest K to which target_rows goes down.")
+    overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = _key(
+        1.0, "How often target_rows may use a window in an epoch, on average of its class."
+    )
+    tmin: Annotated[float, Field(allow_inf_nan=False)] = _key(0.0, "Begin of a window, in s from the onset.")
+    tmax: Annotated[float, Field(allow_inf_nan=False)] = _key(0.5, "End of a window, in s from the onset.")
+    splits: str | None = _key(
+        None, "Splits by run, as `group --split-shares` writes them (splits.json); null: the published ones."
+    )
+
+
 class DataConfig(Section):
     """Where windows come from and in which order."""
 
@@ -187,22 +210,26 @@ class DataConfig(Section):
     level: Levels | None = _key(
         None, "Grouping level K, or several at once ([5, 10]); null: the only one there; --level."
     )
-    feed: Literal["stream", "resident"] = _key(
+    feed: Literal["stream", "resident", "regroup"] = _key(
         "stream",
         "stream: rows read from disk or memory ahead of the step; resident: the whole split on the devices, order "
-        "drawn and rows gathered there.",
+        "drawn and rows gathered there; regroup: recordings on the devices, windows averaged there in new groups "
+        "every epoch.",
     )
     memory: str = _key("4G", "A split up to this size is held in memory; larger ones are read from disk (stream).")
     shares: Positive = _key(
-        8, "Shares that rows are dealt to (resident); a batch takes an equal part of each, a device holds "
+        8, "Shares that rows are dealt to (resident, regroup); a batch takes an equal part of each, a device holds "
         "whole shares. Multiples of the number of devices and divisors of the batch size fit."
     )  # fmt: skip
-    dtype: Literal["float32", "float16"] = _key("float32", "Type of the windows held on the devices (resident).")
+    dtype: Literal["float32", "float16"] = _key(
+        "float32", "Type of the windows or recordings held on the devices (resident, regroup)."
+    )
     sampling: Literal["uniform", "balanced"] = _key(
         "uniform", "Each row once an epoch, or draws with replacement in which every class is equally likely."
     )
     prefetch: Positive = _key(2, "Batches placed on the devices ahead of the step (stream).")
     augment: AugmentConfig = AugmentConfig()
+    regroup: RegroupConfig = RegroupConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -210,7 +237,18 @@ class DataConfig(Section):
         levels = self.level
         if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
             raise ValueError(f"level={list(levels)} is no list of different levels; 5 or [5, 10] fits")
+        if self.regroup.target_rows is not None and isinstance(levels, tuple):
+            raise ValueError(
+                f"regroup.target_rows adapts K up to one level, not to level={list(levels)}; level={max(levels)} fits"
+            )
         return self
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The grouping levels; none where the data decide."""
+        if self.level is None:
+            return ()
+        return self.level if isinstance(self.level, tuple) else (self.level,)
 
 
 class TrainConfig(Section):

@@ -145,7 +145,7 @@ def test_readers_give_the_bytes_that_h5py_gives(path, layout, dtype, warnings):
     by_offset = layout in ("hub", "contiguous", "one row a chunk")
     reader, slow = disk_reader(split)
     assert isinstance(reader, OffsetRows if by_offset else Hdf5Rows) and bool(slow) != by_offset
-    for each in (reader, MemoryRows(split, reader)):
+    for each in (reader, MemoryRows.load(split, reader)):
         for wanted in (rows, np.arange(ROWS), rows[:0]):
             assert each.read(wanted).tobytes() == expected[wanted].tobytes()
             out = np.full((len(wanted), SENSORS, TIME_POINTS), 7, np.float32)

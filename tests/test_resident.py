@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from demega_jax.cli import main
+from demega_jax.data.dealt import check_shares, deal
 from demega_jax.data.levels import open_levels
-from demega_jax.data.resident import ResidentFeed, check_shares, deal, device_bytes
+from demega_jax.data.resident import ResidentFeed, device_bytes
 from demega_jax.data.shard_plan import ShardSettings
 from demega_jax.data.shard_writer import write_shards
 from demega_jax.data.simulate import simulate_grouped
 from demega_jax.data.stream import split_batches
 from demega_jax.errors import UserError
-from demega_jax.training import setup
+from demega_jax.training import feeds
 from demega_jax.training.parallel import make_placement
 
 SMALL = [
@@ -170,7 +171,7 @@ def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):
 
 
 def test_what_cannot_fit_is_refused_beforehand(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(setup, "available_memory", lambda device: 10_000)
+    monkeypatch.setattr(feeds, "available_memory", lambda device: 10_000)
     run = tmp_path / "run"
     base = ["train", "configs/tiny.yaml", "--data", str(data / "files"), "--level", "10", *SMALL]
     assert main([*base, "--run", str(run), "--devices", "1"]) == 2

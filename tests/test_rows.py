@@ -41,7 +41,7 @@ def write(folder: Path, data: np.ndarray, **layout) -> GroupedSplit:
 def readers(split: GroupedSplit) -> list[RowReader]:
     """Every reader that can read the split."""
     disk, _ = disk_reader(split)
-    return [MemoryRows(split, disk), Hdf5Rows(split)] + ([disk] if isinstance(disk, OffsetRows) else [])
+    return [MemoryRows.load(split, disk), Hdf5Rows(split)] + ([disk] if isinstance(disk, OffsetRows) else [])
 
 
 @pytest.fixture(params=LAYOUTS)

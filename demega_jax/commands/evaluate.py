@@ -8,7 +8,8 @@ import jax
 from rich.console import Console
 
 from demega_jax.commands.train import set_numerics
-from demega_jax.data.levels import open_levels, parse_levels
+from demega_jax.data.levels import parse_levels
+from demega_jax.data.sources import open_split
 from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.evaluation.predict import load
@@ -28,7 +29,8 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     if folder is None:
         raise UserError("--data", "no data folder", "the folder that holds grouped_K", "give --data DIR")
     levels = config.data.level if arguments.level is None else parse_levels(arguments.level)
-    split = open_levels(Path(folder), levels, arguments.split, classes=model.classes, expect_shape=model.window)
+    data = config.data.model_copy(update={"level": levels})
+    split = open_split(Path(folder), arguments.split, data, classes=model.classes, expect_shape=model.window)
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices
     placement = make_placement("jit", devices, batch_size)

@@ -89,7 +89,7 @@ def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[T
                 "shuffle_seed": settings.seed if shuffle else -1, "tmin": arguments.tmin, "tmax": arguments.tmax,
                 "by_position": settings.by_position,
             }  # fmt: skip
-            targets.append(Target(path, level, windows, groups, attributes))
+            targets.append(Target(windows, groups, path, level, attributes))
     return targets
 
 

@@ -14,11 +14,12 @@ from demega_jax.config import Config
 from demega_jax.config_file import load_config, override, to_yaml
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import parse_levels
-from demega_jax.data.resident import device_bytes
+from demega_jax.data.recorded import RegroupSplit
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.checkpoint import Checkpoints, unflatten
+from demega_jax.training.feeds import feed_bytes
 from demega_jax.training.loop import Interrupted, Loop, Signals
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import make_placement
@@ -37,9 +38,8 @@ def asked_config(arguments: argparse.Namespace) -> Config:
     if arguments.level is not None:
         given["data.level"] = parse_levels(arguments.level)
     config = override(config, given, "command line")
-    if config.data.path is not None:
-        config = override(config, {"data.path": os.path.abspath(config.data.path)}, "command line")
-    return config
+    paths = {"data.path": config.data.path, "data.regroup.splits": config.data.regroup.splits}
+    return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 
 
 def set_numerics(config: Config) -> None:
@@ -134,14 +134,31 @@ def feed_lines(experiment: Experiment) -> list[str]:
     """How batches come about: memory on the devices, and the weights of balanced sampling."""
     data, train = experiment.config.data, experiment.data.train
     lines = []
-    if data.feed == "resident":
-        size = device_bytes(train, data.shares, experiment.placement.devices, data.dtype) / 2**30
-        lines.append(f"{'feed':<10} resident: {size:.2f} GiB of {data.dtype} windows on each device")
+    if data.feed != "stream":
+        size = feed_bytes(experiment.config, train, experiment.placement.devices) / 2**30
+        what = f"recordings ({data.regroup.recordings})" if isinstance(train, RegroupSplit) else "windows"
+        lines.append(f"{'feed':<10} {data.feed}: {size:.2f} GiB of {data.dtype} {what} on each device")
+    if isinstance(train, RegroupSplit):
+        lines += group_lines(train, data.regroup.target_rows is not None)
     if data.sampling == "balanced":
         counts = train.class_counts()
         weight = train.rows / (np.count_nonzero(counts) * np.maximum(counts, 1))
         listed = " ".join(f"{name} {w:.2f}" for name, w, n in zip(train.classes, weight, counts, strict=True) if n)
         lines.append(f"{'sampling':<10} balanced, weight of a row: {listed}")
+    return lines
+
+
+def group_lines(split: RegroupSplit, adapted: bool) -> list[str]:
+    """The groups of an epoch; adapted: with their sizes by class."""
+    plan, runs = split.plan, len(split.windows.recordings)
+    sizes = plan.group_size[plan.there]
+    span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
+    lines = [f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(split.windows)} in {runs} runs"]
+    if adapted:
+        classes = np.flatnonzero(split.class_counts())
+        rows, mean = split.class_counts(), np.bincount(split.labels, sizes) / np.maximum(np.bincount(split.labels), 1)
+        listed = " ".join(f"{split.classes[c]} {rows[c]} x {mean[c]:.0f}" for c in classes)
+        lines.append(f"{'of each':<10} {listed}")
     return lines
 
 

@@ -127,13 +127,7 @@ def open_grouped(
     with open_file(path) as file:
         data, raw_labels = _datasets(path, file)
         rows, sensors, time_points = data.shape
-        wanted = (sensors, time_points) if expect_shape is None else (expect_shape[0], expect_shape[1] or time_points)
-        if (sensors, time_points) != wanted:
-            raise UserError(
-                path, f"windows of {sensors} sensors x {time_points} time points",
-                f"{wanted[0]} x {wanted[1]}, as the model and its training data",
-                "use data of the same shape, or train another model",
-            )  # fmt: skip
+        check_window(path, sensors, time_points, expect_shape)
         names, labels = map_labels(path, file, raw_labels, classes)
         name = path.name.removesuffix("_grouped.h5")
         level = _level(path, file)
@@ -144,6 +138,17 @@ def open_grouped(
     if absent:
         warn(f"{path}: no row of {len(absent)} of {len(names)} classes ({' '.join(absent)})")
     return split
+
+
+def check_window(path: Path, sensors: int, time_points: int, expect_shape: tuple[int, int | None] | None) -> None:
+    """UserError: windows of another shape than (sensors, time points; None for any length)."""
+    wanted = (sensors, time_points) if expect_shape is None else (expect_shape[0], expect_shape[1] or time_points)
+    if (sensors, time_points) != wanted:
+        raise UserError(
+            path, f"windows of {sensors} sensors x {time_points} time points",
+            f"{wanted[0]} x {wanted[1]}, as the model and its training data",
+            "use data of the same shape, or train another model",
+        )  # fmt: skip
 
 
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:

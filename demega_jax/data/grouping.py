@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import h5py
 import numpy as np
@@ -87,35 +88,49 @@ def _warn_of(name: str, classes: Sequence[str], which: Int[np.ndarray, " n"], wh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Target:
+class Averages:
+    """Groups to average, and the windows that they are of."""
+
+    windows: Windows
+    groups: Groups
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(sensors, time points) of a group."""
+        return self.windows.recordings[0].sensors, self.windows.time_points
+
+    def bytes_of(self, count: int) -> int:
+        """Size of so many groups in float32."""
+        return count * self.shape[0] * self.shape[1] * ACCUMULATOR
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target(Averages):
     """A file to write: a split at a level."""
 
     path: Path
     level: int
-    windows: Windows
-    groups: Groups
     attributes: dict[str, object]
 
-    def bytes_of(self, count: int) -> int:
-        """Size of so many groups in float32."""
-        return count * self.windows.recordings[0].sensors * self.windows.time_points * ACCUMULATOR
+
+Wanted = TypeVar("Wanted", bound=Averages, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Rows of a target that are made in one pass."""
+class Part(Generic[Wanted]):
+    """Rows that are made in one pass."""
 
-    target: Target
+    target: Wanted
     first: int
     stop: int
 
 
-def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part]]:
+def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target]]]:
     """Parts of the targets by pass over the recordings: each pass holds at most `memory` bytes of groups.
 
     Whole chunks of rows, in order, so that a file is written from its beginning. UserError: not one chunk fits.
     """
-    passes: list[list[Part]] = [[]]
+    passes: list[list[Part[Target]]] = [[]]
     room = memory
     for target in targets:
         first = 0
@@ -148,32 +163,31 @@ def write_groups(
     with ExitStack() as stack:
         files: dict[Path, tuple[ExitStack, h5py.File, Disk]] = {}
         for number, parts in enumerate(passes):
-            sums = [np.zeros((p.stop - p.first, *_shape(p.target)), np.float32) for p in parts]
-            _accumulate(parts, sums, statistics, say, f"pass {number + 1} of {len(passes)}")
-            for part, total in zip(parts, sums, strict=True):
+            sums = _averages(parts, statistics, say, f"pass {number + 1} of {len(passes)}")
+            for part, mean in zip(parts, sums, strict=True):
                 if part.target.path not in files:
                     own = stack.enter_context(ExitStack())
                     files[part.target.path] = (own, *own.enter_context(h5_written_aside(part.target.path)))
                     _begin(files[part.target.path][1], part.target)
                 own, file, disk = files[part.target.path]
-                total /= part.target.groups.sizes()[part.first : part.stop, None, None].astype(np.float32)
-                file["data"][part.first : part.stop] = total
+                file["data"][part.first : part.stop] = mean
                 disk.check()
                 if part.stop == len(part.target.groups):
                     own.close()  # whole: it gets its name now
                     say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
-            del sums, total  # before the next pass makes its own
+            del sums, mean  # before the next pass makes its own
 
 
-def _shape(target: Target) -> tuple[int, int]:
-    return target.windows.recordings[0].sensors, target.windows.time_points
+def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[Float[np.ndarray, "G C T"]]:
+    """The averages themselves, in memory, one recording in memory beside them. UserError: one that is not sound."""
+    return _averages([Part(each, 0, len(each.groups)) for each in wanted], statistics, lambda line: None, "")
 
 
-def _accumulate(
-    parts: Sequence[Part], sums: Sequence[Float[np.ndarray, "G C T"]], statistics: Statistics,
-    say: Callable[[str], None], which: str,
-) -> None:  # fmt: skip
-    """Add every window to the sum of its group. Recordings that no group touches are not read."""
+def _averages(
+    parts: Sequence[Part[Averages]], statistics: Statistics, say: Callable[[str], None], which: str
+) -> list[Float[np.ndarray, "G C T"]]:
+    """The parts' averages. Recordings that no group touches are not read."""
+    sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
     wanted = list(_by_recording(parts))
     for number, (recording, adds) in enumerate(wanted):
         say(f"{which}: {recording.name} ({number + 1} of {len(wanted)})")
@@ -184,9 +198,14 @@ def _accumulate(
             for start, group in zip(starts.tolist(), groups.tolist(), strict=True):
                 total[group] += x[:, start : start + length]
         del x  # before the next recording is read
+    for part, total in zip(parts, sums, strict=True):
+        total /= part.target.groups.sizes()[part.first : part.stop, None, None].astype(np.float32)
+    return sums
 
 
-def _by_recording(parts: Sequence[Part]) -> Iterator[tuple[Recording, list[tuple[int, np.ndarray, np.ndarray]]]]:
+def _by_recording(
+    parts: Sequence[Part[Averages]],
+) -> Iterator[tuple[Recording, list[tuple[int, np.ndarray, np.ndarray]]]]:
     """(recording, [(part, first samples, groups within the part)]) for recordings that have windows of the parts."""
     found: dict[Recording, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for index, part in enumerate(parts):
@@ -204,7 +223,7 @@ def _by_recording(parts: Sequence[Part]) -> Iterator[tuple[Recording, list[tuple
 
 def _begin(file: h5py.File, target: Target) -> None:
     """Datasets and attributes as the hub's files have them, and `classes`."""
-    sensors, time_points = _shape(target)
+    sensors, time_points = target.shape
     count = len(target.groups)
     file.create_dataset(
         "data", (count, sensors, time_points), np.float32, chunks=(min(CHUNK_ROWS, count), sensors, time_points)

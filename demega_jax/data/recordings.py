@@ -255,7 +255,7 @@ def find_windows(
     rate = recordings[0].rate
     time_points = round((tmax - tmin) * rate)
     if time_points < 2:
-        raise UserError("--tmax", f"a window of {time_points} samples", "at least 2", "widen --tmin and --tmax")
+        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2", "widen them")
     place = {name: i for i, name in enumerate(classes)}
     columns: list[tuple[np.ndarray, ...]] = []
     off = duplicates = unordered = 0

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
 from demega_jax.data.levels import CombinedSplit
+from demega_jax.data.recorded import AveragedSplit
 from demega_jax.data.shards import ShardedSplit
 from demega_jax.errors import UserError, warn
 
@@ -40,20 +41,22 @@ def open_rows(split: GroupedSplit, memory: int) -> RowReader:
     """A reader: from memory if the split fits `memory` bytes as `host_dtype`, else from disk."""
     reader, slow = disk_reader(split)
     if split.nbytes <= memory:
-        return MemoryRows(split, reader)
+        return reader if isinstance(reader, MemoryRows) else MemoryRows.load(split, reader)
     if slow:
         warn(f"{split.path}: {slow}, so rows are read through HDF5, which is slow; data.memory above {split.nbytes} "
              "bytes would hold the split")  # fmt: skip
     return reader
 
 
-def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows | CombinedRows, str]":
-    """The fastest reader from disk, and why single rows of it are slow ("" if they are not)."""
+def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows | CombinedRows | MemoryRows, str]":
+    """The fastest reader that does not load the split, and why single rows of it are slow ("" if they are not)."""
     if isinstance(split, CombinedSplit):
         found = [disk_reader(part) for part in split.parts]
         return CombinedRows(split, [reader for reader, _ in found]), next((slow for _, slow in found if slow), "")
     if isinstance(split, ShardedSplit):
         return ShardRows(split), ""
+    if isinstance(split, AveragedSplit):
+        return MemoryRows(split, split.x), ""
     with open_file(split.path) as file:
         data = file["data"]
         slow = _why_slow(file, data)
@@ -248,14 +251,19 @@ class CombinedRows:
 
 
 class MemoryRows:
-    """A split held in memory as `host_dtype`, loaded and checked once."""
+    """A split held in memory as `host_dtype`."""
 
-    def __init__(self, split: GroupedSplit, reader: RowReader):
-        self.split = split
-        self.x = np.empty((split.rows, split.sensors, split.time_points), host_dtype(split))
+    def __init__(self, split: GroupedSplit, x: Float[np.ndarray, "N C T"]):
+        self.split, self.x = split, x
+
+    @classmethod
+    def load(cls, split: GroupedSplit, reader: RowReader) -> "MemoryRows":
+        """All rows of a split from another reader, checked once."""
+        x = np.empty((split.rows, split.sensors, split.time_points), host_dtype(split))
         for first in range(0, split.rows, LOAD_ROWS):
             rows = np.arange(first, min(first + LOAD_ROWS, split.rows))
-            reader.read(rows, self.x[first : first + LOAD_ROWS])
+            reader.read(rows, x[first : first + LOAD_ROWS])
+        return cls(split, x)
 
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None

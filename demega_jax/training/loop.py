@@ -219,7 +219,7 @@ class Loop:
         )  # fmt: skip
 
         def until(n: int) -> int:
-            return n // per_epoch * rows + n % per_epoch * size
+            return n // per_epoch * rows + min(n % per_epoch * size, rows)
 
         return until(step) - until(step - steps)
 

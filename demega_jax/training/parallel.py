@@ -55,19 +55,23 @@ class Placement:
         """A host array whose first axis is shares: whole shares on each device, in order."""
         return jax.device_put(array, self._by_row)
 
-    def dealt_zeros(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """Zeros, made on the devices, whose first axis is shares."""
-        return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self._by_row)()
+    def zeros(self, shape: tuple[int, ...], dtype: Any, *, dealt: bool) -> jax.Array:
+        """Zeros, made on the devices: dealt along their first axis, which is shares, or whole on every device."""
+        return jax.jit(
+            lambda: jax.numpy.zeros(shape, dtype), out_shardings=self._by_row if dealt else self._everywhere
+        )()
 
     def by_share(
-        self, function: Callable[..., Any], *, dealt: tuple[bool, ...], donate: tuple[int, ...] = ()
-    ) -> jax.stages.Wrapped:
+        self, function: Callable[..., Any], *, dealt: tuple[Any, ...], donate: tuple[int, ...] = (),
+        result: bool = True,
+    ) -> jax.stages.Wrapped:  # fmt: skip
         """`function` compiled to run on each device for its own shares; nothing crosses devices.
 
-        dealt: whether an argument is dealt along its first axis, or whole on every device; results are dealt.
+        dealt: whether an argument is dealt along its first axis, or whole on every device; by name, for a dictionary.
+        result: the same of the results; whole ones come of arguments that are.
         """
-        specs = tuple(PartitionSpec(AXIS) if each else PartitionSpec() for each in dealt)
-        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS))
+        spec = lambda each: PartitionSpec(AXIS) if each else PartitionSpec()  # noqa: E731
+        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=jax.tree.map(spec, dealt), out_specs=spec(result))
         return jax.jit(mapped, donate_argnums=donate)
 
     def abstract(

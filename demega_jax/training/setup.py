@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from demega_jax.config import Config, parse_bytes
+from demega_jax.config import Config
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import normalization, open_levels
-from demega_jax.data.resident import ResidentFeed, check_shares, device_bytes
-from demega_jax.data.stream import StreamFeed, batch_arrays
+from demega_jax.data.recorded import open_recordings
+from demega_jax.data.sources import is_recorded
+from demega_jax.data.stream import batch_arrays
 from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import Checkpoints, flatten
-from demega_jax.training.memory import USABLE, available_memory
+from demega_jax.training.feeds import check_on_device, epoch_steps, make_feed
 from demega_jax.training.optimizer import (
     ParameterGroups,
     Schedule,
@@ -56,21 +57,12 @@ class Experiment:
 
     def feed(self) -> Feed:
         """The training batches, placed on the devices, from the first step on."""
-        data, train = self.config.data, self.config.train
-        if data.feed == "resident":
-            return ResidentFeed(
-                self.data.train, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling,
-                shares=data.shares, dtype=data.dtype, placement=self.placement,
-            )  # fmt: skip
-        return StreamFeed(
-            self.data.train, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling,
-            memory=parse_bytes(data.memory), place=self.placement.put_batch, prefetch=data.prefetch,
-        )  # fmt: skip
+        return make_feed(self.config, self.data.train, self.placement)
 
     def batch_arrays(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """(shape, type) of a row of each array in a batch."""
         arrays = batch_arrays(self.data.train)
-        if self.config.data.feed == "resident":
+        if self.config.data.feed == "resident":  # regroup's are float32, whatever the recordings are
             arrays["x"] = (arrays["x"][0], np.dtype(self.config.data.dtype))
         return arrays
 
@@ -88,6 +80,15 @@ def open_data(config: Config) -> Data:
             "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
         )  # fmt: skip
     folder = Path(config.data.path)
+    if config.data.feed == "regroup":
+        recorded = open_recordings(folder, config.data)
+        groups = recorded.train(config.model.classes, config.train.seed)
+        return Data(groups, recorded.averages("validation", groups.classes))
+    if is_recorded(folder, config.data):
+        raise UserError(
+            folder, f"a recording tree, with data.feed={config.data.feed}", "a folder that holds grouped_K",
+            "set data.feed=regroup, or average the recordings first: `demega-jax group`",
+        )  # fmt: skip
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(
@@ -101,9 +102,9 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
     model = config.model.for_data(
         sensors=data.train.sensors, time_points=data.train.time_points, classes=data.train.classes
     )
-    if config.data.feed == "resident":
-        check_resident(config, data.train, placement)
-    steps_per_epoch = -(-data.train.rows // config.train.batch_size)
+    if config.data.feed != "stream":
+        check_on_device(config, data.train, placement)
+    steps_per_epoch = epoch_steps(config, data.train)
     total = run_length(config, steps_per_epoch)
     length = schedule_length(config, steps_per_epoch, total)
     config = config.model_copy(
@@ -117,23 +118,6 @@ def make_experiment(config: Config, data: Data, placement: Placement) -> Experim
         swa_start_step(config, steps_per_epoch, total), normalised_already(config, data.train),
     )  # fmt: skip
     return Experiment(config, data, placement, train_step, evaluate_step, schedule, steps_per_epoch, total)
-
-
-def check_resident(config: Config, split: GroupedSplit, placement: Placement) -> None:
-    """UserError for shares that do not divide, or a split that the devices cannot hold."""
-    shares = config.data.shares
-    check_shares(shares, placement.devices, config.train.batch_size, placement.mode)
-    need = device_bytes(split, shares, placement.devices, config.data.dtype)
-    device = placement.mesh.devices.flat[0]
-    available = available_memory(device)
-    together = placement.devices if device.platform == "cpu" else 1  # virtual devices share the machine's memory
-    if available is not None and need * together > available * USABLE:
-        half = "data.dtype=float16 (half of it), " if config.data.dtype == "float32" else ""
-        raise UserError(
-            "data.feed", f"resident: {split.rows} rows take {need / 2**30:.2f} GiB on each of {placement.devices} "
-            f"devices", f"at most {available / together / 2**30:.2f} GiB",
-            f"use {half}more --devices, a higher --level, or data.feed=stream",
-        )  # fmt: skip
 
 
 def normalised_already(config: Config, split: GroupedSplit) -> bool:

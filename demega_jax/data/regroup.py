@@ -1,0 +1,155 @@
+"""The regroup feed: recordings on the devices, windows of one phoneme averaged there, in new groups every epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from demega_jax.data.dealt import DealtFeed, Sampling, check_shares
+from demega_jax.data.recorded import RegroupSplit
+from demega_jax.data.regroup_plan import Layout, Plan
+
+GATHER = 8  # windows of a row that are added in one pass over the row
+TABLES = ("label", "start", "size", "offset", "count")  # of groups: see `Plan`; offset, count: of their class
+WINDOW_KEY = 2**32 - 1  # no epoch has this number: window orders are not drawn from the keys of row orders
+
+
+def mean_windows(
+    x: Float[Array, "n C"], first: Int[Array, "B K"], size: Int[Array, " B"], time_points: int
+) -> Float[Array, "B C T"]:
+    """Float32 means of the first `size` of each row's K windows, which begin at samples `first` of x.
+
+    GATHER at a time, so that K can be as large as it likes. Places beyond a row's size read sample 0 again and again,
+    which costs next to nothing, and count for nothing.
+    """
+    rows, most = first.shape
+    turns = -(-most // GATHER)
+    each = -(-most // turns)
+    there = jnp.arange(turns * each) < size[:, None]
+    first = jnp.where(there, jnp.pad(first, ((0, 0), (0, turns * each - most))), 0)
+    weight = there.astype(jnp.float32)
+    window = jax.vmap(lambda at: jax.lax.dynamic_slice_in_dim(x, at, time_points, axis=0))
+
+    def add(turn: int | Array, total: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        at = jax.lax.dynamic_slice_in_dim(first, turn * each, each, axis=1)
+        share = jax.lax.dynamic_slice_in_dim(weight, turn * each, each, axis=1)
+        for i in range(each):
+            total = total + share[:, i, None, None] * window(at[:, i]).astype(jnp.float32)
+        return total
+
+    total = add(0, jnp.zeros((rows, time_points, x.shape[1]), jnp.float32))
+    total = jax.lax.fori_loop(1, turns, add, total)
+    return (total / jnp.maximum(size, 1)[:, None, None]).swapaxes(1, 2)
+
+
+class RegroupFeed(DealtFeed):
+    """Training batches without end, every row the mean of windows of one phoneme; a pure function of (seed, step).
+
+    Each epoch draws a new order of each class's windows, from which the plan's groups are cut: no window comes twice
+    where the plan does not overlap.  dtype: of the samples on the devices.  Batches: x [B, C, T] float32, standardised
+    and clipped but not normalised, label [B], valid [B].
+    """
+
+    def __init__(
+        self, split: RegroupSplit, *, batch_size: int, seed: int, dtype: str, placement: Any,
+        sampling: Sampling = "uniform", new_groups: bool = True,
+    ):  # fmt: skip
+        plan = split.plan
+        shares = len(plan.group_label)
+        check_shares(shares, placement.devices, batch_size, placement.mode, "regroup")
+        dealt = dict.fromkeys(TABLES, True)
+        dealt |= dict.fromkeys(("samples", "windows"), plan.dealt)
+        super().__init__(
+            plan.group_label, plan.there, batch_size=batch_size, seed=seed, placement=placement, sampling=sampling,
+            arrays_dealt=dealt,
+        )  # fmt: skip
+        self.device_bytes = plan.nbytes(split.sensors, dtype, placement.devices)
+        self._time_points, self._largest, self._new_groups = split.time_points, int(plan.group_size.max()), new_groups
+        put = placement.dealt if plan.dealt else placement.replicate
+        part = np.arange(plan.layout.parts)[:, None] if plan.dealt else 0
+        offset = np.cumsum(plan.counts, axis=1) - plan.counts
+        tables = {
+            "label": plan.group_label, "start": plan.group_start, "size": plan.group_size,
+            "offset": offset[part, plan.group_label], "count": plan.counts[part, plan.group_label],
+        }  # fmt: skip
+        self._arrays = {name: placement.dealt(np.asarray(table, np.int32)) for name, table in tables.items()}
+        self._arrays["windows"] = put(plan.sample)
+        self._arrays["samples"] = _load(split, plan, np.dtype(dtype), placement)
+        self._windows_of: tuple[Array, ...] = (
+            put(plan.label),
+            put(plan.sample),
+            put(np.arange(plan.layout.parts, dtype=np.uint32)),
+        )
+        self._draw_windows = placement.by_share(
+            self._windows_of_part, dealt=(plan.dealt, plan.dealt, plan.dealt, False), result=plan.dealt
+        )
+
+    def _windows_of_part(self, label: Array, sample: Array, part: Array, epoch: Array) -> Array:
+        """First samples of a device's parts [p, W], class by class, each class in an order drawn for the epoch."""
+
+        def one(label: Array, sample: Array, part: Array) -> Array:
+            key = jax.random.fold_in(jax.random.key(self._seed, impl="threefry2x32"), WINDOW_KEY)
+            key = jax.random.fold_in(jax.random.fold_in(key, epoch), part)
+            return jax.lax.sort((label, jax.random.bits(key, sample.shape), sample), num_keys=2)[2]
+
+        return jax.vmap(one)(label, sample, part)
+
+    def _new_epoch(self, epoch: Array) -> None:
+        if self._new_groups:
+            self._arrays["windows"] = self._draw_windows(*self._windows_of, epoch)
+
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"]) -> dict[str, Array]:
+        """Means of the groups' windows."""
+        group = {name: jnp.take_along_axis(arrays[name], row, axis=1) for name in TABLES}
+        parts, longest = arrays["windows"].shape
+        # The parts of a device lie end to end: a share finds its own by their number.
+        part = jnp.arange(parts)[:, None, None] if parts > 1 else jnp.zeros((1, 1, 1), jnp.int32)
+        place = group["start"][..., None] + jnp.arange(self._largest)
+        place = group["offset"][..., None] + place % jnp.maximum(group["count"], 1)[..., None]
+        first = arrays["windows"].reshape(-1)[part * longest + place] + part * arrays["samples"].shape[1]
+        samples = arrays["samples"].reshape(-1, arrays["samples"].shape[2])
+        x = mean_windows(samples, first.reshape(-1, self._largest), group["size"].reshape(-1), self._time_points)
+        return {"x": x.reshape(*row.shape, *x.shape[1:]), "label": group["label"]}
+
+    def close(self) -> None:
+        """Let the devices' memory go."""
+        super().close()
+        self._windows_of = ()
+
+
+def _load(split: RegroupSplit, plan: Plan, dtype: np.dtype, placement: Any) -> Array:
+    """The samples [P, n, C], time before sensors, on the devices, filled in place round by round."""
+    layout = plan.layout
+    samples = placement.zeros((layout.parts, layout.samples, split.sensors), dtype, dealt=plan.dealt)
+    fill = placement.by_share(
+        lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
+        dealt=(plan.dealt, plan.dealt, False), donate=(0,), result=plan.dealt,
+    )  # fmt: skip
+    put = placement.dealt if plan.dealt else placement.replicate
+    for number, some in enumerate(_rounds(split, layout, dtype)):
+        samples = fill(samples, put(some), placement.replicate(np.int32(number * some.shape[1])))
+    return samples
+
+
+def _rounds(split: RegroupSplit, layout: Layout, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """[P, length + overlap, C] of each round: standardised, clipped, zeros where a run has ended. One recording in
+    memory at a time."""
+    shape = (layout.parts, layout.length + layout.overlap, split.sensors)
+    block, stretch = np.zeros(shape, dtype), 0
+    for recording in split.windows.recordings:
+        x = recording.read()
+        split.statistics.standardise(x)
+        for begin in range(0, recording.samples, layout.length):
+            turn, place = divmod(stretch, layout.parts)
+            some = x[:, begin : begin + shape[1]]
+            block[layout.part[turn, place], : some.shape[1]] = some.T
+            stretch += 1
+            if place == layout.parts - 1:
+                yield block
+                block = np.zeros(shape, dtype)
+        del x, some  # before the next recording is read
+    if stretch % layout.parts:
+        yield block
