@@ -154,7 +154,7 @@ def test_a_plan_holds_no_more_than_the_memory(tmp_path):
     windows = made_up(np.zeros(300, int), np.zeros(300, int))
     targets = [
         Target(
-            tmp_path / str(level), level, windows, make_groups(windows, level, GroupSettings(None), shuffle=False), {}
+            windows, make_groups(windows, level, GroupSettings(None), shuffle=False), tmp_path / str(level), level, {}
         )
         for level in (1, 2, 5)
     ]
@@ -314,7 +314,7 @@ def test_stops_with_one_line(tree, tmp_path, capsys, what):
     [
         (["--level", 0], "at least 1"), (["--level", 5, 5], "different levels"),
         (["--level", 5, "--memory", "lots"], "--memory"), (["--level", 5, "--memory", "1K"], "--memory"),
-        (["--level", 5, "--tmax", "0"], "--tmax"), (["--level", 5, "--run", "9:Sherlock1:1"], "ses:task:run"),
+        (["--level", 5, "--tmax", "0"], "at least 2"), (["--level", 5, "--run", "9:Sherlock1:1"], "ses:task:run"),
         (["--level", 5, "--run", "11:Sherlock1:2"], "no run for training"),
         (["--level", 5, "--split-shares", 0, 1, 1], "--split-shares"), (["--level", 5, "--splits", "none"], "none"),
         (["--level", 999, "--drop-remaining"], "no group of 999 windows"),

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from demega_jax.data.feed import Feed
 from demega_jax.errors import UserError
 
+FITTING_TURNS = 100
 Sampling = Literal["uniform", "balanced"]
 
 
@@ -138,9 +139,30 @@ class DealtFeed(Feed):
 
 
 def _cumulative(labels: np.ndarray, there: np.ndarray, sampling: Sampling) -> np.ndarray:
-    """Running sums of the rows' chances in each share, 1 / n_c each, of all rows n_c of the class; [S, 1] unused."""
+    """Running sums of the rows' chances in each share; [S, 1] unused for uniform sampling."""
     if sampling == "uniform":
         return np.zeros((len(labels), 1), np.float32)
+    share = np.broadcast_to(np.arange(len(labels))[:, None], labels.shape)
+    counts = np.zeros((len(labels), int(labels[there].max()) + 1))
+    np.add.at(counts, (share[there], labels[there]), 1)
+    each = class_chances(counts) / np.maximum(counts, 1)
     chance = np.zeros(labels.shape)
-    chance[there] = (1.0 / np.maximum(np.bincount(labels[there]), 1))[labels[there]]
+    chance[there] = each[share[there], labels[there]]
     return np.cumsum(chance, axis=1).astype(np.float32)
+
+
+def class_chances(counts: Float[np.ndarray, "S V"]) -> Float[np.ndarray, "S V"]:
+    """The chance of each class in the draws of each share, so that over all shares every class is equally likely,
+    though rare classes are not in all of them.
+
+    Iterative proportional fitting (Deming and Stephan, 1940), begun at even chances of rows of a class.
+    """
+    present = counts.sum(axis=0) > 0
+    filled = counts.sum(axis=1) > 0
+    chance = counts[filled][:, present] / counts[:, present].sum(axis=0)
+    for _ in range(FITTING_TURNS):
+        chance /= chance.sum(axis=0) / (len(chance) / present.sum())
+        chance /= chance.sum(axis=1, keepdims=True)
+    found = np.zeros(counts.shape)
+    found[np.ix_(filled, present)] = chance
+    return found

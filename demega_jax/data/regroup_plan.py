@@ -108,7 +108,7 @@ def _blocks(
 def _adapted(n: int, level: int, settings: RegroupConfig, target_rows: float) -> tuple[np.ndarray, np.ndarray]:
     """(start, size) of groups adapted to n windows, spread evenly where they overlap."""
     uses = settings.overlap * n
-    k = min(n, max(settings.min_level, min(level, round(uses / target_rows))))
+    k = min(n, max(settings.min_level, min(level, int(uses // target_rows))))
     groups = max(1, min(round(target_rows), int(uses // k)))
     span = n if groups * k > n else groups * k  # overlapping only where they must
     return np.arange(groups) * span // groups, np.full(groups, k)
