@@ -228,7 +228,7 @@ def test_means_of_any_number_of_windows(most, dtype):
     got = np.asarray(jax.jit(mean_windows, static_argnums=3)(x, first, size, 4))
     for row in range(5):
         wanted = np.mean([x[at : at + 4].astype(np.float64) for at in first[row, : size[row]]], axis=0)
-        np.testing.assert_allclose(got[row], wanted.T, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got[row], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_balanced_draws_each_class_equally_often(marked):

@@ -59,7 +59,7 @@ class DealtFeed(Feed):
 
     labels [S, n]: of the rows of each share, and there [S, n]: whether there is such a row; those that are not come
     last in a share.  placement: `training.parallel.Placement`, mode jit.  A child sets `_arrays` and says in `_gather`
-    how rows come from them; in `_new_epoch` it may change them.
+    how rows come from them; in `_plan_epoch` it may change them.
     """
 
     def __init__(
@@ -77,18 +77,24 @@ class DealtFeed(Feed):
         self._seed, self._sampling = seed, sampling
         self._arrays: dict[str, Array] = {}
         self._draw_order = placement.by_share(self._order_of_share, dealt=(True, True, True, False))
-        self._draw_batch = placement.by_share(self._batch_of_shares, dealt=(arrays_dealt, True, True, False))
+        self._draw_batch = placement.by_share(
+            self._batch_of_shares, dealt=(arrays_dealt, True, True, False), finish=self._finish
+        )
         self._next_place = jax.jit(lambda place: place + 1, donate_argnums=0)
         self._whole = placement.replicate
         self._order: Any = None
         self._place: Any = None
         self._epoch = -1
 
-    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"]) -> dict[str, Array]:
-        """x, label, .. [s, p, ..] of the rows, share by share."""
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
+        """x, label, .. [s p, ..] of the rows, share by share; slot: the first one's place in the epoch's order."""
         raise NotImplementedError
 
-    def _new_epoch(self, epoch: Array) -> None:
+    def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """The batch from what `_gather` gives, row by row."""
+        return batch
+
+    def _plan_epoch(self, epoch: Array, order: Int[Array, "S slots"]) -> None:
         """Make `_arrays` ready for an epoch."""
 
     def _order_of_share(self, share: Array, count: Array, weights: Array, epoch: Array) -> Array:
@@ -108,20 +114,18 @@ class DealtFeed(Feed):
 
     def _batch_of_shares(self, arrays: dict[str, Array], order: Array, count: Array, place: Array) -> dict[str, Array]:
         """This device's rows of a batch, share by share."""
-        slot = place * self._part + jnp.arange(self._part)
-        valid = slot < count[:, None]
-        row = jnp.where(valid, jax.lax.dynamic_slice_in_dim(order, place * self._part, self._part, axis=1), 0)
-        batch = self._gather(arrays, row)
-        batch = {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
-        return batch | {"valid": valid.reshape(-1)}
+        slot = place * self._part
+        valid = slot + jnp.arange(self._part) < count[:, None]
+        row = jnp.where(valid, jax.lax.dynamic_slice_in_dim(order, slot, self._part, axis=1), 0)
+        return self._gather(arrays, row, slot) | {"valid": valid.reshape(-1)}
 
     def __next__(self) -> dict[str, Array]:
         began = time.perf_counter()
         epoch, place = divmod(self._next_step, self.steps_per_epoch)
         if epoch != self._epoch or self._place is None:
             number = self._whole(np.uint32(epoch))
-            self._new_epoch(number)
             self._order = self._draw_order(self._shares, self._counts, self._weights, number)
+            self._plan_epoch(number, self._order)
             self._place, self._epoch = self._whole(np.int32(place)), epoch
         batch = self._draw_batch(self._arrays, self._order, self._counts, self._place)
         self._place = self._next_place(self._place)

@@ -13,13 +13,12 @@ from demega_jax.data.recorded import RegroupSplit
 from demega_jax.data.regroup_plan import Layout, Plan
 
 GATHER = 8  # windows of a row that are added in one pass over the row
-TABLES = ("label", "start", "size", "offset", "count")  # of groups: see `Plan`; offset, count: of their class
 WINDOW_KEY = 2**32 - 1  # no epoch has this number: window orders are not drawn from the keys of row orders
 
 
 def mean_windows(
     x: Float[Array, "n C"], first: Int[Array, "B K"], size: Int[Array, " B"], time_points: int
-) -> Float[Array, "B C T"]:
+) -> Float[Array, "B T C"]:
     """Float32 means of the first `size` of each row's K windows, which begin at samples `first` of x.
 
     GATHER at a time, so that K can be as large as it likes. Places beyond a row's size read sample 0 again and again,
@@ -42,7 +41,7 @@ def mean_windows(
 
     total = add(0, jnp.zeros((rows, time_points, x.shape[1]), jnp.float32))
     total = jax.lax.fori_loop(1, turns, add, total)
-    return (total / jnp.maximum(size, 1)[:, None, None]).swapaxes(1, 2)
+    return total / jnp.maximum(size, 1)[:, None, None]
 
 
 class RegroupFeed(DealtFeed):
@@ -58,27 +57,24 @@ class RegroupFeed(DealtFeed):
         sampling: Sampling = "uniform", new_groups: bool = True,
     ):  # fmt: skip
         plan = split.plan
-        shares = len(plan.group_label)
-        check_shares(shares, placement.devices, batch_size, placement.mode, "regroup")
-        dealt = dict.fromkeys(TABLES, True)
-        dealt |= dict.fromkeys(("samples", "windows"), plan.dealt)
+        check_shares(len(plan.group_label), placement.devices, batch_size, placement.mode, "regroup")
+        planned = dict.fromkeys(("first", "size", "label"), True)
         super().__init__(
             plan.group_label, plan.there, batch_size=batch_size, seed=seed, placement=placement, sampling=sampling,
-            arrays_dealt=dealt,
+            arrays_dealt=planned | {"samples": plan.dealt},
         )  # fmt: skip
         self.device_bytes = plan.nbytes(split.sensors, dtype, placement.devices)
         self._time_points, self._largest, self._new_groups = split.time_points, int(plan.group_size.max()), new_groups
-        put = placement.dealt if plan.dealt else placement.replicate
         part = np.arange(plan.layout.parts)[:, None] if plan.dealt else 0
         offset = np.cumsum(plan.counts, axis=1) - plan.counts
         tables = {
             "label": plan.group_label, "start": plan.group_start, "size": plan.group_size,
             "offset": offset[part, plan.group_label], "count": plan.counts[part, plan.group_label],
         }  # fmt: skip
-        self._arrays = {name: placement.dealt(np.asarray(table, np.int32)) for name, table in tables.items()}
-        self._arrays["windows"] = put(plan.sample)
-        self._arrays["samples"] = _load(split, plan, np.dtype(dtype), placement)
-        self._windows_of: tuple[Array, ...] = (
+        self._tables = {name: placement.dealt(np.asarray(table, np.int32)) for name, table in tables.items()}
+        put = placement.dealt if plan.dealt else placement.replicate
+        self._windows: Any = put(plan.sample)
+        self._windows_of: tuple[Any, ...] = (
             put(plan.label),
             put(plan.sample),
             put(np.arange(plan.layout.parts, dtype=np.uint32)),
@@ -86,6 +82,8 @@ class RegroupFeed(DealtFeed):
         self._draw_windows = placement.by_share(
             self._windows_of_part, dealt=(plan.dealt, plan.dealt, plan.dealt, False), result=plan.dealt
         )
+        self._draw_groups = placement.by_share(self._groups_in_order, dealt=(True, plan.dealt, True, True))
+        self._arrays = {"samples": _load(split, plan, np.dtype(dtype), placement)}
 
     def _windows_of_part(self, label: Array, sample: Array, part: Array, epoch: Array) -> Array:
         """First samples of a device's parts [p, W], class by class, each class in an order drawn for the epoch."""
@@ -97,27 +95,43 @@ class RegroupFeed(DealtFeed):
 
         return jax.vmap(one)(label, sample, part)
 
-    def _new_epoch(self, epoch: Array) -> None:
-        if self._new_groups:
-            self._arrays["windows"] = self._draw_windows(*self._windows_of, epoch)
-
-    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"]) -> dict[str, Array]:
-        """Means of the groups' windows."""
-        group = {name: jnp.take_along_axis(arrays[name], row, axis=1) for name in TABLES}
-        parts, longest = arrays["windows"].shape
-        # The parts of a device lie end to end: a share finds its own by their number.
+    def _groups_in_order(
+        self, tables: dict[str, Array], windows: Array, order: Array, count: Array
+    ) -> dict[str, Array]:  # fmt: skip
+        """An epoch's groups in the order of their slots, share by share: first samples of their windows [s, slots, K],
+        sizes and labels [s, slots]; size 0 where there is none."""
+        there = jnp.arange(order.shape[1]) < count[:, None]
+        group = {name: jnp.take_along_axis(table, order, axis=1) for name, table in tables.items()}
+        parts, longest = windows.shape
         part = jnp.arange(parts)[:, None, None] if parts > 1 else jnp.zeros((1, 1, 1), jnp.int32)
-        place = group["start"][..., None] + jnp.arange(self._largest)
-        place = group["offset"][..., None] + place % jnp.maximum(group["count"], 1)[..., None]
-        first = arrays["windows"].reshape(-1)[part * longest + place] + part * arrays["samples"].shape[1]
-        samples = arrays["samples"].reshape(-1, arrays["samples"].shape[2])
-        x = mean_windows(samples, first.reshape(-1, self._largest), group["size"].reshape(-1), self._time_points)
-        return {"x": x.reshape(*row.shape, *x.shape[1:]), "label": group["label"]}
+        place = (group["start"][..., None] + jnp.arange(self._largest)) % jnp.maximum(group["count"], 1)[..., None]
+        first = windows.reshape(-1)[part * longest + group["offset"][..., None] + place]
+        return {"first": first, "size": jnp.where(there, group["size"], 0), "label": group["label"]}
+
+    def _plan_epoch(self, epoch: Array, order: Array) -> None:
+        if self._new_groups:
+            self._windows = self._draw_windows(*self._windows_of, epoch)
+        self._arrays |= self._draw_groups(self._tables, self._windows, order, self._counts)
+
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
+        """Means of the groups' windows. Groups were planned in order, so that here nothing is looked up but samples."""
+        here = lambda name: jax.lax.dynamic_slice_in_dim(arrays[name], slot, row.shape[1], axis=1)  # noqa: E731
+        first, size, label = here("first"), here("size"), here("label")
+        parts, length, sensors = arrays["samples"].shape
+        if parts > 1:  # those of a device lie end to end
+            first = first + length * jnp.arange(parts, dtype=first.dtype)[:, None, None]
+        samples = arrays["samples"].reshape(-1, sensors)
+        x = mean_windows(samples, first.reshape(-1, self._largest), size.reshape(-1), self._time_points)
+        return {"x": x, "label": label.reshape(-1)}
+
+    def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
+        # Here, not in `mean_windows`: XLA for CPUs would run that in one thread if it had to turn its result as well.
+        return batch | {"x": batch["x"].swapaxes(1, 2)}
 
     def close(self) -> None:
         """Let the devices' memory go."""
         super().close()
-        self._windows_of = ()
+        self._windows, self._windows_of, self._tables = None, (), {}
 
 
 def _load(split: RegroupSplit, plan: Plan, dtype: np.dtype, placement: Any) -> Array:

@@ -43,9 +43,10 @@ class ResidentFeed(DealtFeed):
         self.device_bytes = device_bytes(split, shares, placement.devices, dtype)
         self._arrays = _load(split, rows, np.dtype(dtype), placement)
 
-    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"]) -> dict[str, Array]:
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
         """Rows of each share, by their numbers there."""
-        return {name: jax.vmap(lambda values, i: values[i])(values, row) for name, values in arrays.items()}
+        batch = {name: jax.vmap(lambda values, i: values[i])(values, row) for name, values in arrays.items()}
+        return {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
 
 
 def _load(split: GroupedSplit, rows: np.ndarray, dtype: np.dtype, placement: Any) -> dict[str, Array]:

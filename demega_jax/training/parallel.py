@@ -63,16 +63,17 @@ class Placement:
 
     def by_share(
         self, function: Callable[..., Any], *, dealt: tuple[Any, ...], donate: tuple[int, ...] = (),
-        result: bool = True,
+        result: bool = True, finish: Callable[[Any], Any] | None = None,
     ) -> jax.stages.Wrapped:  # fmt: skip
         """`function` compiled to run on each device for its own shares; nothing crosses devices.
 
         dealt: whether an argument is dealt along its first axis, or whole on every device; by name, for a dictionary.
-        result: the same of the results; whole ones come of arguments that are.
+        result: the same of the results; whole ones come of arguments that are.  finish: acts on the results row by row.
         """
         spec = lambda each: PartitionSpec(AXIS) if each else PartitionSpec()  # noqa: E731
         mapped = jax.shard_map(function, mesh=self.mesh, in_specs=jax.tree.map(spec, dealt), out_specs=spec(result))
-        return jax.jit(mapped, donate_argnums=donate)
+        whole = mapped if finish is None else lambda *arguments: finish(mapped(*arguments))
+        return jax.jit(whole, donate_argnums=donate, out_shardings=self._by_row if result else self._everywhere)
 
     def abstract(
         self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int
