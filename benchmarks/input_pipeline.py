@@ -2,12 +2,14 @@
 
     python benchmarks/input_pipeline.py [--gigabytes 1.5] [--json FILE] [--plot FILE]
 
-A grouped file as the hub's (sorted by label, chunks of 32 rows) is written to a temporary folder and sharded there.
+A grouped file as the hub's (sorted by label, chunks of 32 rows) is written to a temporary folder and sharded there,
+and a recording of the same size beside it, from which every row of the regroup feed is the mean of K windows.
 The ways take turns, so that a busy machine disturbs all of them alike; figures are medians on warm files. Memory is how
 much resident memory grew while a feed ran (for the resident feed on a CPU, the split itself is in it).
 """
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -17,22 +19,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import jax
 import numpy as np
 from feed_rate import GB, read_in_order, resident, write_sorted
 from matplotlib.figure import Figure
 
+from demega_jax.config import DataConfig, RegroupConfig
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit, open_grouped
+from demega_jax.data.recorded import RecordedData
+from demega_jax.data.recordings import find_recordings
+from demega_jax.data.regroup import RegroupFeed
 from demega_jax.data.resident import ResidentFeed
 from demega_jax.data.shard_plan import ShardSettings
 from demega_jax.data.shard_writer import write_shards
 from demega_jax.data.shards import open_shards
+from demega_jax.data.statistics import Statistics
 from demega_jax.data.stream import StreamFeed
+from demega_jax.phonemes import PHONEMES
 from demega_jax.training.parallel import make_placement
 
 IN_MEMORY = 2**62
 SHARES = 8
+LEVELS = (1, 5, 20, 100)
+RATE = 250  # samples a second
+PHONEMES_A_SECOND = 8.5
+GROUPS_A_CLASS = 64  # of an epoch, so that batches are full
 
 
 def run_feed(feed: Feed) -> tuple[float, float]:
@@ -59,8 +72,26 @@ def copy_memory(split: GroupedSplit) -> float:
     return 8 * len(source) / (time.perf_counter() - began)
 
 
+def write_recording(root: Path, gigabytes: float) -> None:
+    """A recording tree of one run of noise, 306 sensors, with phonemes at random times, every class as often."""
+    name = "sub-0_ses-1_task-Noise1_run-1"
+    samples = int(gigabytes * GB / (4 * 306))
+    for kind in ("serialised", "events"):
+        (root / "Noise1" / "derivatives" / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with h5py.File(root / f"Noise1/derivatives/serialised/{name}_proc-none_meg.h5", "w") as file:
+        data = file.create_dataset("data", (306, samples), np.float32)
+        for sensor in range(306):
+            data[sensor] = rng.standard_normal(samples, np.float32)
+        file.attrs["sample_frequency"] = float(RATE)
+    onsets = np.sort(rng.uniform(0, samples / RATE - 1, int(PHONEMES_A_SECOND * samples / RATE)))
+    rows = [f"phoneme\t{PHONEMES[i % len(PHONEMES)]}_B\t{onset:.4f}" for i, onset in enumerate(onsets)]
+    events = root / f"Noise1/derivatives/events/{name}_events.tsv"
+    events.write_text("\n".join(["kind\tsegment\ttimemeg", *rows]) + "\n")
+
+
 def ways_of(
-    split: GroupedSplit, shards: dict[str, Any], batch_size: int, growth: dict[str, list[float]]
+    split: GroupedSplit, shards: dict[str, Any], recordings: Path, batch_size: int, growth: dict[str, list[float]]
 ) -> dict[str, tuple[Callable[[], float], int]]:
     """What is measured: name -> (rows per second, bytes a row)."""
     placement = make_placement("jit", 1, batch_size)
@@ -84,6 +115,15 @@ def ways_of(
             split, batch_size=batch_size, seed=0, shares=SHARES, dtype=dtype, placement=placement
         )
 
+    def regrouped(level: int, dtype: str) -> RegroupFeed:
+        # Groups overlap here, so that every one has K windows; what a batch costs does not depend on it.
+        settings = RegroupConfig(target_rows=GROUPS_A_CLASS, min_level=level, overlap=1e6)
+        config = DataConfig(feed="regroup", level=level, regroup=settings)
+        statistics = Statistics(np.zeros(306), np.ones(306))
+        data = RecordedData(recordings, {"train": find_recordings(recordings)}, statistics, config)
+        groups = data.train(None, 0)
+        return RegroupFeed(groups, batch_size=batch_size, seed=0, dtype=dtype, placement=placement)
+
     makers: dict[str, tuple[Callable[[], Feed], int]] = {
         "stream, grouped file, disk": (stream(split, 0), 4 * row),
         "stream, grouped file, memory": (stream(split, IN_MEMORY), 4 * row),
@@ -93,6 +133,11 @@ def ways_of(
         "resident, float32": (on_device("float32"), 4 * row),
         "resident, float16": (on_device("float16"), 2 * row),
     }
+    for level in LEVELS:
+        for dtype, size in (("float32", 4), ("float16", 2)):
+            makers[f"regroup, K={level}, {dtype}"] = (
+                functools.partial(regrouped, level, dtype), level * size * row
+            )  # fmt: skip
     ways: dict[str, tuple[Callable[[], float], int]] = {
         "copy of memory": (lambda: copy_memory(split), 4 * row),
         "file in order, h5py": (lambda: read_in_order(split), 4 * row),
@@ -111,8 +156,9 @@ def measure(folder: Path, gigabytes: float, batch_size: int, repeats: int) -> di
     for how in ("median_iqr", "raw"):
         write_shards(folder, folder / how, levels=[5], splits=("train",), settings=ShardSettings(norm=how))
         shards[how] = open_shards(folder / how / "grouped_5", "train", verify=False)
+    write_recording(folder / "recordings", gigabytes)
     growth: dict[str, list[float]] = {}
-    ways = ways_of(split, shards, batch_size, growth)
+    ways = ways_of(split, shards, folder / "recordings", batch_size, growth)
     read_in_order(split)  # warm the page cache
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -137,7 +183,7 @@ def plot(found: dict[str, Any], file: Path) -> None:
     """Bars of rows per second, the least and the most of the repeats as whiskers."""
     names = list(found["ways"])[::-1]
     values = [found["ways"][name] for name in names]
-    figure = Figure(figsize=(8.5, 4.2), dpi=130, layout="constrained")
+    figure = Figure(figsize=(8.5, 5.8), dpi=130, layout="constrained")
     axes = figure.subplots()
     middle = np.array([v["rows_per_second"] for v in values])
     spread = [middle - [min(v["all"]) for v in values], np.array([max(v["all"]) for v in values]) - middle]

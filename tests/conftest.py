@@ -28,6 +28,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
 
 GOLDEN = Path(__file__).parent / "golden"
+TINY_MODEL = [
+    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
+    "model.ipa_width=8",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
+from conftest import TINY_MODEL
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import demega_jax
@@ -22,8 +23,7 @@ from demega_jax.training import loop
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = [
-    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
     "train.log_every=3",
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from conftest import TINY_MODEL
 
 from demega_jax.cli import main
 from demega_jax.config import Config
@@ -19,8 +20,7 @@ from demega_jax.training.setup import normalised_already
 from demega_jax.training.step import inputs
 
 SMALL = [
-    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4",
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import TINY_MODEL
 
 from demega_jax.cli import main
 
@@ -14,8 +15,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
 SMALL_MODEL = [
-    "model.width=8", "model.heads=2", "model.layers=1", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "train.batch_size=16", "train.log_every=4",
+    *TINY_MODEL, "train.batch_size=16", "train.log_every=4",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
+from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,8 +30,7 @@ CLASSES = ("aa", "ae", "b", "zh")
 COUNTS = (70, 23, 24, 3)  # windows of each class in train
 TIME_POINTS = 2
 SMALL = [
-    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
     "train.log_every=1", "data.feed=regroup", "data.regroup.tmax=0.1",
 ]  # fmt: skip
 
@@ -291,6 +291,10 @@ def test_recordings_and_their_groups_score_alike(recordings, tmp_path, capsys):
         np.testing.assert_allclose(direct["loss"], grouped["loss"], rtol=1e-5)
     out = capsys.readouterr().out
     assert "of each" in out and " 9 x 5" in out
+    other = tmp_path / "other"
+    assert main(["simulate", str(other), "--recordings", "--minutes", "4", "--sensors", "4"]) == 0
+    assert main(["evaluate", str(run), "--data", str(other)]) == 2
+    assert "4 sensors x 25 time points" in capsys.readouterr().err.splitlines()[-1]
     validation = open_grouped(files / "grouped_5/validation_grouped.h5")
     support = sum(n for n in validation.class_counts())
     assert f"validation {support} rows of 5 x 25" in out
@@ -331,14 +335,6 @@ def test_grouped_files_are_no_recordings(recordings, tmp_path, capsys):
     assert main(["group", str(recordings), str(tmp_path / "files"), "--level", "5", "--tmax", "0.1"]) == 0
     assert train(tmp_path / "files", tmp_path / "run") == 2
     assert "simulate OUT --recordings" in capsys.readouterr().err
-
-
-def test_evaluation_refuses_other_windows(recordings, tmp_path, capsys):
-    assert train(recordings, tmp_path / "run", "--devices", "1", "train.steps=1", "train.eval_every=1") == 0
-    other = tmp_path / "other"
-    assert main(["simulate", str(other), "--recordings", "--minutes", "4", "--sensors", "4"]) == 0
-    assert main(["evaluate", str(tmp_path / "run"), "--data", str(other)]) == 2
-    assert "4 sensors x 25 time points" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_one_level_is_one_number():

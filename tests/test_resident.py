@@ -6,6 +6,7 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
+from conftest import TINY_MODEL
 
 from demega_jax.cli import main
 from demega_jax.data.dealt import check_shares, class_chances, deal
@@ -20,8 +21,7 @@ from demega_jax.training import feeds
 from demega_jax.training.parallel import make_placement
 
 SMALL = [
-    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
     "train.log_every=1", "data.feed=resident",
 ]  # fmt: skip
 

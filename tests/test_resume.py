@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_MODEL
 
 from demega_jax.cli import main
 from demega_jax.data.simulate import simulate_grouped
@@ -19,8 +20,7 @@ from demega_jax.training.checkpoint import Checkpoints
 
 STEPS = 20  # 2.5 epochs of 8 steps
 TINY = [
-    "model.width=8", "model.layers=1", "model.heads=2", "model.embedding_width=8", "model.projection_width=8",
-    "model.ipa_width=8", "model.dropout=0.5", "train.batch_size=16", f"optim.schedule_length={STEPS}",
+    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", f"optim.schedule_length={STEPS}",
     "optim.learning_rate=1e-3", "train.averaging=ema", "train.save_every=3", "train.eval_every=5",
     "train.log_every=2", "data.memory=1K",
 ]  # fmt: skip
