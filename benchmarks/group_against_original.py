@@ -231,9 +231,10 @@ def main() -> None:
         return
     versions = "import h5py.version as v, platform as p; print(p.python_version(), v.version, v.hdf5_version)"
     found: dict[str, Any] = {"date": date.today().isoformat(), "machine": f"{os.cpu_count()} x {platform.machine()}"}
-    found |= {"command": f"--level {' '.join(map(str, arguments.level))} --repeats {arguments.repeats}", "python_h5py_hdf5": {}}
-    for who, python in (("ours", sys.executable), ("original", arguments.torch_python)):
-        found["python_h5py_hdf5"][who] = subprocess.check_output([python, "-c", versions], text=True).strip()
+    found["command"] = f"--level {' '.join(map(str, arguments.level))} --repeats {arguments.repeats}"
+    pythons = {"ours": sys.executable, "original": arguments.torch_python}
+    run = subprocess.check_output
+    found["python_h5py_hdf5"] = {w: run([p, "-c", versions], text=True).strip() for w, p in pythons.items()}
     with tempfile.TemporaryDirectory() as folder:
         found |= compare(arguments, Path(folder))
     show(found)

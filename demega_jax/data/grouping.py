@@ -1,8 +1,11 @@
 """From recordings to grouped files: windows of one phoneme, standardised, clipped, and averaged K at a time."""
 
 import dataclasses
+import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +20,7 @@ from demega_jax.data.statistics import Statistics
 from demega_jax.errors import UserError, warn
 
 CHUNK_ROWS = 32
+THREADS = min(4, os.cpu_count() or 1)  # of the sensors each adds up a share
 ACCUMULATOR = 4  # bytes a number: sums in float32 are within rounding of float64 (at most 100 terms of at most 10)
 
 
@@ -113,6 +117,7 @@ class Target(Averages):
     attributes: dict[str, object]
 
 
+Adds = list[tuple[int, np.ndarray, np.ndarray]]  # (part, first samples, groups within the part)
 Wanted = TypeVar("Wanted", bound=Averages, covariant=True)
 
 
@@ -123,6 +128,11 @@ class Part(Generic[Wanted]):
     target: Wanted
     first: int
     stop: int
+
+    @property
+    def sizes(self) -> Float[np.ndarray, " G"]:
+        """Windows of each row."""
+        return self.target.groups.sizes()[self.first : self.stop].astype(np.float32)
 
 
 def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target]]]:
@@ -163,60 +173,80 @@ def write_groups(
     with ExitStack() as stack:
         files: dict[Path, tuple[ExitStack, h5py.File, Disk]] = {}
         for number, parts in enumerate(passes):
-            sums = _averages(parts, statistics, say, f"pass {number + 1} of {len(passes)}")
-            for part, mean in zip(parts, sums, strict=True):
+            sums = _sums(parts, statistics, say, f"pass {number + 1} of {len(passes)}")
+            for part, total in zip(parts, sums, strict=True):
                 if part.target.path not in files:
                     own = stack.enter_context(ExitStack())
                     files[part.target.path] = (own, *own.enter_context(h5_written_aside(part.target.path)))
                     _begin(files[part.target.path][1], part.target)
                 own, file, disk = files[part.target.path]
-                file["data"][part.first : part.stop] = mean
+                _write_means(file["data"], part, total)
                 disk.check()
                 if part.stop == len(part.target.groups):
                     own.close()  # whole: it gets its name now
                     say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
-            del sums, mean  # before the next pass makes its own
+            del sums, total  # before the next pass makes its own
 
 
 def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[Float[np.ndarray, "G C T"]]:
     """The averages themselves, in memory, one recording in memory beside them. UserError: one that is not sound."""
-    return _averages([Part(each, 0, len(each.groups)) for each in wanted], statistics, lambda line: None, "")
+    parts = [Part(each, 0, len(each.groups)) for each in wanted]
+    means = _sums(parts, statistics, lambda line: None, "")
+    for part, mean in zip(parts, means, strict=True):
+        mean /= part.sizes[:, None, None]
+    return means
 
 
-def _averages(
+def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"]) -> None:
+    """Rows of the file from the sums of their windows, a chunk at a time, while it is in the processor's cache."""
+    for first in range(0, len(total), CHUNK_ROWS):
+        mean = total[first : first + CHUNK_ROWS] / part.sizes[first : first + CHUNK_ROWS, None, None]
+        if mean.shape == data.chunks:
+            data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # as it is: past HDF5's copies
+        else:
+            data[part.first + first : part.first + first + len(mean)] = mean
+
+
+def _sums(
     parts: Sequence[Part[Averages]], statistics: Statistics, say: Callable[[str], None], which: str
 ) -> list[Float[np.ndarray, "G C T"]]:
-    """The parts' averages. Recordings that no group touches are not read."""
+    """The sums of the parts' groups. Recordings that no group touches are not read."""
     sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
     wanted = list(_by_recording(parts))
-    for number, (recording, adds) in enumerate(wanted):
-        say(f"{which}: {recording.name} ({number + 1} of {len(wanted)})")
-        x = recording.read()
-        statistics.standardise(x)
+
+    def add(recording: Recording, adds: Adds, sensors: slice) -> None:
+        x = recording.read(sensors)
+        statistics.standardise(x, sensors)
         for index, starts, groups in adds:
-            total, length = sums[index], parts[index].target.windows.time_points
+            total, length = sums[index][:, sensors], parts[index].target.windows.time_points
             for start, group in zip(starts.tolist(), groups.tolist(), strict=True):
                 total[group] += x[:, start : start + length]
-        del x  # before the next recording is read
-    for part, total in zip(parts, sums, strict=True):
-        total /= part.target.groups.sizes()[part.first : part.stop, None, None].astype(np.float32)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, (recording, adds) in enumerate(wanted):
+            say(f"{which}: {recording.name} ({number + 1} of {len(wanted)})")
+            each = -(-recording.sensors // THREADS)
+            shares = [slice(first, min(first + each, recording.sensors)) for first in range(0, recording.sensors, each)]
+            try:
+                list(pool.map(functools.partial(add, recording, adds), shares))
+            except UserError:
+                recording.read()  # names all sensors that are not sound, not those of one share
+                raise
     return sums
 
 
 def _by_recording(
     parts: Sequence[Part[Averages]],
-) -> Iterator[tuple[Recording, list[tuple[int, np.ndarray, np.ndarray]]]]:
-    """(recording, [(part, first samples, groups within the part)]) for recordings that have windows of the parts."""
-    found: dict[Recording, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+) -> Iterator[tuple[Recording, Adds]]:
+    """What to add of each recording that has windows of the parts."""
+    found: dict[Recording, Adds] = {}
     for index, part in enumerate(parts):
         windows = part.target.windows
         group = part.target.groups.of_window(len(windows))
         inside = (group >= part.first) & (group < part.stop)
         for run, recording in enumerate(windows.recordings):
             here = np.flatnonzero(inside & (windows.run == run))
-            # Group after group: the sums of a group stay in the processor's cache.
-            here = here[np.argsort(group[here], kind="stable")]
-            if len(here):
+            if len(here):  # in order of time: windows overlap, and what they share stays in the processor's cache
                 found.setdefault(recording, []).append((index, windows.start[here], group[here] - part.first))
     yield from found.items()
 
@@ -229,10 +259,10 @@ def _begin(file: h5py.File, target: Target) -> None:
         "data", (count, sensors, time_points), np.float32, chunks=(min(CHUNK_ROWS, count), sensors, time_points)
     )
     file.create_dataset("labels", data=target.groups.label, chunks=(count,))
-    indices = file.create_dataset("group_indices", (count,), h5py.vlen_dtype(np.int32))
-    bounds = target.groups.start
-    for g in range(count):
-        indices[g] = target.groups.window[bounds[g] : bounds[g + 1]].astype(np.int32)
+    indices = np.empty(count, object)
+    for group, members in enumerate(np.split(target.groups.window.astype(np.int32), target.groups.start[1:-1])):
+        indices[group] = members
+    file.create_dataset("group_indices", data=indices, dtype=h5py.vlen_dtype(np.int32))
     file.attrs.update(
         n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
         average_grouped_samples=True, created_time=time.time(), **target.attributes,

@@ -70,12 +70,16 @@ def _of_run(recording: Recording) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, std) of each sensor, float64."""
+    """(mean, std) of each sensor, float64.
+
+    Not what a file may state of itself (`channel_means`, `channel_stds`): that stays when its data change.
+    """
     mean, std = np.empty(recording.sensors), np.empty(recording.sensors)
     for some, x in recording.blocks():
-        block = x.astype(np.float64)
-        mean[some] = block.mean(axis=1)
-        std[some] = np.where(np.ptp(x, axis=1) > 0, block.std(axis=1), 0.0)
+        for sensor, row in enumerate(x, some.start):  # a row at a time stays in the processor's cache
+            mean[sensor] = row.mean(dtype=np.float64)
+            away = row - mean[sensor]  # float64
+            std[sensor] = np.sqrt(np.square(away, out=away).mean()) if row.min() < row.max() else 0.0
     return mean, std
 
 
