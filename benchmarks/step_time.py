@@ -18,11 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from demega_jax.config import Config, parse_bytes
+from demega_jax.config import Config
 from demega_jax.config_file import load_config, override
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import open_levels
+from demega_jax.files import parse_bytes
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import Placement, make_placement

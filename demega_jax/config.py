@@ -4,13 +4,13 @@ Every key has a type, a default and a description; `config_page.py` prints them 
 them from YAML and `section.key=value`.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from demega_jax.errors import UserError
+from demega_jax.files import parse_bytes
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -23,14 +23,6 @@ Range = Annotated[tuple[float, float], Field(strict=False)]
 Levels = Positive | Annotated[tuple[Positive, ...], Field(strict=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Kernels = Annotated[tuple[Positive, Positive], Field(strict=False)]
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number (binary units)."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
-    if not match:
-        raise ValueError(f"{text!r} is no size; 4G, 512M or 1.5G fit")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 class Section(BaseModel):

@@ -1,6 +1,7 @@
-"""Small files that are whole or not there, and the room on a disk."""
+"""Small files that are whole or not there, the room on a disk, and sizes as people write them."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -29,3 +30,11 @@ def free_space(path: Path) -> int:
     """Bytes free where a file or folder of this name would be, which need not exist."""
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
     return shutil.disk_usage(there).free
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number (binary units)."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{text!r} is no size; 4G, 512M or 1.5G fit")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))

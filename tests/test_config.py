@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from demega_jax.config import Config, ModelConfig, parse_bytes
+from demega_jax.config import Config, ModelConfig
 from demega_jax.config_file import differing_keys, load_config, override, parse_overrides, to_yaml
 from demega_jax.errors import UserError
+from demega_jax.files import parse_bytes
 from demega_jax.training.run import resumed_config
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

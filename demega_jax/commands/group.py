@@ -104,7 +104,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _bytes(text: str) -> int:
-    from demega_jax.config import parse_bytes
+    from demega_jax.files import parse_bytes
 
     try:
         return parse_bytes(text)

@@ -31,9 +31,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def shard_command(arguments: argparse.Namespace) -> int:
     """Tell the plan, write the shards, a line for each. Returns the exit status. UserError: as `write_shards`."""
-    from demega_jax.config import parse_bytes
     from demega_jax.data.shard_writer import ShardSettings, write_shards
     from demega_jax.errors import UserError
+    from demega_jax.files import parse_bytes
 
     def size(option: str, text: str) -> int:
         try:

@@ -214,9 +214,12 @@ def _sums(
     sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
     wanted = list(_by_recording(parts))
 
+    largest = max((recording.sensors * recording.samples for recording, _ in wanted), default=0)
+    memory = np.empty(largest, np.float32)  # for one recording after the other: fresh memory is slow
+
     def add(recording: Recording, adds: Adds, sensors: slice) -> None:
-        x = recording.read(sensors)
-        statistics.standardise(x, sensors)
+        whole = memory[: recording.sensors * recording.samples].reshape(recording.sensors, recording.samples)
+        x = statistics.standardise(recording.read(sensors, whole[sensors]), sensors)
         for index, starts, groups in adds:
             total, length = sums[index][:, sensors], parts[index].target.windows.time_points
             for start, group in zip(starts.tolist(), groups.tolist(), strict=True):

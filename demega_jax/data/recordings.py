@@ -74,10 +74,14 @@ class Recording:
         """Size of the recording in float32."""
         return self.sensors * self.samples * 4
 
-    def read(self, sensors: slice = slice(None)) -> Float[np.ndarray, "C n"]:
-        """The recording in tesla, float32. UserError: sensors with values that are not finite, named."""
+    def read(
+        self, sensors: slice = slice(None), out: Float[np.ndarray, "C n"] | None = None
+    ) -> Float[np.ndarray, "C n"]:
+        """The recording in tesla, float32, in `out` if given. UserError: sensors with values that are not finite,
+        named."""
+        x = np.empty((len(range(*sensors.indices(self.sensors))), self.samples), np.float32) if out is None else out
         with open_file(self.meg) as file:
-            x = file["data"][sensors].astype(np.float32, copy=False)
+            file["data"].read_direct(x, np.s_[sensors])
         bad = [i for i in range(len(x)) if not np.isfinite(x[i]).all()]
         if bad:
             first = sensors.start or 0

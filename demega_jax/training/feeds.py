@@ -1,6 +1,6 @@
 """The feed that a configuration asks for: its steps, its memory, and whether it fits."""
 
-from demega_jax.config import Config, parse_bytes
+from demega_jax.config import Config
 from demega_jax.data.dealt import check_shares, steps_of
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
@@ -9,6 +9,7 @@ from demega_jax.data.regroup import RegroupFeed
 from demega_jax.data.resident import ResidentFeed, device_bytes
 from demega_jax.data.stream import StreamFeed
 from demega_jax.errors import UserError
+from demega_jax.files import parse_bytes
 from demega_jax.training.memory import USABLE, available_memory
 from demega_jax.training.parallel import Placement
 
