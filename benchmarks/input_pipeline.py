@@ -183,7 +183,7 @@ def plot(found: dict[str, Any], file: Path) -> None:
     """Bars of rows per second, the least and the most of the repeats as whiskers."""
     names = list(found["ways"])[::-1]
     values = [found["ways"][name] for name in names]
-    figure = Figure(figsize=(8.5, 5.8), dpi=130, layout="constrained")
+    figure = Figure(figsize=(8.5, 5.2), dpi=130, layout="constrained")
     axes = figure.subplots()
     middle = np.array([v["rows_per_second"] for v in values])
     spread = [middle - [min(v["all"]) for v in values], np.array([max(v["all"]) for v in values]) - middle]
