@@ -149,7 +149,10 @@ class Plan:
         """Bytes on each device."""
         parts = self.layout.parts // devices if self.dealt else 1
         samples = parts * self.layout.samples * sensors * np.dtype(dtype).itemsize
-        return samples + parts * self.sample.shape[1] * 8 + self.group_label.size // devices * 24
+        # Of each window its class, its first sample, and that in the order of the epoch; of each group five numbers,
+        # and those of its windows.
+        groups = self.group_label.size // devices * (5 + int(self.group_size.max())) * 4
+        return samples + parts * self.sample.shape[1] * 12 + groups
 
 
 def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int) -> Plan:
