@@ -18,7 +18,7 @@ from demega_jax.data.recorded import RegroupSplit
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.model.demega import parameter_count
-from demega_jax.training.checkpoint import Checkpoints, unflatten
+from demega_jax.training.checkpoint import Checkpoints, quiet_failed_saves, unflatten
 from demega_jax.training.feeds import feed_bytes
 from demega_jax.training.loop import Interrupted, Loop, Signals
 from demega_jax.training.memory import step_memory
@@ -51,6 +51,7 @@ def set_numerics(config: Config) -> None:
         if "xla_gpu_deterministic_ops" not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax says much that is no news
+    quiet_failed_saves()
 
 
 def train_command(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ checkpoints/best/<step>: what prediction needs, of the best validation so far.
 
 import contextlib
 import json
+import logging
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -44,6 +46,28 @@ def checksum(array: np.ndarray) -> str:
     """CRC-32 of an array's type, shape and bytes."""
     head = f"{array.dtype.str}{array.shape}".encode()
     return f"{zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(head)):08x}"
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """What orbax logs with its trace, in any of its threads, it also raises from the next save or wait."""
+    return not record.exc_info
+
+
+def _unless_loop_closed(unraisable: Any, /) -> None:
+    """Writes of other arrays that end after the first that failed find the loop of their thread closed."""
+    if not (isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)):
+        sys.__unraisablehook__(unraisable)
+
+
+def quiet_failed_saves() -> None:
+    """Keep the traces of orbax's own threads off stderr when a save fails: `Checkpoints` raises what they raised.
+
+    For a command line: a full disk would otherwise print over a thousand lines, some after the one that says so.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_without_trace)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unless_loop_closed
 
 
 class Checkpoints:
