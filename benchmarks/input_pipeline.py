@@ -112,7 +112,7 @@ def ways_of(
 
     def on_device(dtype: str) -> Callable[[], ResidentFeed]:
         return lambda: ResidentFeed(
-            split, batch_size=batch_size, seed=0, shares=SHARES, dtype=dtype, placement=placement
+            split, batch_size=batch_size, seeds=0, shares=SHARES, shares_seed=0, dtype=dtype, placement=placement
         )
 
     def regrouped(level: int, dtype: str) -> RegroupFeed:
@@ -121,8 +121,8 @@ def ways_of(
         config = DataConfig(feed="regroup", level=level, regroup=settings)
         statistics = Statistics(np.zeros(306), np.ones(306))
         data = RecordedData(recordings, {"train": find_recordings(recordings)}, statistics, config)
-        groups = data.train(None, 0)
-        return RegroupFeed(groups, batch_size=batch_size, seed=0, dtype=dtype, placement=placement)
+        groups = data.train(None)
+        return RegroupFeed(groups, batch_size=batch_size, seeds=0, dtype=dtype, placement=placement)
 
     makers: dict[str, tuple[Callable[[], Feed], int]] = {
         "stream, grouped file, disk": (stream(split, 0), 4 * row),

@@ -20,6 +20,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 PositionTerms = Annotated[tuple[Literal["c2p", "p2c"], ...], Field(strict=False)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Levels = Positive | Annotated[tuple[Positive, ...], Field(strict=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Kernels = Annotated[tuple[Positive, Positive], Field(strict=False)]
@@ -213,6 +214,7 @@ class DataConfig(Section):
         8, "Shares that rows are dealt to (resident, regroup); a batch takes an equal part of each, a device holds "
         "whole shares. Multiples of the number of devices and divisors of the batch size fit."
     )  # fmt: skip
+    shares_seed: Seed = _key(0, "Seed by which rows or recordings are dealt to shares; all members have the same.")
     dtype: Literal["float32", "float16"] = _key(
         "float32", "Type of the windows or recordings held on the devices (resident, regroup)."
     )
@@ -251,10 +253,18 @@ class TrainConfig(Section):
         None, "Length of the run in epochs (default 30); steps and epochs exclude each other."
     )
     steps: Positive | None = _key(None, "Length of the run in updates.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = _key(777, "Seed of initialisation, data order and dropout.")
+    seed: Seed = _key(777, "Seed of initialisation, data order and dropout.")
+    members: Positive = _key(
+        1, "Models trained side by side in one program (resident, regroup), each in the run's members/ and as a run of "
+        "its own seed: seed, seed + 1, .."
+    )  # fmt: skip
     accumulate: Positive = _key(
         1, "Microbatches of an update. The batch-wide losses are then defined on each microbatch, and averaged."
     )
+    steps_per_dispatch: Positive = _key(
+        1, "Steps that the host starts at a time (resident, regroup); cadences and a run's length in epochs round up "
+        "to multiples of it, and signals act at its boundary."
+    )  # fmt: skip
     eval_every: Positive | None = _key(None, "Steps between validations; null: one epoch.")
     save_every: Positive | None = _key(None, "Steps between checkpoints; null: as eval_every.")
     log_every: Positive = _key(50, "Steps between lines of the log.")
@@ -278,6 +288,13 @@ class TrainConfig(Section):
     def _fits(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs={self.epochs} and steps={self.steps} are both set; set one")
+        if self.steps is not None and self.steps % self.steps_per_dispatch:
+            fits = max(1, round(self.steps / self.steps_per_dispatch)) * self.steps_per_dispatch
+            raise ValueError(
+                f"steps={self.steps} is no multiple of steps_per_dispatch={self.steps_per_dispatch}; steps={fits} fits"
+            )
+        if self.seed + self.members > 2**32:
+            raise ValueError(f"seed={self.seed} leaves no seeds for {self.members} members; seed=777 fits")
         if self.batch_size % self.accumulate:
             fits = self.batch_size - self.batch_size % self.accumulate or self.accumulate
             raise ValueError(
@@ -323,6 +340,13 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _feed_lies_on_the_devices(self) -> Self:
+        for key, value in (("members", self.train.members), ("steps_per_dispatch", self.train.steps_per_dispatch)):
+            if value > 1 and self.data.feed == "stream":
+                raise ValueError(f"train.{key}={value} needs a feed on the devices; data.feed=resident fits")
+        return self
 
     @model_validator(mode="after")
     def _heads_have_losses(self) -> Self:

@@ -219,14 +219,14 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     original = loop.Loop._compile
 
     def compiled(self, feed, progress):
-        batch, function = original(self, feed, progress)
+        function, take = original(self, feed, progress)
 
         def step(state, batch):
             if int(state.step) == 2:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
             return function(state, batch)
 
-        return batch, step
+        return step, take
 
     monkeypatch.setattr(loop.Loop, "_compile", compiled)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
@@ -255,7 +255,7 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
             return self
 
     def compiled_once(self, feed, progress):
-        batch, function = original_compile(self, feed, progress)
+        function, take = original_compile(self, feed, progress)
         assert isinstance(function, jax.stages.Compiled)
 
         def step(state, batch):
@@ -264,7 +264,7 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
             steps.append(function)
             return state, {name: Guarded(value) for name, value in metrics.items()}
 
-        return batch, step
+        return step, take
 
     def log(self, step, metrics, *rest):
         reads.append(step)

@@ -52,8 +52,12 @@ def write_run(root: Path, session: int, x: np.ndarray, events: list[tuple[float,
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory) -> Path:
+    return write_marked(tmp_path_factory.mktemp("marked"))
+
+
+def write_marked(root: Path) -> Path:
     """Two runs of train and one of validation; windows lie between samples of noise that no mean may show."""
-    root, rng = tmp_path_factory.mktemp("marked"), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     symbols = rng.permutation(np.repeat(CLASSES, COUNTS))
     n = len(symbols)
     for session, mine in ((1, range(n // 3)), (2, range(n // 3, n)), (11, range(20))):
@@ -74,11 +78,13 @@ def recorded(root: Path, level=5, **regroup) -> RecordedData:
     )  # fmt: skip
 
 
-def feed_of(root, *, devices=1, level=5, seed=3, sampling="uniform", dtype="float32", **regroup) -> RegroupFeed:
+def feed_of(
+    root, *, devices=1, level=5, seeds=3, sampling="uniform", dtype="float32", steps_per_dispatch=1, **regroup
+) -> RegroupFeed:
     data = recorded(root, level, **regroup)
     return RegroupFeed(
-        data.train(CLASSES, seed), batch_size=16, seed=seed, dtype=dtype, placement=make_placement("jit", devices, 16),
-        sampling=sampling, new_groups=data.config.regroup.new_groups,
+        data.train(CLASSES), batch_size=16, seeds=seeds, dtype=dtype, placement=make_placement("jit", devices, 16),
+        sampling=sampling, new_groups=data.config.regroup.new_groups, steps_per_dispatch=steps_per_dispatch,
     )  # fmt: skip
 
 
@@ -111,7 +117,7 @@ def test_each_window_once_an_epoch_in_new_groups(marked, recordings):
         assert max(map(len, epoch)) <= 5
     same = {g for g in set(epochs[0]) & set(epochs[1]) if len(g) == 5}
     assert len(same) <= (0 if recordings == "replicated" else 2)  # a share that has 5 of a class has one group of it
-    again = feed_of(marked, recordings=recordings, seed=4)
+    again = feed_of(marked, recordings=recordings, seeds=4)
     assert groups(take(again, again.steps_per_epoch), labels) != epochs[0]
 
 
@@ -123,7 +129,7 @@ def test_the_fixed_order_gives_the_golden_groups(level):
     for split, name in (("train", "label_order"), ("validation", "validation_label_order")):
         with h5py.File(GOLDEN / f"grouped_{level}/{split}_grouped.h5") as file:
             x, order = file["data"][:], stats[name].tolist()
-            labels = [data.train(None, 0).classes.index(order[i]) for i in file["labels"]]
+            labels = [data.train(None).classes.index(order[i]) for i in file["labels"]]
         averages = data.averages(split, None)
         assert averages.labels.tolist() == labels
         np.testing.assert_allclose(averages.x, x, rtol=2e-5, atol=2e-6)
@@ -132,7 +138,7 @@ def test_the_fixed_order_gives_the_golden_groups(level):
         if split == "validation":
             continue
         feed = RegroupFeed(
-            data.train(None, 0), batch_size=16, seed=0, dtype="float32", placement=make_placement("jit", 2, 16),
+            data.train(None), batch_size=16, seeds=0, dtype="float32", placement=make_placement("jit", 2, 16),
             new_groups=False,
         )  # fmt: skip
         for _ in range(2):
@@ -157,7 +163,7 @@ def test_devices_change_no_batch_and_nothing_crosses(marked, options):
             np.testing.assert_array_equal(one[name], two[name])
             np.testing.assert_array_equal(one[name], eight[name])
     feed = made[8]
-    text = feed._draw_batch.lower(feed._arrays, feed._order, feed._counts, feed._place).compile().as_text()
+    text = feed.draw.lower(*feed.take(1)).compile().as_text()
     assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
 
 
@@ -342,4 +348,4 @@ def test_one_level_is_one_number():
         Config().data.levels == () and DataConfig(level=5).levels == (5,) and DataConfig(level=(5, 9)).levels == (5, 9)
     )
     with pytest.raises(UserError, match="give --level K"):
-        recorded(GOLDEN / "raw_libribrain", None).train(None, 0)
+        recorded(GOLDEN / "raw_libribrain", None).train(None)

@@ -38,7 +38,7 @@ def data(tmp_path_factory):
 
 
 def feed_of(split, *, devices=1, **changes) -> ResidentFeed:
-    options = {"batch_size": 16, "seed": 3, "shares": 8, "dtype": "float32"} | changes
+    options = {"batch_size": 16, "seeds": 3, "shares": 8, "shares_seed": 3, "dtype": "float32"} | changes
     return ResidentFeed(split, placement=make_placement("jit", devices, options["batch_size"]), **options)
 
 
@@ -87,9 +87,7 @@ def test_devices_change_no_batch_and_no_row_crosses(data, sampling):
         for share in range(8):  # an equal part from each share, in the order of the shares
             part = {k: v[share * 2 : share * 2 + 2] for k, v in one.items()}
             assert set(numbers(part, known)) <= set(shares[share].tolist())
-    text = feeds[8]._draw_batch.lower(
-        feeds[8]._arrays, feeds[8]._order, feeds[8]._counts, feeds[8]._place
-    ).compile().as_text()  # fmt: skip
+    text = feeds[8].draw.lower(*feeds[8].take(1)).compile().as_text()
     assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
 
 

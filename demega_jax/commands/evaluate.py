@@ -34,11 +34,13 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices
     placement = make_placement("jit", devices, batch_size)
-    step = make_evaluate_step(config, model.graphdef, model.class_counts, split)
+    step = make_evaluate_step(config, model.graphdef, model.class_counts, split, members=model.members)
     params, buffers = placement.replicate((model.params, model.buffers))
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
     if arguments.json is not None:
         content = scores.to_json() | {"run": str(arguments.run), "split": arguments.split}
         write_text(arguments.json, json.dumps(content, indent=1) + "\n", "choose another --json")
-    print_scores(scores, title=f"{arguments.run} on {arguments.split}, step {model.step}", console=Console())
+    listed = ", ".join(map(str, model.steps))
+    which = f"mean of {len(model.steps)} members, steps {listed}" if model.members else f"step {listed}"
+    print_scores(scores, title=f"{arguments.run} on {arguments.split}, {which}", console=Console())
     return 0

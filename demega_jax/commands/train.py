@@ -18,9 +18,10 @@ from demega_jax.data.recorded import RegroupSplit
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.model.demega import parameter_count
-from demega_jax.training.checkpoint import Checkpoints, quiet_failed_saves, unflatten
+from demega_jax.training.checkpoint import quiet_failed_saves, unflatten
 from demega_jax.training.feeds import feed_bytes
 from demega_jax.training.loop import Interrupted, Loop, Signals
+from demega_jax.training.members import member_config, read_states, stack
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder, default_run_path, resumed_config
@@ -71,42 +72,53 @@ def train_command(arguments: argparse.Namespace) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if arguments.dry_run:
         return dry_run(experiment, console)
-    state, meta = start_state(experiment, folder, arguments, console)
+    state, metas = start_state(experiment, folder, arguments, console)
     describe(experiment, folder, console)
-    return run_to_end(experiment, folder, state, meta, console, resumed=arguments.resume)
+    return run_to_end(experiment, folder, state, metas, console, resumed=arguments.resume)
 
 
 def start_state(
     experiment: Experiment, folder: RunFolder, arguments: argparse.Namespace, console: Console
-) -> tuple[TrainState, dict[str, Any] | None]:
-    """The state to begin from and the meta of its checkpoint: new, of another run, or restored."""
+) -> tuple[TrainState, list[dict[str, Any]] | None]:
+    """The state to begin from and the metas of its checkpoints: new, of another run, or restored."""
     state = experiment.placement.replicate(experiment.fresh_state())
     if arguments.resume:
         return restore(experiment, folder, state, console)
     if arguments.init is not None:
-        state, line = initialise_from(RunFolder(arguments.init), state, experiment.placement)
+        state, line = initialise_from(RunFolder(arguments.init), state, experiment)
         console.print(line)
     folder.create(experiment.config)
+    create_members(experiment.config, folder)
     return state, None
+
+
+def create_members(config: Config, folder: RunFolder) -> None:
+    """Folders and configurations of the run's members, where it has some."""
+    for number, member in enumerate(folder.members(config)):
+        if member.path != folder.path:
+            member.report.mkdir(parents=True, exist_ok=True)
+            member.write_config(member_config(config, number))
 
 
 def restore(
     experiment: Experiment, folder: RunFolder, state: TrainState, console: Console
-) -> tuple[TrainState, dict[str, Any] | None]:
-    """The newest whole checkpoint of the run, metrics.jsonl cut back to it; the fresh state if none was saved."""
-    checkpoints = Checkpoints(folder.checkpoints)
-    found = checkpoints.read_newest("latest", ("model", "training"))
-    checkpoints.close()
-    step = 0 if found is None else int(found[1]["step"])
-    if folder.metrics.exists():
-        truncate_after(folder.metrics, step)
+) -> tuple[TrainState, list[dict[str, Any]] | None]:
+    """The newest checkpoint of the run that is whole for all members, logs cut back to it; the fresh state if none was
+    saved."""
+    folders = folder.members(experiment.config)
+    found = read_states(folders)
+    step = 0 if found is None else int(found[1][0]["step"])
+    for member in folders:
+        truncate_after(member.metrics, step)
     folder.write_config(experiment.config)
+    create_members(experiment.config, folder)
     if found is None:
         warn(f"{folder.path} has no checkpoint yet: starting from the first step")
         return state, None
-    arrays, meta = found
     console.print(f"going on after step {step}")
-    return experiment.placement.replicate(unflatten(state, arrays, folder.checkpoints)), meta
+    one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
+    states = [unflatten(one, arrays, member.checkpoints) for arrays, member in zip(found[0], folders, strict=True)]
+    return experiment.placement.replicate(stack(states)), found[1]
 
 
 def describe(experiment: Experiment, folder: RunFolder, console: Console) -> None:
@@ -118,9 +130,8 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
             f"{len(split.classes)} classes: {split.path}"
         )
     device = placement.mesh.devices.flat[0]
-    parameters = parameter_count(jax.eval_shape(experiment.fresh_state).params)
     console.print(
-        f"{'model':<10} {parameters:,} parameters, {config.model.encoder}, {config.model.dtype}, on "
+        f"{'model':<10} {parameters_of(experiment)} parameters, {config.model.encoder}, {config.model.dtype}, on "
         f"{placement.devices} x {device.device_kind} ({placement.mode})"
     )
     for line in feed_lines(experiment):
@@ -129,6 +140,13 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
         f"{'run':<10} {experiment.total_steps} steps of {config.train.batch_size} rows, {experiment.steps_per_epoch} "
         f"an epoch: {folder.path}"
     )
+
+
+def parameters_of(experiment: Experiment) -> str:
+    """How many parameters are trained: of each member, where there are some."""
+    members = experiment.config.train.members
+    count = parameter_count(jax.eval_shape(experiment.fresh_state).params) // members
+    return f"{members} x {count:,}" if members > 1 else f"{count:,}"
 
 
 def feed_lines(experiment: Experiment) -> list[str]:
@@ -164,30 +182,29 @@ def group_lines(split: RegroupSplit, adapted: bool) -> list[str]:
 
 
 def run_to_end(
-    experiment: Experiment, folder: RunFolder, state: TrainState, meta: dict[str, Any] | None, console: Console,
-    *, resumed: bool,
+    experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[dict[str, Any]] | None,
+    console: Console, *, resumed: bool,
 ) -> int:  # fmt: skip
-    """Step to the end or a signal, draw the curve, say what came out."""
+    """Step to the end or a signal, draw the curves, say what came out."""
     signals, began = Signals(), time.perf_counter()
     with signals.noted():
-        loop = Loop(experiment, folder, state, meta)
+        loop = Loop(experiment, folder, state, metas)
         try:
-            standing = loop.run(resumed=resumed, signals=signals)
+            standings = loop.run(resumed=resumed, signals=signals)
         except Interrupted as interrupted:
             console.print(f"interrupted and saved; go on with --run {folder.path} --resume")
             return interrupted.status
     reference = experiment.data.validation.reference_macro_f1
     classes_there = int((experiment.data.validation.class_counts() > 0).sum())
-    curve = plot_training_curve(
-        folder.metrics, folder.report / "training_curve.png", title=folder.path.name, chance=1 / classes_there,
-        reference=reference,
-    )  # fmt: skip
-    console.print(
-        f"best validation macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step}"
-        f" (chance {1 / classes_there:.4f}{f', reference {reference:.4f}' if reference is not None else ''})"
-        f" after {time.perf_counter() - began:.0f} s"
-    )
-    console.print(f"curve {curve}")
+    against = f"chance {1 / classes_there:.4f}" + (f", reference {reference:.4f}" if reference is not None else "")
+    console.print(f"trained in {time.perf_counter() - began:.0f} s")
+    for member, standing in zip(folder.members(experiment.config), standings, strict=True):
+        curve = plot_training_curve(
+            member.metrics, member.report / "training_curve.png", title=folder.path.name, chance=1 / classes_there,
+            reference=reference,
+        )  # fmt: skip
+        console.print(f"best validation macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step} ({against})")
+        console.print(f"curve {curve}")
     console.print(f"next  demega-jax evaluate {folder.path}")
     return 0
 
@@ -197,12 +214,13 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     config, data, placement = experiment.config, experiment.data, experiment.placement
     console.print(to_yaml(config), end="")
     shapes = jax.eval_shape(experiment.fresh_state)
-    state, batch = placement.abstract(shapes, experiment.batch_arrays(), config.train.batch_size)
+    members = config.train.members
+    state, batch = placement.abstract(shapes, experiment.batch_arrays(), config.train.batch_size, members)
     began = time.perf_counter()
-    compiled = placement.compile_train(experiment.train_step).lower(state, batch).compile()
+    compiled = placement.compile_train(experiment.train_step, members=members > 1).lower(state, batch).compile()
     need = step_memory(compiled, state)
     rows = {
-        "parameters": f"{parameter_count(state.params):,}",
+        "parameters": parameters_of(experiment),
         "steps": f"{experiment.total_steps}, {experiment.steps_per_epoch} an epoch, of {config.train.batch_size} rows",
         "memory": f"{need.total / 2**30:.2f} GiB on each of {placement.devices} devices, "
         f"of which state {need.kept / 2**20:.0f} MiB",

@@ -6,18 +6,23 @@ crosses devices, and the number of devices changes nothing.
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from demega_jax.data.feed import Feed
 from demega_jax.errors import UserError
 
 FITTING_TURNS = 100
 Sampling = Literal["uniform", "balanced"]
+Seeds = int | tuple[int, ...]
+# How an array lies on the devices: dealt along the axis of shares, or whole on each; that axis is the first, or the
+# second behind members.
+Lie = Literal["shares", "whole", "member shares", "member whole"]
 
 
 def deal(labels: Int[np.ndarray, " N"], shares: int, seed: int) -> Int[np.ndarray, "S n"]:
@@ -54,84 +59,120 @@ def steps_of(longest_share: int, batch_size: int, shares: int) -> int:
     return -(-longest_share // (batch_size // shares))
 
 
+def planned_epochs(steps_per_epoch: int, steps_per_dispatch: int) -> int:
+    """Epochs that a dispatch can reach into, wherever in the first it begins."""
+    return 1 + -(-(steps_per_dispatch - 1) // steps_per_epoch)
+
+
 class DealtFeed(Feed):
     """Training batches without end from rows dealt to shares; a pure function of (seed, step).
 
-    labels [S, n]: of the rows of each share, and there [S, n]: whether there is such a row; those that are not come
-    last in a share.  placement: `training.parallel.Placement`, mode jit.  A child sets `_arrays` and says in `_gather`
-    how rows come from them; in `_plan_epoch` it may change them.
+    With several seeds, those of members that train side by side: every array of a batch has members in front, and
+    member m's part is what a feed of its seed alone gives.  A child sets `_arrays` and says in `_gather` how rows come
+    from them; in `_plan` it may change them.
     """
 
     def __init__(
-        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], *, batch_size: int, seed: int,
-        placement: Any, sampling: Sampling, arrays_dealt: Any,
+        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], *, batch_size: int, seeds: Seeds,
+        placement: Any, sampling: Sampling, arrays_lie: Any, steps_per_dispatch: int = 1,
     ):  # fmt: skip
-        """arrays_dealt: whether `_arrays`, or each of them by name, are dealt along the first axis, or whole."""
+        """labels: of the rows of each share.  there: whether there is such a row; those that are not come last.
+
+        placement: `training.parallel.Placement`, mode jit.  arrays_lie: how `_arrays` lie on the devices (`Lie`), all
+        alike or each by name.  steps_per_dispatch: steps that `take` plans for.
+        """
         super().__init__()
         shares = len(labels)
+        self.members = None if isinstance(seeds, int) else len(seeds)
+        self.steps_per_dispatch = steps_per_dispatch
+        self._placement, self._sampling = placement, sampling
         self._part = batch_size // shares
         self.steps_per_epoch = steps_of(labels.shape[1], batch_size, shares)
+        self._planned = planned_epochs(self.steps_per_epoch, steps_per_dispatch)
         self._counts = placement.dealt(there.sum(axis=1).astype(np.int32))
         self._shares = placement.dealt(np.arange(shares, dtype=np.uint32))
         self._weights = placement.dealt(_cumulative(labels, there, sampling))
-        self._seed, self._sampling = seed, sampling
+        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in np.atleast_1d(seeds).tolist()]
+        self._keys = placement.replicate(np.stack(keys) if self.members else np.asarray(keys[0]))
         self._arrays: dict[str, Array] = {}
-        self._draw_order = placement.by_share(self._order_of_share, dealt=(True, True, True, False))
-        self._draw_batch = placement.by_share(
-            self._batch_of_shares, dealt=(arrays_dealt, True, True, False), finish=self._finish
+        self._draw_order = self._by_share(
+            self._orders, lie=("member whole", "shares", "shares", "shares", "whole"), result="member shares"
         )
-        self._next_place = jax.jit(lambda place: place + 1, donate_argnums=0)
-        self._whole = placement.replicate
+        #: (arrays, order, counts, place) -> the batch of one step; may be part of a larger program.
+        self.draw = self._by_share(
+            self._batch_of_shares, lie=(arrays_lie, "member shares", "shares", "whole"), result="member shares",
+            finish=self._finish,
+        )  # fmt: skip
+        self._go_on = jax.jit(lambda place, steps: place + steps, static_argnums=1)
         self._order: Any = None
         self._place: Any = None
-        self._epoch = -1
+        self._first_epoch = -1
+
+    def _by_share(self, function: Callable[..., Any], *, lie: Any, result: Lie, **options: Any) -> Any:
+        """`function`, of one model, on each device for its own shares: for each member, where there are members."""
+        if self.members:
+            function = jax.vmap(function, in_axes=jax.tree.map(lambda how: 0 if "member" in how else None, lie))
+        else:
+            lie, result = jax.tree.map(_of_one, (lie, result))
+        return self._placement.by_share(function, lie=lie, result=result, **options)
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
-        """x, label, .. [s p, ..] of the rows, share by share; slot: the first one's place in the epoch's order."""
+        """x, label, .. [s p, ..] of the rows, share by share; slot: the first one's place in the planned order."""
         raise NotImplementedError
 
     def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
         """The batch from what `_gather` gives, row by row."""
         return batch
 
-    def _plan_epoch(self, epoch: Array, order: Int[Array, "S slots"]) -> None:
-        """Make `_arrays` ready for an epoch."""
+    def _plan(self, epochs: Int[Array, " E"], order: Int[Array, "S E slots"]) -> None:
+        """Make `_arrays` ready for these epochs."""
 
-    def _order_of_share(self, share: Array, count: Array, weights: Array, epoch: Array) -> Array:
-        """Rows of an epoch in each of a device's shares [s, steps x part], those that are no rows at the end."""
+    def _orders(
+        self, key: UInt32[Array, "2"], share: Array, count: Array, weights: Array, epochs: Int[Array, " E"]
+    ) -> Int[Array, "s E slots"]:
+        """Rows of each epoch in each of a device's shares; those that are no rows at the end."""
         slots = self.steps_per_epoch * self._part
 
-        def one(share: Array, count: Array, weights: Array) -> Array:
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self._seed, impl="threefry2x32"), epoch), share)
+        def one(share: Array, count: Array, weights: Array, epoch: Array) -> Array:
+            drawn = jax.random.fold_in(jax.random.fold_in(key_of(key), epoch), share)
             if self._sampling == "balanced":
-                at = jax.random.uniform(key, (slots,)) * weights[-1]
+                at = jax.random.uniform(drawn, (slots,)) * weights[-1]
                 return jnp.minimum(jnp.searchsorted(weights, at, side="right"), count - 1).astype(jnp.int32)
             number = jnp.arange(slots, dtype=jnp.int32)
             empty = (number >= count).astype(jnp.uint32)
-            return jax.lax.sort((empty, jax.random.bits(key, (slots,)), number), num_keys=2)[2]
+            return jax.lax.sort((empty, jax.random.bits(drawn, (slots,)), number), num_keys=2)[2]
 
-        return jax.vmap(one)(share, count, weights)
+        return jax.vmap(jax.vmap(one, in_axes=(None, None, None, 0)), in_axes=(0, 0, 0, None))(
+            share, count, weights, epochs
+        )
 
     def _batch_of_shares(self, arrays: dict[str, Array], order: Array, count: Array, place: Array) -> dict[str, Array]:
-        """This device's rows of a batch, share by share."""
+        """This device's rows of a batch, share by share; place: of its step in the planned epochs."""
         slot = place * self._part
-        valid = slot + jnp.arange(self._part) < count[:, None]
+        in_epoch = slot % order.shape[2]
+        valid = in_epoch + jnp.arange(self._part) < count[:, None]
+        order = order.reshape(order.shape[0], -1)
         row = jnp.where(valid, jax.lax.dynamic_slice_in_dim(order, slot, self._part, axis=1), 0)
         return self._gather(arrays, row, slot) | {"valid": valid.reshape(-1)}
 
-    def __next__(self) -> dict[str, Array]:
+    def take(self, steps: int) -> tuple[Any, ...]:
+        """What `draw` draws the next so many batches from, the last of it being the place of the first."""
         began = time.perf_counter()
         epoch, place = divmod(self._next_step, self.steps_per_epoch)
-        if epoch != self._epoch or self._place is None:
-            number = self._whole(np.uint32(epoch))
-            self._order = self._draw_order(self._shares, self._counts, self._weights, number)
-            self._plan_epoch(number, self._order)
-            self._place, self._epoch = self._whole(np.int32(place)), epoch
-        batch = self._draw_batch(self._arrays, self._order, self._counts, self._place)
-        self._place = self._next_place(self._place)
-        self._next_step += 1
+        last = (self._next_step + steps - 1) // self.steps_per_epoch
+        if self._place is None or not self._first_epoch <= epoch <= last < self._first_epoch + self._planned:
+            epochs = self._placement.replicate(np.arange(epoch, epoch + self._planned, dtype=np.uint32))
+            self._order = self._draw_order(self._keys, self._shares, self._counts, self._weights, epochs)
+            self._plan(epochs, self._order)
+            self._place, self._first_epoch = self._placement.replicate(np.int32(place)), epoch
+        inputs = (self._arrays, self._order, self._counts, self._place)
+        self._place = self._go_on(self._place, steps)
+        self._next_step += steps
         self._waited += time.perf_counter() - began
-        return batch
+        return inputs
+
+    def __next__(self) -> dict[str, Array]:
+        return self.draw(*self.take(1))
 
     def restore(self, state: dict[str, int]) -> None:
         """Go on with the batch of that step; the data stay on the devices."""
@@ -140,6 +181,20 @@ class DealtFeed(Feed):
     def close(self) -> None:
         """Let the devices' memory go."""
         self._arrays, self._order, self._place = {}, None, None
+
+
+def _of_one(how: Lie) -> Lie:
+    return "shares" if how.endswith("shares") else "whole"
+
+
+def of_members(how: Lie) -> Lie:
+    """The same behind an axis of members."""
+    return "member shares" if how.endswith("shares") else "member whole"
+
+
+def key_of(data: UInt32[Array, "2"]) -> Array:
+    """The threefry key of these words."""
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def _cumulative(labels: np.ndarray, there: np.ndarray, sampling: Sampling) -> np.ndarray:

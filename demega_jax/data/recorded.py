@@ -56,10 +56,10 @@ class RecordedData:
     statistics: Statistics
     config: DataConfig
 
-    def train(self, classes: Sequence[str] | None, seed: int) -> RegroupSplit:
+    def train(self, classes: Sequence[str] | None) -> RegroupSplit:
         """The groups of an epoch of training. UserError: no level, no window."""
         windows, levels = self._windows("train", classes), self._levels()
-        plan = make_plan(windows, levels, self.config.regroup, self.config.shares, seed)
+        plan = make_plan(windows, levels, self.config.regroup, self.config.shares, self.config.shares_seed)
         labels = plan.labels()
         fields = self._fields("train", levels, windows, labels)
         return RegroupSplit(**fields, windows=windows, statistics=self.statistics, plan=plan)

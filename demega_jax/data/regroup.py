@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from demega_jax.data.dealt import DealtFeed, Sampling, check_shares
+from demega_jax.data.dealt import DealtFeed, Lie, Sampling, Seeds, check_shares, key_of, of_members
 from demega_jax.data.recorded import RegroupSplit
 from demega_jax.data.regroup_plan import Layout, Plan
 
@@ -53,17 +53,18 @@ class RegroupFeed(DealtFeed):
     """
 
     def __init__(
-        self, split: RegroupSplit, *, batch_size: int, seed: int, dtype: str, placement: Any,
-        sampling: Sampling = "uniform", new_groups: bool = True,
+        self, split: RegroupSplit, *, batch_size: int, seeds: Seeds, dtype: str, placement: Any,
+        sampling: Sampling = "uniform", new_groups: bool = True, steps_per_dispatch: int = 1,
     ):  # fmt: skip
         plan = split.plan
         check_shares(len(plan.group_label), placement.devices, batch_size, placement.mode, "regroup")
-        planned = dict.fromkeys(("first", "size", "label"), True)
+        by_part: Lie = "shares" if plan.dealt else "whole"
+        planned = dict.fromkeys(("first", "size", "label"), "member shares")
         super().__init__(
-            plan.group_label, plan.there, batch_size=batch_size, seed=seed, placement=placement, sampling=sampling,
-            arrays_dealt=planned | {"samples": plan.dealt},
+            plan.group_label, plan.there, batch_size=batch_size, seeds=seeds, placement=placement, sampling=sampling,
+            arrays_lie=planned | {"samples": by_part}, steps_per_dispatch=steps_per_dispatch,
         )  # fmt: skip
-        self.device_bytes = plan.nbytes(split.sensors, dtype, placement.devices)
+        self.device_bytes = plan.nbytes(split.sensors, dtype, placement.devices, self._planned * (self.members or 1))
         self._time_points, self._largest, self._new_groups = split.time_points, int(plan.group_size.max()), new_groups
         part = np.arange(plan.layout.parts)[:, None] if plan.dealt else 0
         offset = np.cumsum(plan.counts, axis=1) - plan.counts
@@ -73,45 +74,54 @@ class RegroupFeed(DealtFeed):
         }  # fmt: skip
         self._tables = {name: placement.dealt(np.asarray(table, np.int32)) for name, table in tables.items()}
         put = placement.dealt if plan.dealt else placement.replicate
-        self._windows: Any = put(plan.sample)
-        self._windows_of: tuple[Any, ...] = (
-            put(plan.label),
-            put(plan.sample),
-            put(np.arange(plan.layout.parts, dtype=np.uint32)),
+        self._windows_of: tuple[Any, ...] = tuple(
+            map(put, (plan.label, plan.sample, np.arange(plan.layout.parts, dtype=np.uint32)))
         )
-        self._draw_windows = placement.by_share(
-            self._windows_of_part, dealt=(plan.dealt, plan.dealt, plan.dealt, False), result=plan.dealt
+        self._draw_windows = self._by_share(
+            self._windows_of_parts, lie=("member whole", by_part, by_part, by_part, "whole"), result=of_members(by_part)
         )
-        self._draw_groups = placement.by_share(self._groups_in_order, dealt=(True, plan.dealt, True, True))
+        self._draw_groups = self._by_share(
+            self._groups_in_order, lie=("shares", of_members(by_part), "member shares", "shares"),
+            result="member shares",
+        )  # fmt: skip
         self._arrays = {"samples": _load(split, plan, np.dtype(dtype), placement)}
 
-    def _windows_of_part(self, label: Array, sample: Array, part: Array, epoch: Array) -> Array:
-        """First samples of a device's parts [p, W], class by class, each class in an order drawn for the epoch."""
+    def _windows_of_parts(
+        self, key: Array, label: Int[Array, "p W"], sample: Int[Array, "p W"], part: Array, epochs: Int[Array, " E"]
+    ) -> Int[Array, "p E W"]:
+        """First samples of a device's parts, class by class, each class in an order drawn for the epoch."""
 
-        def one(label: Array, sample: Array, part: Array) -> Array:
-            key = jax.random.fold_in(jax.random.key(self._seed, impl="threefry2x32"), WINDOW_KEY)
-            key = jax.random.fold_in(jax.random.fold_in(key, epoch), part)
-            return jax.lax.sort((label, jax.random.bits(key, sample.shape), sample), num_keys=2)[2]
+        def one(label: Array, sample: Array, part: Array, epoch: Array) -> Array:
+            if not self._new_groups:
+                return sample
+            drawn = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key_of(key), WINDOW_KEY), epoch), part)
+            return jax.lax.sort((label, jax.random.bits(drawn, sample.shape), sample), num_keys=2)[2]
 
-        return jax.vmap(one)(label, sample, part)
+        return jax.vmap(jax.vmap(one, in_axes=(None, None, None, 0)), in_axes=(0, 0, 0, None))(
+            label, sample, part, epochs
+        )
 
     def _groups_in_order(
-        self, tables: dict[str, Array], windows: Array, order: Array, count: Array
-    ) -> dict[str, Array]:  # fmt: skip
-        """An epoch's groups in the order of their slots, share by share: first samples of their windows [s, slots, K],
-        sizes and labels [s, slots]; size 0 where there is none."""
-        there = jnp.arange(order.shape[1]) < count[:, None]
-        group = {name: jnp.take_along_axis(table, order, axis=1) for name, table in tables.items()}
-        parts, longest = windows.shape
-        part = jnp.arange(parts)[:, None, None] if parts > 1 else jnp.zeros((1, 1, 1), jnp.int32)
-        place = (group["start"][..., None] + jnp.arange(self._largest)) % jnp.maximum(group["count"], 1)[..., None]
-        first = windows.reshape(-1)[part * longest + group["offset"][..., None] + place]
-        return {"first": first, "size": jnp.where(there, group["size"], 0), "label": group["label"]}
+        self, tables: dict[str, Array], windows: Int[Array, "p E W"], order: Int[Array, "s E slots"], count: Array
+    ) -> dict[str, Array]:
+        """The groups of all planned epochs in the order of their slots, share by share: first samples of their windows
+        [s, E slots, K], sizes and labels [s, E slots]; size 0 where there is none."""
 
-    def _plan_epoch(self, epoch: Array, order: Array) -> None:
-        if self._new_groups:
-            self._windows = self._draw_windows(*self._windows_of, epoch)
-        self._arrays |= self._draw_groups(self._tables, self._windows, order, self._counts)
+        def of_epoch(windows: Int[Array, "p W"], order: Int[Array, "s slots"]) -> dict[str, Array]:
+            there = jnp.arange(order.shape[1]) < count[:, None]
+            group = {name: jnp.take_along_axis(table, order, axis=1) for name, table in tables.items()}
+            parts, longest = windows.shape
+            part = jnp.arange(parts)[:, None, None] if parts > 1 else jnp.zeros((1, 1, 1), jnp.int32)
+            place = (group["start"][..., None] + jnp.arange(self._largest)) % jnp.maximum(group["count"], 1)[..., None]
+            first = windows.reshape(-1)[part * longest + group["offset"][..., None] + place]
+            return {"first": first, "size": jnp.where(there, group["size"], 0), "label": group["label"]}
+
+        groups = jax.vmap(of_epoch, in_axes=1, out_axes=1)(windows, order)
+        return {name: values.reshape(values.shape[0], -1, *values.shape[3:]) for name, values in groups.items()}
+
+    def _plan(self, epochs: Array, order: Array) -> None:
+        windows = self._draw_windows(self._keys, *self._windows_of, epochs)
+        self._arrays |= self._draw_groups(self._tables, windows, order, self._counts)
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
         """Means of the groups' windows. Groups were planned in order, so that here nothing is looked up but samples."""
@@ -126,21 +136,22 @@ class RegroupFeed(DealtFeed):
 
     def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
         # Here, not in `mean_windows`: XLA for CPUs would run that in one thread if it had to turn its result as well.
-        return batch | {"x": batch["x"].swapaxes(1, 2)}
+        return batch | {"x": batch["x"].swapaxes(-1, -2)}
 
     def close(self) -> None:
         """Let the devices' memory go."""
         super().close()
-        self._windows, self._windows_of, self._tables = None, (), {}
+        self._windows_of, self._tables = (), {}
 
 
 def _load(split: RegroupSplit, plan: Plan, dtype: np.dtype, placement: Any) -> Array:
     """The samples [P, n, C], time before sensors, on the devices, filled in place round by round."""
     layout = plan.layout
+    lie: Lie = "shares" if plan.dealt else "whole"
     samples = placement.zeros((layout.parts, layout.samples, split.sensors), dtype, dealt=plan.dealt)
     fill = placement.by_share(
         lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        dealt=(plan.dealt, plan.dealt, False), donate=(0,), result=plan.dealt,
+        lie=(lie, lie, "whole"), donate=(0,), result=lie,
     )  # fmt: skip
     put = placement.dealt if plan.dealt else placement.replicate
     for number, some in enumerate(_rounds(split, layout, dtype)):

@@ -145,14 +145,15 @@ class Plan:
         """The class of each group of an epoch."""
         return self.group_label[self.there].astype(np.int64)
 
-    def nbytes(self, sensors: int, dtype: str, devices: int) -> int:
-        """Bytes on each device."""
+    def nbytes(self, sensors: int, dtype: str, devices: int, epochs: int = 1) -> int:
+        """Bytes on each device; epochs: how many are planned at a time, of all members together."""
         parts = self.layout.parts // devices if self.dealt else 1
         samples = parts * self.layout.samples * sensors * np.dtype(dtype).itemsize
-        # Of each window its class, its first sample, and that in the order of the epoch; of each group five numbers,
-        # and those of its windows.
-        groups = self.group_label.size // devices * (5 + int(self.group_size.max())) * 4
-        return samples + parts * self.sample.shape[1] * 12 + groups
+        # Of each window its class and first sample, and that in the order of each epoch; of each group five numbers,
+        # and of each epoch its size, label, place and windows.
+        windows = parts * self.sample.shape[1] * (2 + epochs) * 4
+        groups = self.group_label.size // devices * (5 + (3 + int(self.group_size.max())) * epochs) * 4
+        return samples + windows + groups
 
 
 def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int) -> Plan:

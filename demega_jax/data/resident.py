@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from demega_jax.data.dealt import DealtFeed, Sampling, check_shares, deal
+from demega_jax.data.dealt import DealtFeed, Sampling, Seeds, check_shares, deal
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.rows import disk_reader, host_dtype
 from demega_jax.data.stream import row_statistics
@@ -31,14 +31,14 @@ class ResidentFeed(DealtFeed):
     """
 
     def __init__(
-        self, split: GroupedSplit, *, batch_size: int, seed: int, shares: int, dtype: str, placement: Any,
-        sampling: Sampling = "uniform",
+        self, split: GroupedSplit, *, batch_size: int, seeds: Seeds, shares: int, shares_seed: int, dtype: str,
+        placement: Any, sampling: Sampling = "uniform", steps_per_dispatch: int = 1,
     ):  # fmt: skip
         check_shares(shares, placement.devices, batch_size, placement.mode)
-        rows = deal(split.labels, shares, seed)
+        rows = deal(split.labels, shares, shares_seed)
         super().__init__(
-            split.labels[rows], rows >= 0, batch_size=batch_size, seed=seed, placement=placement, sampling=sampling,
-            arrays_dealt=True,
+            split.labels[rows], rows >= 0, batch_size=batch_size, seeds=seeds, placement=placement, sampling=sampling,
+            arrays_lie="shares", steps_per_dispatch=steps_per_dispatch,
         )  # fmt: skip
         self.device_bytes = device_bytes(split, shares, placement.devices, dtype)
         self._arrays = _load(split, rows, np.dtype(dtype), placement)
@@ -57,7 +57,7 @@ def _load(split: GroupedSplit, rows: np.ndarray, dtype: np.dtype, placement: Any
     x = placement.zeros((shares, each, split.sensors, split.time_points), dtype, dealt=True)
     fill = placement.by_share(
         lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        dealt=(True, True, False), donate=(0,),
+        lie=("shares", "shares", "whole"), donate=(0,),
     )  # fmt: skip
     step = max(1, FILL_BYTES // (per_row * 4 * shares))
     saturated = 0

@@ -23,7 +23,7 @@ def evaluate_split(
     batch_size: int,
 ) -> Scores:  # fmt: skip
     """Scores of every row of a split. The batch size and the devices change nothing but the time it takes."""
-    features = buffers["feature_table"].shape[1] if "feature_table" in buffers else 0
+    features = buffers["feature_table"].shape[-1] if "feature_table" in buffers else 0
     counts = placement.replicate(EvaluationCounts.zero(len(split.classes), features))
     for batch in split_batches(split, batch_size=batch_size, place=placement.put_batch):
         counts = evaluate(params, buffers, counts, batch)

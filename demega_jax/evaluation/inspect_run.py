@@ -55,6 +55,8 @@ class RunFacts:
 def inspect_run(path: Path) -> list[Report]:
     """The report of a run folder, and those of its members."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax says much that is no news
+    if members := sorted((path / "members").glob("*/config.yaml"), key=lambda file: file.parent.name.zfill(9)):
+        return [found for member in members for found in inspect_run(member.parent)]
     report = Report(path, "run")
     with report.watch():
         folder = RunFolder(path)
@@ -69,8 +71,7 @@ def inspect_run(path: Path) -> list[Report]:
         kept = [checkpoint.step for checkpoint in checkpoints if checkpoint.kind == "best"]
         if kept and facts.best_step is not None and facts.best_step not in kept:
             warn(f"the best validation in the log is that of step {facts.best_step}, the best checkpoint of {kept[-1]}")
-    members = sorted((path / "members").glob("*/config.yaml"))
-    return [report, *(found for member in members for found in inspect_run(member.parent))]
+    return [report]
 
 
 def _facts(

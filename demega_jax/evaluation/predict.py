@@ -11,23 +11,26 @@ from jaxtyping import Float, Int
 
 from demega_jax.config import Config
 from demega_jax.training.checkpoint import unflatten
+from demega_jax.training.members import stack
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import read_model
 from demega_jax.training.state import abstract
+from demega_jax.training.step import mean_probabilities
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A trained model: its configuration, its static part, its parameters and buffers.
 
-    step: of the checkpoint.  class_counts [V]: rows of each class in the training split.
+    steps: of its checkpoint; where a run has members, of each one's, and parameters and buffers have members in front.
+    class_counts [V]: rows of each class in the training split.
     """
 
     config: Config
     graphdef: Any
     params: Any
     buffers: Any
-    step: int
+    steps: tuple[int, ...]
     class_counts: Int[np.ndarray, " V"]
 
     @property
@@ -43,21 +46,37 @@ class Model:
         assert model.sensors is not None  # a run's configuration is resolved
         return model.sensors, model.time_points if model.pool == "flatten" else None
 
+    @property
+    def members(self) -> bool:
+        """Whether several models are averaged."""
+        return len(self.steps) > 1
+
     def predict(self, x: Float[np.ndarray, "B C T"]) -> Float[np.ndarray, "B V"]:
         """Probabilities of the classes for windows as in grouped files (not normalised by the caller)."""
-        return np.asarray(_probabilities(self.graphdef, self.params, self.buffers, x))
+        return np.asarray(_probabilities(self.graphdef, self.members, self.params, self.buffers, x))
 
 
-@jax.jit(static_argnums=0)
-def _probabilities(graphdef: Any, params: Any, buffers: Any, x: jax.Array) -> jax.Array:
-    return jax.nn.softmax(nnx.merge(graphdef, params, buffers)(x).logits)
+@jax.jit(static_argnums=(0, 1))
+def _probabilities(graphdef: Any, members: bool, params: Any, buffers: Any, x: jax.Array) -> jax.Array:
+    def of_one(params: Any, buffers: Any) -> jax.Array:
+        return nnx.merge(graphdef, params, buffers)(x).logits
+
+    return mean_probabilities(jax.vmap(of_one)(params, buffers)) if members else jax.nn.softmax(of_one(params, buffers))
 
 
 def load(run: str | Path) -> Model:
-    """The model of a run folder: its best checkpoint. Raises `UserError` when there is none that is whole."""
+    """The model of a run folder: its best checkpoint, of all its members where it has some.
+
+    Raises: `UserError` when there is none that is whole.
+    """
     folder = RunFolder(Path(run))
     config = folder.read_config()
-    arrays, meta = read_model(folder)
     graphdef, params, buffers = abstract(config.model)
-    tree = unflatten({"params": params, "buffers": buffers}, arrays, folder.checkpoints)
-    return Model(config, graphdef, tree["params"], tree["buffers"], meta["step"], np.asarray(meta["class_counts"]))
+    trees, steps = [], []
+    for member in folder.members(config):
+        arrays, meta = read_model(member)
+        trees.append(unflatten({"params": params, "buffers": buffers}, arrays, member.checkpoints))
+        steps.append(int(meta["step"]))
+    tree = stack(trees)
+    counts = np.asarray(meta["class_counts"])
+    return Model(config, graphdef, tree["params"], tree["buffers"], tuple(steps), counts)

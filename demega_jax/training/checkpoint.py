@@ -169,12 +169,16 @@ class Checkpoints:
             raise Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from error
         return arrays, meta
 
-    def read_newest(self, kind: Kind, items: tuple[str, ...] = ("model",)) -> tuple[Arrays, dict[str, Any]] | None:
+    def read_newest(
+        self, kind: Kind, items: tuple[str, ...] = ("model",), *, at_most: int | None = None
+    ) -> tuple[Arrays, dict[str, Any]] | None:
         """The newest whole checkpoint, with a warning for each newer one that is damaged; None if there is none.
+
+        at_most: its latest step.
 
         Raises: `UserError` when there are checkpoints and all are damaged.
         """
-        steps = self.steps(kind)
+        steps = [step for step in self.steps(kind) if at_most is None or step <= at_most]
         for step in reversed(steps):
             try:
                 return self.read(kind, step, items)

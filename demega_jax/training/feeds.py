@@ -1,7 +1,9 @@
 """The feed that a configuration asks for: its steps, its memory, and whether it fits."""
 
+from typing import Any
+
 from demega_jax.config import Config
-from demega_jax.data.dealt import check_shares, steps_of
+from demega_jax.data.dealt import check_shares, planned_epochs, steps_of
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.recorded import RegroupSplit
@@ -17,16 +19,15 @@ from demega_jax.training.parallel import Placement
 def make_feed(config: Config, split: GroupedSplit, placement: Placement) -> Feed:
     """The training batches, placed on the devices, from the first step on."""
     data, train = config.data, config.train
+    seeds = train.seed if train.members == 1 else tuple(range(train.seed, train.seed + train.members))
+    common: dict[str, Any] = {
+        "batch_size": train.batch_size, "seeds": seeds, "sampling": data.sampling, "dtype": data.dtype,
+        "placement": placement, "steps_per_dispatch": train.steps_per_dispatch,
+    }  # fmt: skip
     if isinstance(split, RegroupSplit):
-        return RegroupFeed(
-            split, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling, dtype=data.dtype,
-            placement=placement, new_groups=data.regroup.new_groups,
-        )  # fmt: skip
+        return RegroupFeed(split, new_groups=data.regroup.new_groups, **common)
     if data.feed == "resident":
-        return ResidentFeed(
-            split, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling, shares=data.shares,
-            dtype=data.dtype, placement=placement,
-        )  # fmt: skip
+        return ResidentFeed(split, shares=data.shares, shares_seed=data.shares_seed, **common)
     return StreamFeed(
         split, batch_size=train.batch_size, seed=train.seed, sampling=data.sampling, memory=parse_bytes(data.memory),
         place=placement.put_batch, prefetch=data.prefetch,
@@ -43,7 +44,8 @@ def epoch_steps(config: Config, split: GroupedSplit) -> int:
 def feed_bytes(config: Config, split: GroupedSplit, devices: int) -> int:
     """Bytes that the feed keeps on each device."""
     if isinstance(split, RegroupSplit):
-        return split.plan.nbytes(split.sensors, config.data.dtype, devices)
+        epochs = planned_epochs(epoch_steps(config, split), config.train.steps_per_dispatch) * config.train.members
+        return split.plan.nbytes(split.sensors, config.data.dtype, devices, epochs)
     if config.data.feed == "resident":
         return device_bytes(split, config.data.shares, devices, config.data.dtype)
     return 0

@@ -2,9 +2,11 @@
 
 import collections
 import dataclasses
+import functools
+import itertools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
@@ -13,38 +15,20 @@ import jax
 import numpy as np
 
 from demega_jax.config import Config
+from demega_jax.data.dealt import DealtFeed
 from demega_jax.data.feed import Feed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
-from demega_jax.training.checkpoint import Checkpoints
+from demega_jax.training.members import Member, Standing, member_config
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory, step_memory
-from demega_jax.training.progress import Progress
+from demega_jax.training.progress import VALIDATION_FORMATS, Progress
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState, evaluation_params
-from demega_jax.training.writers import Writers, open_writers
 
-# Steps that may be under way at once. Without a bound the host would run ahead of the devices, holding a batch for
-# each step; and virtual CPU devices deadlock when too many collectives are under way.
-STEPS_IN_FLIGHT = 4
-
-
-@dataclasses.dataclass
-class Standing:
-    """Where a run stands beside its arrays; saved with each checkpoint."""
-
-    best_macro_f1: float = -1.0
-    best_step: int = 0
-    stale: int = 0  # validations since the best
-
-    def update(self, macro_f1: float, step: int) -> bool:
-        """Take in a validation; whether it is the best so far."""
-        better = macro_f1 > self.best_macro_f1
-        if better:
-            self.best_macro_f1, self.best_step, self.stale = macro_f1, step, 0
-        else:
-            self.stale += 1
-        return better
+# Dispatches that may be under way at once. Without a bound the host would run ahead of the devices, holding a batch
+# for each step; and virtual CPU devices deadlock when too many collectives are under way.
+DISPATCHES_IN_FLIGHT = 4
 
 
 class Interrupted(Exception):
@@ -88,37 +72,37 @@ def due(step: int, every: int, last: int) -> bool:
 class Loop:
     """A run in motion. `run` takes it to its end, or to a signal."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, state: TrainState, meta: dict[str, Any] | None):
-        """meta: of the checkpoint that `state` came from; None for a new run."""
-        self.experiment, self.folder, self.state = experiment, folder, state
-        self.start = 0 if meta is None else int(meta["step"])
-        self.standing = Standing() if meta is None else Standing(**meta["standing"])
-        self.checkpoints = Checkpoints(folder.checkpoints)
+    def __init__(
+        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None
+    ):
+        """metas: of the checkpoint of each model that `state` came from; None for a new run."""
+        self.experiment, self.state = experiment, state
         self.config: Config = experiment.config
+        self.start = 0 if metas is None else int(metas[0]["step"])
         self.total = experiment.total_steps
-        self.skipped = int(np.asarray(state.skipped))
+        folders, skipped = folder.members(self.config), np.atleast_1d(np.asarray(state.skipped))
+        self.members = []
+        for number, each in enumerate(folders):
+            meta = None if metas is None else metas[number]
+            config, which = member_config(self.config, number), None if len(folders) == 1 else number
+            self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._need: StepMemory | None = None
-        self._train_step = experiment.placement.compile_train(experiment.train_step)
         self._evaluate_step = experiment.placement.compile_evaluate(experiment.evaluate_step)
 
-    def run(self, *, resumed: bool, signals: Signals) -> Standing:
-        """Train to the end. Raises `Interrupted` after a signal, with everything saved."""
-        report = self.config.report
+    def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
+        """Train to the end; where each model stands. Raises `Interrupted` after a signal, with everything saved."""
         with ExitStack() as stack:
-            writers = open_writers(
-                self.folder.path, tensorboard=report.tensorboard, wandb=report.wandb,
-                config=self.config.model_dump(), resume_step=self.start if resumed else None,
-            )  # fmt: skip
-            stack.callback(writers.close)
-            stack.callback(self.checkpoints.close)
+            for member in self.members:
+                stack.callback(member.close)
+                member.open(self.start if resumed else None)
             feed = self.experiment.feed()
             stack.callback(feed.close)
             feed.restore({"next_step": self.start})
             progress = stack.enter_context(Progress(self.total, start_step=self.start))
-            if self.start < self.total:
+            if self.start < self.total and not all(member.stopped for member in self.members):
                 stack.enter_context(self._memory_error())
-                self._steps(feed, writers, progress, signals)
-        return self.standing
+                self._steps(feed, progress, signals)
+        return [member.standing for member in self.members]
 
     @contextmanager
     def _memory_error(self) -> Iterator[None]:
@@ -135,17 +119,33 @@ class Loop:
             seen = min(available or need.total * sharing, need.total * sharing) // 2
             raise out_of_memory(need, seen, size, multiple, sharing) from None
 
-    def _compile(self, feed: Feed, progress: Progress) -> tuple[Any, Any]:
-        """The first batch and the compiled step; refuses a batch that memory cannot hold."""
-        batch = next(feed)
+    def _compile(self, feed: Feed, progress: Progress) -> tuple[Any, Callable[[], tuple[Any, ...]]]:
+        """(state, *inputs) -> (state, metrics) of a dispatch, compiled, and what gives the inputs of the next.
+
+        Refuses a batch that memory cannot hold.
+        """
+        placement, step, config = self.experiment.placement, self.experiment.train_step, self.config.train
+        take: Callable[[], tuple[Any, ...]]
+        if isinstance(feed, DealtFeed):
+            take = functools.partial(feed.take, config.steps_per_dispatch)
+            jitted = placement.compile_dispatch(
+                step, feed.draw, steps=config.steps_per_dispatch, members=config.members > 1
+            )
+        else:
+            take = lambda: (next(feed),)  # noqa: E731
+            jitted = placement.compile_train(step)
+        first = take()
         began = time.perf_counter()
-        compiled = self._train_step.lower(self.state, batch).compile()
+        progress.message("compiling the step ..")
+        compiled = jitted.lower(self.state, *first).compile()
         progress.message(f"compiled the step in {time.perf_counter() - began:.1f} s")
-        self._need, (available, multiple, sharing) = step_memory(compiled, self.state), self._memory()
-        if sharing == 1:  # a CPU's free memory is less what the feed took already
+        self._need = step_memory(compiled, self.state, feed.device_bytes)
+        available, multiple, sharing = self._memory()
+        if placement.mesh.devices.flat[0].platform != "cpu":  # a CPU's free memory is less what the feed took already
             self._need = dataclasses.replace(self._need, kept=self._need.kept + feed.device_bytes)
-        check_memory(self._need, available, self.config.train.batch_size, multiple, sharing)
-        return batch, compiled
+        check_memory(self._need, available, config.batch_size, multiple, sharing)
+        following = itertools.chain([first], iter(take, None))
+        return compiled, functools.partial(next, following)
 
     def _memory(self) -> tuple[int | None, int, int]:
         """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
@@ -154,59 +154,71 @@ class Loop:
         sharing = placement.devices if device.platform == "cpu" else 1
         return available_memory(device), placement.devices * self.config.train.accumulate, sharing
 
-    def _steps(self, feed: Feed, writers: Writers, progress: Progress, signals: Signals) -> None:
-        train, per_epoch = self.config.train, self.experiment.steps_per_epoch
-        eval_every = train.eval_every or per_epoch
-        save_every = train.save_every or eval_every
-        batch, step_function = self._compile(feed, progress)
+    def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
+        train = self.config.train
+        each = train.steps_per_dispatch
+        eval_every = train.eval_every or self.experiment.steps_per_epoch
+        cadences = (train.log_every, eval_every, train.save_every or eval_every)
+        log_every, eval_every, save_every = (-(-every // each) * each for every in cadences)
+        run, take = self._compile(feed, progress)
         under_way: collections.deque[Any] = collections.deque()
+        inputs = take()
         feed.take_input_wait()  # the first batch opened the files
         clock = Clock(self.start)
-        for step in range(self.start + 1, self.total + 1):
-            self.state, metrics = step_function(self.state, batch)
+        for step in range(self.start + each, self.total + 1, each):
+            self.state, metrics = run(self.state, *inputs)
             under_way.append(metrics["loss"])
-            if len(under_way) > STEPS_IN_FLIGHT:
+            if len(under_way) > DISPATCHES_IN_FLIGHT:
                 jax.block_until_ready(under_way.popleft())
             stopping = signals.received is not None
             last = self.total if not stopping else step
-            if due(step, train.log_every, last):
-                self._log(step, metrics, feed, writers, progress, clock)
+            if due(step, log_every, last):
+                self._log(step, metrics, feed, progress, clock)
             if due(step, eval_every, self.total):
                 with clock.left_out():
-                    self._validate(step, writers, progress)
-                if train.early_stopping and self.standing.stale >= train.early_stopping and step < self.total:
+                    self._validate(step, progress)
+                if all(member.stopped for member in self.members) and step < self.total:
                     self._save(step)
-                    progress.message(
-                        f"stopped early after step {step}: no better macro-F1 than {self.standing.best_macro_f1:.4f} "
-                        f"(step {self.standing.best_step}) in {self.standing.stale} validations"
-                    )
                     return
             if due(step, save_every, last):
                 self._save(step)
             if stopping and step < self.total:
-                self.checkpoints.wait()
+                for member in self.members:
+                    member.checkpoints.wait()
                 raise Interrupted(signals.received or signal.SIGTERM)
             if step < self.total:
-                batch = next(feed)
+                inputs = take()
 
-    def _log(self, step: int, metrics: Any, feed: Feed, writers: Writers, progress: Progress, clock: "Clock") -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        skipped, last_skipped = int(values.pop("skipped")), int(values.pop("last_skipped"))
+    def _log(self, step: int, metrics: Any, feed: Feed, progress: Progress, clock: "Clock") -> None:
         seconds, steps = clock.lap(step)
-        values["learning_rate"] = float(self.experiment.schedule(step - 1 - skipped))
-        values["samples_per_second"] = self._rows(step, steps) / seconds
-        values["input_wait"] = feed.take_input_wait() / steps
+        common = {
+            "samples_per_second": self._rows(step, steps) / seconds, "input_wait": feed.take_input_wait() / steps,
+        }  # fmt: skip
         epoch = step / self.experiment.steps_per_epoch
-        writers.write("train", step, epoch, values)
-        progress.log_train(step, epoch, values)
-        if skipped > self.skipped:
-            warn(f"{skipped - self.skipped} steps with a loss or gradient that is not finite were skipped, the last "
-                 f"at step {last_skipped}; {skipped} in all")  # fmt: skip
-            self.skipped = skipped
+        of_all = jax.device_get(metrics)
+        losses = []
+        for member in self.members:
+            values = {
+                name: float(value if member.number is None else value[member.number]) for name, value in of_all.items()
+            }
+            skipped, last_skipped = int(values.pop("skipped")), int(values.pop("last_skipped"))
+            values["learning_rate"] = float(self.experiment.schedule(step - 1 - skipped))
+            losses.append(values["loss"])
+            if not member.stopped:
+                member.writers.write("train", step, epoch, values | common)
+                self._check_skipped(member, step, skipped, last_skipped)
+        progress.log_train(step, epoch, common | {"loss": float(np.mean(losses))})
+
+    def _check_skipped(self, member: Member, step: int, skipped: int, last_skipped: int) -> None:
+        """Warn of steps whose loss or gradient was not finite. UserError: there were too many."""
+        if skipped > member.skipped:
+            warn(f"{member.name}{skipped - member.skipped} steps with a loss or gradient that is not finite were "
+                 f"skipped, the last at step {last_skipped}; {skipped} in all")  # fmt: skip
+            member.skipped = skipped
         if skipped > self.config.train.max_nonfinite_steps:
             self._save(step)
             raise UserError(
-                f"step {last_skipped}",
+                f"{member.name}step {last_skipped}",
                 f"the loss or its gradient was not finite, in {skipped} steps so far",
                 f"at most {self.config.train.max_nonfinite_steps} such steps (train.max_nonfinite_steps)",
                 "lower optim.learning_rate, or use model.dtype=float32, or look at the data with `inspect`",
@@ -223,28 +235,39 @@ class Loop:
 
         return until(step) - until(step - steps)
 
-    def _validate(self, step: int, writers: Writers, progress: Progress) -> None:
-        split = self.experiment.data.validation
-        scores = evaluate_split(
-            self._evaluate_step, evaluation_params(self.state), self.state.buffers, split, self.config,
-            self.experiment.placement, self.config.train.batch_size,
-        )  # fmt: skip
-        best = self.standing.update(scores.macro_f1, step)
-        epoch = step / self.experiment.steps_per_epoch
-        writers.write("validation", step, epoch, scores.summary())
-        progress.log_validation(step, epoch, scores.summary(), best)
-        if best:
-            self.checkpoints.save("best", self.state, dict(self._meta(step), validation=scores.summary()))
+    def _validate(self, step: int, progress: Progress) -> None:
+        split, epoch = self.experiment.data.validation, step / self.experiment.steps_per_epoch
+        best, found = False, []
+        for member in self.members:
+            if member.stopped:
+                continue
+            params, buffers = member.of((evaluation_params(self.state), self.state.buffers))
+            scores = evaluate_split(
+                self._evaluate_step, params, buffers, split, self.config, self.experiment.placement,
+                self.config.train.batch_size,
+            )  # fmt: skip
+            found.append(scores.summary())
+            member.writers.write("validation", step, epoch, scores.summary())
+            if member.standing.update(scores.macro_f1, step):
+                best = True
+                member.save("best", self.state, self._meta(step), scores)
+            if member.stopped and step < self.total:
+                standing = member.standing
+                progress.message(
+                    f"{member.name}stopped early after step {step}: no better macro-F1 than "
+                    f"{standing.best_macro_f1:.4f} (step {standing.best_step}) in {standing.stale} validations"
+                )
+        means = {name: float(np.mean([one[name] for one in found])) for name in VALIDATION_FORMATS if name in found[0]}
+        progress.log_validation(step, epoch, means, best)
 
     def _save(self, step: int) -> None:
-        self.checkpoints.save("latest", self.state, self._meta(step))
+        for member in self.members:
+            member.save("latest", self.state, self._meta(step))
 
     def _meta(self, step: int) -> dict[str, Any]:
         return {
             "epoch": step / self.experiment.steps_per_epoch,
             "feed": {"next_step": step},
-            "standing": dataclasses.asdict(self.standing),
-            "config": self.config.model_dump(mode="json"),
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
 

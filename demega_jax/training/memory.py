@@ -25,15 +25,18 @@ class StepMemory:
         return self.kept + self.rows
 
 
-def step_memory(compiled: Any, state: Any) -> StepMemory:
-    """Memory of a compiled step: arguments, results and temporaries, the donated state counted once."""
+def step_memory(compiled: Any, state: Any, held: int = 0) -> StepMemory:
+    """Memory of a compiled step: arguments, results and temporaries, the donated state counted once.
+
+    held: bytes of arguments that a feed keeps on the device anyway, which are left out.
+    """
     analysis = compiled.memory_analysis()
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     whole = (
         analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         + analysis.temp_size_in_bytes
     )  # fmt: skip
-    return StepMemory(kept, max(0, whole - kept))
+    return StepMemory(kept, max(0, whole - kept - held))
 
 
 def available_memory(device: jax.Device) -> int | None:

@@ -150,7 +150,8 @@ def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransfor
 
 
 def run_length(config: Config, steps_per_epoch: int) -> int:
-    """Updates of the whole run."""
+    """Updates of the whole run; epochs are rounded up to whole dispatches."""
     if config.train.steps is not None:
         return config.train.steps
-    return (config.train.epochs or DEFAULT_EPOCHS) * steps_per_epoch
+    each = config.train.steps_per_dispatch
+    return -(-(config.train.epochs or DEFAULT_EPOCHS) * steps_per_epoch // each) * each

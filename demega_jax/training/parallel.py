@@ -13,11 +13,17 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from demega_jax.data.dealt import Lie
 from demega_jax.errors import UserError
 from demega_jax.training.step import EvaluateStep, TrainStep
 
 Mode = Literal["jit", "pmap"]
 AXIS = "batch"
+
+
+def partition(lie: Lie) -> PartitionSpec:
+    """The partition of an array that lies on the devices so."""
+    return PartitionSpec(*[None] * lie.startswith("member"), *[AXIS] * lie.endswith("shares"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Placement:
     @property
     def _by_row(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    @property
+    def _by_member_row(self) -> NamedSharding:
+        return NamedSharding(self.mesh, partition("member shares"))
 
     def replicate(self, tree: Any) -> Any:
         """A tree of arrays, whole, on every device; always a copy, so that it can be donated."""
@@ -62,33 +72,35 @@ class Placement:
         )()
 
     def by_share(
-        self, function: Callable[..., Any], *, dealt: tuple[Any, ...], donate: tuple[int, ...] = (),
-        result: bool = True, finish: Callable[[Any], Any] | None = None,
+        self, function: Callable[..., Any], *, lie: Any, donate: tuple[int, ...] = (), result: Lie = "shares",
+        finish: Callable[[Any], Any] | None = None,
     ) -> jax.stages.Wrapped:  # fmt: skip
         """`function` compiled to run on each device for its own shares; nothing crosses devices.
 
-        dealt: whether an argument is dealt along its first axis, or whole on every device; by name, for a dictionary.
-        result: the same of the results; whole ones come of arguments that are.  finish: acts on the results row by row.
+        lie: how arguments lie on the devices; by name, for a dictionary.  result: how the results do; whole ones come
+        of arguments that are.  finish: acts on the results row by row.
         """
-        spec = lambda each: PartitionSpec(AXIS) if each else PartitionSpec()  # noqa: E731
-        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=jax.tree.map(spec, dealt), out_specs=spec(result))
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=jax.tree.map(partition, lie), out_specs=partition(result)
+        )
         whole = mapped if finish is None else lambda *arguments: finish(mapped(*arguments))
-        return jax.jit(whole, donate_argnums=donate, out_shardings=self._by_row if result else self._everywhere)
+        return jax.jit(whole, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, partition(result)))
 
     def abstract(
-        self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int
+        self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int, members: int = 1
     ) -> tuple[Any, dict[str, Any]]:
         """Shapes in place of a state and a batch, to compile a step without either. arrays: (shape, type) of a row."""
         rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
+        rows, lie = ((members, *rows), self._by_member_row) if members > 1 else (rows, self._by_row)
         batch = {
-            name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=self._by_row)
-            for name, (shape, dtype) in arrays.items()
+            name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=lie) for name, (shape, dtype) in arrays.items()
         }
         whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
         return jax.tree.map(whole, state), batch
 
-    def compile_train(self, step: TrainStep) -> jax.stages.Wrapped:
-        """(state, batch) -> (state, metrics); the state's buffers are reused."""
+    def compile_train(self, step: TrainStep, *, members: bool = False) -> jax.stages.Wrapped:
+        """(state, batch) -> (state, metrics), with members in front of all where there are members; the state's
+        buffers are reused."""
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)
             return jax.pmap(
@@ -100,11 +112,35 @@ class Placement:
                 donate_argnums=0,
             )
         return jax.jit(
-            step.__call__,
-            in_shardings=(self._everywhere, self._by_row),
+            jax.vmap(step.__call__) if members else step.__call__,
+            in_shardings=(self._everywhere, self._by_member_row if members else self._by_row),
             out_shardings=self._everywhere,
             donate_argnums=0,
         )
+
+    def compile_dispatch(
+        self, step: TrainStep, draw: Callable[..., Any], *, steps: int = 1, members: bool = False
+    ) -> jax.stages.Wrapped:
+        """(state, *inputs) -> (state, metrics of the last step): so many steps in one program that draws their batches.
+
+        draw: inputs to batch; the last of the inputs is the place of the first step.  members: state, batches and
+        metrics have an axis of members in front.  The state's buffers are reused.
+        """
+        one = jax.vmap(step.__call__) if members else step.__call__
+
+        def run(state: Any, *inputs: Any) -> tuple[Any, Any]:
+            *tables, first = inputs
+
+            def turn(state: Any, place: Any) -> tuple[Any, Any]:
+                state, metrics = one(state, draw(*tables, place))
+                return jax.lax.with_sharding_constraint(state, self._everywhere), metrics
+
+            if steps == 1:
+                return turn(state, first)
+            state, metrics = jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
+            return state, jax.tree.map(lambda each: each[-1], metrics)
+
+        return jax.jit(run, out_shardings=self._everywhere, donate_argnums=0)
 
     def compile_evaluate(self, step: EvaluateStep) -> jax.stages.Wrapped:
         """(params, buffers, counts, batch) -> counts."""

@@ -45,6 +45,11 @@ class RunFolder:
         """Pictures and tables for people."""
         return self.path / "report"
 
+    def members(self, config: Config) -> "tuple[RunFolder, ...]":
+        """The folders of the run's models: members/0 .., or this one where it has one model."""
+        count = config.train.members
+        return (self,) if count == 1 else tuple(RunFolder(self.path / "members" / str(m)) for m in range(count))
+
     def create(self, config: Config) -> None:
         """Make a new folder with its config. Raises `UserError` when there is one already."""
         if self.config.exists() or (self.path.is_dir() and any(self.path.iterdir())):

@@ -19,6 +19,7 @@ from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import Checkpoints, flatten
 from demega_jax.training.feeds import check_on_device, epoch_steps, make_feed
+from demega_jax.training.members import member_config, stack
 from demega_jax.training.optimizer import (
     ParameterGroups,
     Schedule,
@@ -67,9 +68,13 @@ class Experiment:
         return arrays
 
     def fresh_state(self) -> TrainState:
-        """The state before the first step; not placed on the devices of the run."""
-        _, params, buffers = build(self.config.model, self.config.train.seed)
-        return initial_state(self.config, params, buffers, self.train_step.tx, self.train_step.groups)
+        """The state before the first step, members in front; not placed on the devices of the run."""
+        states = []
+        for number in range(self.config.train.members):
+            config = member_config(self.config, number)
+            _, params, buffers = build(config.model, config.train.seed)
+            states.append(initial_state(config, params, buffers, self.train_step.tx, self.train_step.groups))
+        return stack(states)
 
 
 def open_data(config: Config) -> Data:
@@ -82,7 +87,7 @@ def open_data(config: Config) -> Data:
     folder = Path(config.data.path)
     if config.data.feed == "regroup":
         recorded = open_recordings(folder, config.data)
-        groups = recorded.train(config.model.classes, config.train.seed)
+        groups = recorded.train(config.model.classes)
         return Data(groups, recorded.averages("validation", groups.classes))
     if is_recorded(folder, config.data):
         raise UserError(
@@ -131,26 +136,35 @@ def normalised_already(config: Config, split: GroupedSplit) -> bool:
     return stored is not None
 
 
-def make_evaluate_step(config: Config, graphdef: Any, class_counts: np.ndarray, split: GroupedSplit) -> EvaluateStep:
-    """The evaluation step of a model on a split; class_counts [V] are those of the training split."""
+def make_evaluate_step(
+    config: Config, graphdef: Any, class_counts: np.ndarray, split: GroupedSplit, *, members: bool = False
+) -> EvaluateStep:
+    """The evaluation step of a model, or of members' mean, on a split; class_counts [V]: of the training split."""
     weights = class_weights(
         class_counts, config.loss.class_weights, temperature=config.loss.class_weight_temperature,
         beta=config.loss.effective_beta,
     )  # fmt: skip
     return EvaluateStep(
         graphdef, config, None if weights is None else jnp.asarray(weights, jnp.float32),
-        normalised_already(config, split),
+        normalised_already(config, split), members,
     )  # fmt: skip
 
 
-def initialise_from(run: RunFolder, state: TrainState, placement: Placement) -> tuple[TrainState, str]:
+def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -> tuple[TrainState, str]:
     """`state` with the parameters of another run (its average, where it has one) and a line that says which.
 
-    Parameters of the same path and shape are taken; others, such as heads for other classes, stay new.
+    Parameters of the same path and shape are taken, by every member; others, such as heads for other classes, stay new.
     """
+    if run.read_config().train.members > 1:
+        raise UserError(run.path, "a run with members", "one of them", f"use --init {run.path / 'members' / '0'}")
     theirs = read_model(run)[0]
     ours = flatten({"params": state.params})
-    taken = {name: theirs[name] for name in ours if name in theirs and theirs[name].shape == ours[name].shape}
+    front = () if experiment.config.train.members == 1 else (experiment.config.train.members,)
+    taken = {
+        name: np.broadcast_to(theirs[name], array.shape)
+        for name, array in ours.items()
+        if name in theirs and (*front, *theirs[name].shape) == array.shape
+    }
     if not taken:
         raise UserError(
             run.path, "no parameter of this model's paths and shapes", "a run of a like model", "check --init"
@@ -160,7 +174,7 @@ def initialise_from(run: RunFolder, state: TrainState, placement: Placement) -> 
     new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
     line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
     average = None if state.average is None else jax.tree.map(np.copy, params)
-    params, average = placement.replicate((params, average))
+    params, average = experiment.placement.replicate((params, average))
     return dataclasses.replace(state, params=params, average=average), line
 
 

@@ -19,6 +19,7 @@ from demega_jax.evaluation.metrics import confusion_counts
 from demega_jax.losses.focal import class_sums, row_losses
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.losses.reduce import psum
+from demega_jax.model.demega import Outputs
 from demega_jax.model.dropout import Noise, row_keys
 from demega_jax.signal.augment import augment
 from demega_jax.signal.normalize import IQR_EPSILON, InputNorm, normalize
@@ -154,6 +155,11 @@ def _first(parts: Any) -> Any:
     return jax.tree.map(lambda a: a[0], parts)
 
 
+def mean_probabilities(logits: Float[Array, "M B V"]) -> Float[Array, "B V"]:
+    """Probabilities of the classes, averaged over members."""
+    return jnp.mean(jax.nn.softmax(logits), axis=0)
+
+
 class EvaluationCounts(NamedTuple):
     """Sums over the rows of a split: confusion [V, V] (label, prediction), losses by class [V], right features [F]."""
 
@@ -176,32 +182,48 @@ class EvaluateStep:
     """(params, buffers, counts, batch) -> counts, and what that needs that never changes.
 
     graphdef: static part of the model.  weights: of the classes [V] in training, or None.
-    normalized: windows come so.
+    normalized: windows come so.  members: params and buffers have members in front, whose probabilities are averaged.
     """
 
     graphdef: Any
     config: Config
     weights: Float[Array, " V"] | None
     normalized: bool = False
+    members: bool = False
+
+    def _outputs(self, params: Any, buffers: Any, x: Array) -> tuple[Float[Array, "B V"], Float[Array, "B F"] | None]:
+        """Logits of classes and features."""
+
+        def of_one(params: Any, buffers: Any) -> Outputs:
+            return nnx.merge(self.graphdef, params, buffers)(x, normalized=True)
+
+        if not self.members:
+            outputs = of_one(params, buffers)
+            return outputs.logits, outputs.ipa_logits
+        outputs, ipa_logits = jax.vmap(of_one)(params, buffers), None
+        if outputs.ipa_logits is not None:
+            ipa_logits = jax.scipy.special.logit(jnp.mean(jax.nn.sigmoid(outputs.ipa_logits), axis=0))
+        return jnp.log(mean_probabilities(outputs.logits)), ipa_logits
 
     def __call__(
         self, params: Any, buffers: Any, counts: EvaluationCounts, batch: Batch, axis_name: str | None = None
     ) -> EvaluationCounts:
         """`counts` with a batch of a split added; nothing is divided before the whole split is in."""
-        model = nnx.merge(self.graphdef, params, buffers)
-        outputs = model(inputs(batch, self.config.model.input_norm, self.normalized), normalized=True)
+        x = inputs(batch, self.config.model.input_norm, self.normalized)
+        logits, ipa_logits = self._outputs(params, buffers, x)
         label, valid, loss = batch["label"], batch["valid"], self.config.loss
         focal, cross_entropy = row_losses(
-            outputs.logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
+            logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
             weights=self.weights,
         )  # fmt: skip
-        classes = outputs.logits.shape[-1]
+        classes = logits.shape[-1]
         ipa_correct = jnp.zeros_like(counts.ipa_correct)
-        if outputs.ipa_logits is not None:
-            right = (outputs.ipa_logits > 0) == (model.feature_table[...][label] > 0.5)
+        if ipa_logits is not None:
+            table = buffers["feature_table"][0] if self.members else buffers["feature_table"]
+            right = (ipa_logits > 0) == (table[label] > 0.5)
             ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
         batch_counts = EvaluationCounts(
-            confusion_counts(outputs.logits, label, valid), class_sums(focal, label, valid, classes)[0],
+            confusion_counts(logits, label, valid), class_sums(focal, label, valid, classes)[0],
             class_sums(cross_entropy, label, valid, classes)[0], ipa_correct,
         )  # fmt: skip
         return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))
