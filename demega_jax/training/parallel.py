@@ -1,7 +1,8 @@
 """Devices: the only place that makes meshes and shardings.
 
-`jit` shards the batch over a mesh and lets the compiler place the collectives; `pmap` runs the step on each device
-with an axis name. Both give the same numbers on any number of devices.
+Both modes run the step on each device for its own rows, with an axis name for what crosses devices: `jit` as one
+program over a mesh, `pmap` by the transformation of that name. Left to place collectives itself, the compiler would sum
+over devices what is larger than the gradients that are made of it. Any number of devices gives the same numbers.
 """
 
 import dataclasses
@@ -98,6 +99,15 @@ class Placement:
         whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
         return jax.tree.map(whole, state), batch
 
+    def _on_each(self, step: TrainStep, *, members: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """(state, batch) -> (state, metrics) by all devices together, to be compiled."""
+        one = step.__call__ if self.devices == 1 else functools.partial(step.__call__, axis_name=AXIS)
+        one = jax.vmap(one) if members else one
+        if self.devices == 1:
+            return one
+        rows, whole = partition("member shares" if members else "shares"), PartitionSpec()
+        return jax.shard_map(one, mesh=self.mesh, in_specs=(whole, rows), out_specs=whole, check_vma=False)
+
     def compile_train(self, step: TrainStep, *, members: bool = False) -> jax.stages.Wrapped:
         """(state, batch) -> (state, metrics), with members in front of all where there are members; the state's
         buffers are reused."""
@@ -112,7 +122,7 @@ class Placement:
                 donate_argnums=0,
             )
         return jax.jit(
-            jax.vmap(step.__call__) if members else step.__call__,
+            self._on_each(step, members=members),
             in_shardings=(self._everywhere, self._by_member_row if members else self._by_row),
             out_shardings=self._everywhere,
             donate_argnums=0,
@@ -126,14 +136,13 @@ class Placement:
         draw: inputs to batch; the last of the inputs is the place of the first step.  members: state, batches and
         metrics have an axis of members in front.  The state's buffers are reused.
         """
-        one = jax.vmap(step.__call__) if members else step.__call__
+        one = self._on_each(step, members=members)
 
         def run(state: Any, *inputs: Any) -> tuple[Any, Any]:
             *tables, first = inputs
 
             def turn(state: Any, place: Any) -> tuple[Any, Any]:
-                state, metrics = one(state, draw(*tables, place))
-                return jax.lax.with_sharding_constraint(state, self._everywhere), metrics
+                return one(state, draw(*tables, place))
 
             if steps == 1:
                 return turn(state, first)
