@@ -1,14 +1,17 @@
-"""Our training step beside the published one, in turn on the same machine.
+"""Our training and evaluation steps beside the published ones, in turn on the same machine.
 
     python benchmarks/against_original.py --original DIR --torch-python PYTHON
 
 DIR is a user's own checkout of the published system (the folder that holds `meg_classifier`), imported unmodified;
-PYTHON an interpreter that has torch, lightning and torchmetrics. Both sides train on random windows of 306 x 125
-with dropout and all losses; two processes take turns, so that both see the same machine.
+PYTHON an interpreter that has torch, lightning and torchmetrics. All sides step on random windows of 306 x 125, in
+training with dropout and all losses; processes take turns, so that all see the same machine. The original runs as it
+ships, with a heap that keeps its memory as our commands have it, and compiled by `torch.compile`. Ours reads median and
+IQR of the windows with the batch, as it does from shards; `--raw` computes them in the step.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,40 +20,54 @@ from collections.abc import Callable
 from pathlib import Path
 
 CLASSES, SENSORS, TIME_POINTS = 39, 306, 125
+# What `demega_jax.heap.keep_heap` sets, for a process that does not know it.
+HEAP_KEPT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
+SIDES = ("original", "original, heap kept", "original, compiled", "ours")
 
 
-def original_step(directory: str, batch_size: int) -> Callable[[], None]:
-    """The published training step as its trainer runs it: forward, losses, metrics, clip, AdamW."""
+def original_step(directory: str, batch_size: int, mode: str, *, compiled: bool) -> Callable[[], None]:
+    """The published step as its trainer runs it: forward, losses, metrics; in training also clip and AdamW."""
     sys.path.insert(0, directory)
     import torch
     from meg_classifier.models import SingleStageMEGClassifier
 
     torch.manual_seed(0)
     model = SingleStageMEGClassifier(meg_channels=SENSORS, time_points=TIME_POINTS, vocab_size=CLASSES)
-    model.train()
+    if compiled:
+        model.compile()
     configured = model.configure_optimizers()
     optimizer = (configured["optimizer"] if isinstance(configured, dict) else configured[0][0])  # fmt: skip
     x = torch.randn(batch_size, SENSORS, TIME_POINTS)
     y = torch.randint(0, CLASSES, (batch_size,))
 
-    def step() -> None:
+    def train() -> None:
         optimizer.zero_grad()
         loss = model.training_step((x, y), 0)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    return step
+    def evaluate() -> None:
+        with torch.no_grad():
+            model.validation_step((x, y), 0)
+
+    model.train(mode == "train")
+    return train if mode == "train" else evaluate
 
 
-def our_step(batch_size: int) -> Callable[[], None]:
+def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     """Our compiled step with the default recipe."""
+    from demega_jax.heap import keep_heap
+
+    keep_heap()
     import jax
     from step_time import random_batch, random_split
 
     from demega_jax.config_file import load_config, override
+    from demega_jax.signal.normalize_numpy import median_and_iqr
     from demega_jax.training.parallel import make_placement
     from demega_jax.training.setup import Data, make_experiment
+    from demega_jax.training.step import EvaluationCounts
 
     config = load_config(Path(__file__).parents[1] / "configs" / "default.yaml")
     config = override(config, {"train.batch_size": batch_size}, "benchmark")
@@ -58,15 +75,23 @@ def our_step(batch_size: int) -> Callable[[], None]:
     placement = make_placement("jit", 1, batch_size)
     experiment = make_experiment(config, Data(split, split), placement)
     state = placement.replicate(experiment.fresh_state())
-    batch = placement.put_batch(random_batch(split, batch_size))
-    compiled = placement.compile_train(experiment.train_step).lower(state, batch).compile()
+    rows = random_batch(split, batch_size)
+    if not raw:
+        rows["median"], rows["iqr"] = median_and_iqr(rows["x"])
+    batch = placement.put_batch(rows)
+    train_step = placement.compile_train(experiment.train_step)
+    evaluate_step = placement.compile_evaluate(experiment.evaluate_step)
+    counts = placement.replicate(EvaluationCounts.zero(CLASSES, state.buffers["feature_table"].shape[1]))
 
-    def step() -> None:
+    def train() -> None:
         nonlocal state
-        state, metrics = compiled(state, batch)
+        state, metrics = train_step(state, batch)
         jax.block_until_ready((state, metrics))
 
-    return step
+    def evaluate() -> None:
+        jax.block_until_ready(evaluate_step(state.params, state.buffers, counts, batch))
+
+    return train if mode == "train" else evaluate
 
 
 def serve(step: Callable[[], None]) -> None:
@@ -80,36 +105,43 @@ def serve(step: Callable[[], None]) -> None:
         print(time.perf_counter() - began, flush=True)
 
 
-def compare(arguments: argparse.Namespace) -> dict[str, object]:
-    """Start both sides and time their steps in turn."""
-    common = [__file__, "--original", arguments.original, "--batch-size", str(arguments.batch_size)]
-    commands = {
-        "original": [arguments.torch_python, *common, "--side", "original"],
-        "ours": [sys.executable, *common, "--side", "ours"],
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    sides = {}
-    for name, command in commands.items():
-        pipe = subprocess.PIPE
-        side = sides[name] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        assert side.stdout is not None
-        if not any(line.strip() == "ready" for line in side.stdout):
-            raise SystemExit(f"the side `{name}` did not start")
+def start(side: str, mode: str, arguments: argparse.Namespace) -> subprocess.Popen[str] | None:
+    """The process of a side, ready to step; None if it did not start."""
+    python = sys.executable if side == "ours" else arguments.torch_python
+    command = [python, __file__, "--original", arguments.original, "--batch-size", str(arguments.batch_size)]
+    command += ["--side", side, "--mode", mode, *(["--raw"] if arguments.raw else [])]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | (HEAP_KEPT if side == "original, heap kept" else {}),
+    )  # fmt: skip
+    assert process.stdout is not None
+    return process if any(line.strip() == "ready" for line in process.stdout) else None
+
+
+def compare(mode: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """Start all sides and time their steps in turn."""
+    started = {side: start(side, mode, arguments) for side in SIDES}
+    for side in [side for side, process in started.items() if process is None]:
+        print(f"left out: the side `{side}` did not start", file=sys.stderr)
+    sides = {side: process for side, process in started.items() if process is not None}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(arguments.steps):
-        for name, side in sides.items():
-            assert side.stdin is not None and side.stdout is not None
-            side.stdin.write("step\n")
-            side.stdin.flush()
-            seconds[name].append(float(side.stdout.readline()))
-    for side in sides.values():
-        side.kill()
-    ratios = [b / a for a, b in zip(seconds["original"], seconds["ours"], strict=True)]
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    return {
-        "batch_size": arguments.batch_size, "steps": arguments.steps, "median_seconds": medians,
-        "ours_over_original": {"of_medians": medians["ours"] / medians["original"],
-                               "min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)},
-    }  # fmt: skip
+        for side, process in sides.items():
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("step\n")
+            process.stdin.flush()
+            seconds[side].append(float(process.stdout.readline()))
+    for process in sides.values():
+        process.kill()
+    medians = {side: statistics.median(times) for side, times in seconds.items()}
+    ratios = {}
+    for side in [side for side in sides if side != "ours"]:
+        pairs = [a / b for a, b in zip(seconds[side], seconds["ours"], strict=True)]
+        ratios[side] = {
+            "of_medians": medians[side] / medians["ours"], "min": min(pairs), "median": statistics.median(pairs),
+            "max": max(pairs),
+        }  # fmt: skip
+    return {"median_seconds": medians, "samples_per_second_ours_over": ratios}
 
 
 def main() -> None:
@@ -119,14 +151,25 @@ def main() -> None:
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter with torch and lightning")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--mode", choices=("train", "evaluate"), help="one of the two alone")
+    parser.add_argument("--raw", action="store_true", help="our windows come without their statistics")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=("original", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        size = arguments.batch_size
-        serve(original_step(arguments.original, size) if arguments.side == "original" else our_step(size))
+        size, mode = arguments.batch_size, arguments.mode
+        if arguments.side == "ours":
+            serve(our_step(size, mode, raw=arguments.raw))
+        else:
+            compiled = arguments.side == "original, compiled"
+            serve(original_step(arguments.original, size, mode, compiled=compiled))
         return
-    figures = compare(arguments)
+    figures: dict[str, object] = {
+        "batch_size": arguments.batch_size, "steps": arguments.steps,
+        "statistics": "step" if arguments.raw else "batch",
+    }  # fmt: skip
+    for mode in (arguments.mode,) if arguments.mode else ("train", "evaluate"):
+        figures[mode] = compare(mode, arguments)
     print(json.dumps(figures, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
-from demega_jax.commands import download, group, inspect, shard
+from demega_jax.commands import benchmark, download, group, inspect, shard
 from demega_jax.errors import NO_SPACE, UserError, warn
+from demega_jax.heap import keep_heap, only_cpu
 
+COMPUTING = ("train", "evaluate", "benchmark")  # commands that run the model
 DESCRIPTION = "Phoneme classification from magnetoencephalography at accelerator speed."
 
 
@@ -25,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     inspect.add(commands)
+    benchmark.add(commands)
     return parser
 
 
@@ -102,7 +105,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _prepare_environment(arguments: argparse.Namespace) -> None:
     """What jax reads from the environment before it starts."""
-    devices = getattr(arguments, "devices", None) or 1
+    given = getattr(arguments, "devices", None)
+    words = given if isinstance(given, list) else [given]  # `benchmark` takes several, and looks at them itself
+    devices = max((int(word) for word in words if str(word).isdecimal()), default=1)
     if devices > 1:
         # Virtual CPU devices: collectives wait for each other in a pool that is otherwise as large as the machine,
         # and deadlock on few cores.
@@ -121,6 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     if overrides is not None:
         arguments.overrides = [*overrides, *rest]
+    arguments.command_line = ["demega-jax", *(sys.argv[1:] if argv is None else argv)]
+    if argv is None and arguments.command in COMPUTING and only_cpu():  # a process of its own
+        keep_heap()
     _prepare_environment(arguments)
     try:
         return arguments.function(arguments)
