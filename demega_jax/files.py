@@ -38,3 +38,9 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise ValueError(f"{text!r} is no size; 4G, 512M or 1.5G fit")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def cache_folder(name: str) -> Path:
+    """Where something is remembered that can be made again: $XDG_CACHE_HOME/demega-jax/name, or below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "demega-jax" / name

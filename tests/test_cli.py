@@ -235,6 +235,23 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
 
 
+def test_compiled_programs_are_remembered(data, tmp_path):
+    """A second process takes the step from the cache: nothing is added to it."""
+    cache = tmp_path / "cache"
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    kept = []
+    for run in ("first", "second"):
+        arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / run, "--devices", 1, *SMALL]
+        done = subprocess.run(
+            [sys.executable, "-m", "demega_jax", *map(str, arguments)], capture_output=True, text=True, check=False,
+            env=environment | {"XDG_CACHE_HOME": str(cache)},
+        )  # fmt: skip
+        assert done.returncode == 0 and "compiled the step in" in done.stdout, done.stderr
+        assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
+        kept.append({file.name for file in (cache / "demega-jax" / "compiled").glob("*-cache")})
+    assert kept[0] and kept[0] == kept[1]
+
+
 def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
     """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
     reads, steps = [], []

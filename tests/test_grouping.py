@@ -21,8 +21,9 @@ from demega_jax.data.grouped import open_grouped
 from demega_jax.data.grouping import GroupSettings, make_groups, plan_passes
 from demega_jax.data.recordings import OFFICIAL, POSITIONS, Recording, RunName, Windows, find_recordings, find_windows
 from demega_jax.data.splits import by_shares, read_splits, write_splits
-from demega_jax.data.statistics import cache_folder, statistics
+from demega_jax.data.statistics import statistics
 from demega_jax.errors import UserError
+from demega_jax.files import cache_folder
 
 GOLDEN = Path("tests/golden")
 TREE = GOLDEN / "raw_libribrain"
@@ -181,7 +182,7 @@ def test_statistics_are_remembered_outside_the_recordings(tree, monkeypatch):
     assert not measured and sorted(tree.rglob("*")) == before
     with h5py.File(recordings[2].meg, "r+") as file:
         file["data"][0] *= 2
-    next(cache_folder().glob("*.json")).write_text("{damaged")
+    next(cache_folder("statistics").glob("*.json")).write_text("{damaged")
     changed = statistics(find_recordings(tree))
     assert recordings[2].name in measured and 1 <= len(measured) <= 2
     assert changed.mean[0] > 1.1 * first.mean[0]

@@ -25,7 +25,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """The lines of the README's shell blocks, less the two make commands."""
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    whole = (block.replace("\\\n", " ") for block in blocks("bash"))
+    lines = [line for block in whole for line in block.splitlines() if line.strip()]
     split = [shlex.split(line, comments=True) for line in lines]
     assert [words for words in split if words[0] == "make"] == [["make", "demo"], ["make", "test"]]
     return [words for words in split if words[0] != "make"]

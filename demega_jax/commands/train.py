@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import time
+import warnings
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from demega_jax.data.levels import parse_levels
 from demega_jax.data.recorded import RegroupSplit
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
+from demega_jax.files import cache_folder
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.checkpoint import quiet_failed_saves, unflatten
 from demega_jax.training.feeds import feed_bytes
@@ -44,7 +46,7 @@ def asked_config(arguments: argparse.Namespace) -> Config:
 
 
 def set_numerics(config: Config) -> None:
-    """Precision and determinism, for the whole process, before the devices are first used."""
+    """Precision, determinism and the cache, for the whole process, before the devices are first used."""
     if config.train.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     if config.train.deterministic:
@@ -53,6 +55,17 @@ def set_numerics(config: Config) -> None:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax says much that is no news
     quiet_failed_saves()
+    remember_programs()
+
+
+def remember_programs() -> None:
+    """Keep compiled programs from run to run, unless JAX_COMPILATION_CACHE_DIR says where, or, empty, that they are not.
+
+    A cache that cannot be read or written costs the compilation, and nothing else.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled")))
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
 
 
 def train_command(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from demega_jax.data.recordings import LISTED, Recording
 from demega_jax.errors import warn
+from demega_jax.files import cache_folder
 
 CLIP = 10.0  # standardised samples beyond are set to it
 FORMAT = 1
@@ -83,17 +84,11 @@ def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     return mean, std
 
 
-def cache_folder() -> Path:
-    """Where statistics are remembered: $XDG_CACHE_HOME/demega-jax/statistics, or below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "demega-jax" / "statistics"
-
-
 def _cache_file(recording: Recording) -> Path:
     """A name for this file in this state: its path, size and time of change."""
     status = recording.meg.stat()
     text = f"{recording.meg.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
-    return cache_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    return cache_folder("statistics") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
