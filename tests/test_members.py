@@ -11,13 +11,15 @@ from test_regroup import write_marked
 from test_resident import feed_of as resident_feed
 
 from demega_jax.cli import main
+from demega_jax.config_file import load_config
 from demega_jax.data.levels import open_levels
 from demega_jax.data.resident import ResidentFeed
 from demega_jax.data.simulate import simulate_grouped
 from demega_jax.errors import UserError
 from demega_jax.evaluation.predict import load
-from demega_jax.training.checkpoint import Checkpoints
+from demega_jax.training.checkpoint import Checkpoints, flatten
 from demega_jax.training.parallel import make_placement
+from demega_jax.training.setup import Data, make_experiment
 
 SMALL = [
     *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "train.eval_every=8",
@@ -98,14 +100,17 @@ def alone(data, tmp_path_factory) -> Path:
     return folder
 
 
-def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
-    ours, theirs = arrays(run), arrays(wanted)
+def assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
     assert set(ours) == set(theirs)
     for name in theirs:
         # A bias of keys moves all scores of a query alike, which softmax does not see: its gradient is rounding alone,
         # and Adam makes steps of it.
         if not name.endswith((".key.bias", ".position_key.bias")):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
+    assert_close(arrays(run), arrays(wanted))
     for split in ("train", "validation"):
         ours, theirs = lines(run, split), lines(wanted, split)
         assert set(ours) == {step for step in theirs if step % every == 0}
@@ -121,6 +126,24 @@ def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, cap
     assert train(data, tmp_path / "half", *half, "train.steps=8") == 0
     assert train(data, tmp_path / "half", *half, "train.steps=16", "--resume") == 0
     assert_alike(tmp_path / "half", alone / "777")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_one_program_of_many_steps_is_those_steps(data, members):
+    """What accelerators run; a CPU starts the steps of a dispatch one by one."""
+    config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])
+    split, placement = open_levels(data, 10, "train"), make_placement("jit", 2, 16)
+    experiment = make_experiment(config, Data(split, split), placement)
+    feed, states = experiment.feed(), []
+    inputs = feed.take(4)
+    for steps in (1, 4):
+        run = placement.compile_dispatch(experiment.train_step, feed.draw, steps=steps, members=members > 1)
+        state, *tables = placement.replicate(experiment.fresh_state()), *inputs[:-1]
+        for step in range(0, 4, steps):
+            state, metrics = run(state, *tables, inputs[-1] + step)
+        states.append((state, metrics))
+    assert states[0][0].step.tolist() == ([4, 4] if members > 1 else 4)
+    assert_close(*map(flatten, states))
 
 
 def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):

@@ -125,11 +125,15 @@ class Loop:
         Refuses a batch that memory cannot hold.
         """
         placement, step, config = self.experiment.placement, self.experiment.train_step, self.config.train
+        on_cpu = placement.mesh.devices.flat[0].platform == "cpu"
+        one_by_one = 1
         take: Callable[[], tuple[Any, ...]]
         if isinstance(feed, DealtFeed):
             take = functools.partial(feed.take, config.steps_per_dispatch)
+            if on_cpu:  # where a loop within a program runs at half the speed (benchmarks/NOTES.md)
+                one_by_one = config.steps_per_dispatch
             jitted = placement.compile_dispatch(
-                step, feed.draw, steps=config.steps_per_dispatch, members=config.members > 1
+                step, feed.draw, steps=config.steps_per_dispatch // one_by_one, members=config.members > 1
             )
         else:
             take = lambda: (next(feed),)  # noqa: E731
@@ -141,11 +145,12 @@ class Loop:
         progress.message(f"compiled the step in {time.perf_counter() - began:.1f} s")
         self._need = step_memory(compiled, self.state, feed.device_bytes)
         available, multiple, sharing = self._memory()
-        if placement.mesh.devices.flat[0].platform != "cpu":  # a CPU's free memory is less what the feed took already
+        if not on_cpu:  # a CPU's free memory is less what the feed took already
             self._need = dataclasses.replace(self._need, kept=self._need.kept + feed.device_bytes)
         check_memory(self._need, available, config.batch_size, multiple, sharing)
         following = itertools.chain([first], iter(take, None))
-        return compiled, functools.partial(next, following)
+        run = compiled if one_by_one == 1 else functools.partial(_repeat, compiled, one_by_one)
+        return run, functools.partial(next, following)
 
     def _memory(self) -> tuple[int | None, int, int]:
         """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
@@ -270,6 +275,15 @@ class Loop:
             "feed": {"next_step": step},
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
+
+
+def _repeat(step: Callable[..., tuple[Any, Any]], times: int, state: Any, *inputs: Any) -> tuple[Any, Any]:
+    """(state, metrics) after so many steps, each a dispatch of its own; the last input is the place of the first."""
+    *tables, place = inputs
+    for number in range(times):
+        state, metrics = step(state, *tables, place + number)
+        jax.block_until_ready(metrics["loss"])
+    return state, metrics
 
 
 class Clock:
