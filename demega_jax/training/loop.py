@@ -1,9 +1,6 @@
 """The training loop: steps, and at their cadences the log, validation and checkpoints."""
 
 import collections
-import dataclasses
-import functools
-import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +12,12 @@ import jax
 import numpy as np
 
 from demega_jax.config import Config
-from demega_jax.data.dealt import DealtFeed
 from demega_jax.data.feed import Feed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
+from demega_jax.training.dispatch import compile_dispatch
 from demega_jax.training.members import Member, Standing, member_config
-from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory, step_memory
+from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
@@ -124,33 +121,13 @@ class Loop:
 
         Refuses a batch that memory cannot hold.
         """
-        placement, step, config = self.experiment.placement, self.experiment.train_step, self.config.train
-        on_cpu = placement.mesh.devices.flat[0].platform == "cpu"
-        one_by_one = 1
-        take: Callable[[], tuple[Any, ...]]
-        if isinstance(feed, DealtFeed):
-            take = functools.partial(feed.take, config.steps_per_dispatch)
-            if on_cpu:  # where a loop within a program runs at half the speed (benchmarks/NOTES.md)
-                one_by_one = config.steps_per_dispatch
-            jitted = placement.compile_dispatch(
-                step, feed.draw, steps=config.steps_per_dispatch // one_by_one, members=config.members > 1
-            )
-        else:
-            take = lambda: (next(feed),)  # noqa: E731
-            jitted = placement.compile_train(step)
-        first = take()
-        began = time.perf_counter()
         progress.message("compiling the step ..")
-        compiled = jitted.lower(self.state, *first).compile()
-        progress.message(f"compiled the step in {time.perf_counter() - began:.1f} s")
-        self._need = step_memory(compiled, self.state, feed.device_bytes)
+        dispatch = compile_dispatch(self.experiment, feed, self.state)
+        progress.message(f"compiled the step in {dispatch.seconds:.1f} s")
+        self._need = dispatch.need
         available, multiple, sharing = self._memory()
-        if not on_cpu:  # a CPU's free memory is less what the feed took already
-            self._need = dataclasses.replace(self._need, kept=self._need.kept + feed.device_bytes)
-        check_memory(self._need, available, config.batch_size, multiple, sharing)
-        following = itertools.chain([first], iter(take, None))
-        run = compiled if one_by_one == 1 else functools.partial(_repeat, compiled, one_by_one)
-        return run, functools.partial(next, following)
+        check_memory(self._need, available, self.config.train.batch_size, multiple, sharing)
+        return dispatch.run, dispatch.take
 
     def _memory(self) -> tuple[int | None, int, int]:
         """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
@@ -275,15 +252,6 @@ class Loop:
             "feed": {"next_step": step},
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
-
-
-def _repeat(step: Callable[..., tuple[Any, Any]], times: int, state: Any, *inputs: Any) -> tuple[Any, Any]:
-    """(state, metrics) after so many steps, each a dispatch of its own; the last input is the place of the first."""
-    *tables, place = inputs
-    for number in range(times):
-        state, metrics = step(state, *tables, place + number)
-        jax.block_until_ready(metrics["loss"])
-    return state, metrics
 
 
 class Clock:

@@ -1,0 +1,62 @@
+"""What the host starts at a time: a step, or several, with the batches they take."""
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from demega_jax.data.dealt import DealtFeed
+from demega_jax.data.feed import Feed
+from demega_jax.training.memory import StepMemory, step_memory
+from demega_jax.training.setup import Experiment
+from demega_jax.training.state import TrainState
+
+
+class Dispatch(NamedTuple):
+    """run: (state, *inputs) -> (state, metrics of the last step), compiled.  take: the inputs of the next.
+
+    need: memory of a step.  seconds: that compiling took.
+    """
+
+    run: Callable[..., tuple[Any, Any]]
+    take: Callable[[], tuple[Any, ...]]
+    need: StepMemory
+    seconds: float
+
+
+def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
+    """Compile `train.steps_per_dispatch` steps of an experiment, with batches from where its feed stands."""
+    placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
+    steps, on_cpu = config.steps_per_dispatch, placement.mesh.devices.flat[0].platform == "cpu"
+    one_by_one = on_cpu and steps > 1  # there a loop within a program runs at half the speed (benchmarks/NOTES.md)
+    take: Callable[[], tuple[Any, ...]]
+    if isinstance(feed, DealtFeed):
+        take = functools.partial(feed.take, steps)
+        jitted = placement.compile_dispatch(
+            step, feed.draw, steps=1 if one_by_one else steps, members=config.members > 1
+        )
+    else:
+        take = lambda: (next(feed),)  # noqa: E731
+        jitted = placement.compile_train(step)
+    first = take()
+    began = time.perf_counter()
+    compiled = jitted.lower(state, *first).compile()
+    seconds = time.perf_counter() - began
+    need = step_memory(compiled, state, feed.device_bytes)
+    if not on_cpu:  # a CPU's free memory is less what the feed took already
+        need = dataclasses.replace(need, kept=need.kept + feed.device_bytes)
+    run = functools.partial(_repeat, compiled, steps) if one_by_one else compiled
+    return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds)
+
+
+def _repeat(step: Callable[..., tuple[Any, Any]], times: int, state: Any, *inputs: Any) -> tuple[Any, Any]:
+    """(state, metrics) after so many steps, each started by itself; the last input is the place of the first."""
+    *tables, place = inputs
+    for number in range(times):
+        state, metrics = step(state, *tables, place + number)
+        jax.block_until_ready(metrics["loss"])
+    return state, metrics
