@@ -61,8 +61,8 @@ def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
 
     keep_heap()
     import jax
-    from step_time import random_batch, random_split
 
+    from demega_jax.benchmark.simulated import random_batch, random_split
     from demega_jax.config_file import load_config, override
     from demega_jax.signal.normalize_numpy import median_and_iqr
     from demega_jax.training.parallel import make_placement

@@ -18,28 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import numpy as np
 
+from demega_jax.benchmark.simulated import CHUNK_ROWS, write_noise_file
 from demega_jax.data.grouped import GroupedSplit, open_grouped
 from demega_jax.data.stream import StreamFeed
-from demega_jax.phonemes import PHONEMES
 
-CHUNK_ROWS = 32
 GB = 10**9
-
-
-def write_sorted(path: Path, rows: int, sensors: int, time_points: int) -> None:
-    """A grouped file whose labels are sorted; its data is one block of noise again and again."""
-    path.parent.mkdir(parents=True)
-    block = np.random.default_rng(0).standard_normal((CHUNK_ROWS, sensors, time_points), np.float32)
-    with h5py.File(path, "w") as file:
-        shape, chunks = (rows, sensors, time_points), (min(CHUNK_ROWS, rows), sensors, time_points)
-        data = file.create_dataset("data", shape, np.float32, chunks=chunks)
-        for first in range(0, rows, CHUNK_ROWS):
-            data[first : first + CHUNK_ROWS] = block[: min(CHUNK_ROWS, rows - first)]
-        file["labels"] = np.sort(np.arange(rows) % len(PHONEMES))
-        file["group_indices"] = np.arange(rows)
-        file.attrs.update(n_groups=rows, n_channels=sensors, n_timepoints=time_points, grouped_samples=1)
 
 
 def read_in_order(split: GroupedSplit) -> float:
@@ -139,7 +123,7 @@ def main() -> None:
     rows = max(1, int(gigabytes * GB / (4 * arguments.sensors * arguments.time_points)))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "grouped_1" / "train_grouped.h5"
-        write_sorted(path, rows, arguments.sensors, arguments.time_points)
+        write_noise_file(path, rows, arguments.sensors, arguments.time_points)
         split = open_grouped(path)
         if arguments.memory_check:
             numbers = memory_check(split, arguments.batch_size)

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jax
 import numpy as np
-from feed_rate import GB, read_in_order, resident, write_sorted
+from feed_rate import GB, read_in_order, resident
 from matplotlib.figure import Figure
 
+from demega_jax.benchmark.simulated import write_noise_file, write_noise_recording
 from demega_jax.config import DataConfig, RegroupConfig
 from demega_jax.data.feed import Feed
 from demega_jax.data.grouped import GroupedSplit, open_grouped
@@ -37,14 +37,11 @@ from demega_jax.data.shard_writer import write_shards
 from demega_jax.data.shards import open_shards
 from demega_jax.data.statistics import Statistics
 from demega_jax.data.stream import StreamFeed
-from demega_jax.phonemes import PHONEMES
 from demega_jax.training.parallel import make_placement
 
 IN_MEMORY = 2**62
 SHARES = 8
 LEVELS = (1, 5, 20, 100)
-RATE = 250  # samples a second
-PHONEMES_A_SECOND = 8.5
 GROUPS_A_CLASS = 64  # of an epoch, so that batches are full
 
 
@@ -70,24 +67,6 @@ def copy_memory(split: GroupedSplit) -> float:
     for _ in range(8):
         np.copyto(target, source)
     return 8 * len(source) / (time.perf_counter() - began)
-
-
-def write_recording(root: Path, gigabytes: float) -> None:
-    """A recording tree of one run of noise, 306 sensors, with phonemes at random times, every class as often."""
-    name = "sub-0_ses-1_task-Noise1_run-1"
-    samples = int(gigabytes * GB / (4 * 306))
-    for kind in ("serialised", "events"):
-        (root / "Noise1" / "derivatives" / kind).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    with h5py.File(root / f"Noise1/derivatives/serialised/{name}_proc-none_meg.h5", "w") as file:
-        data = file.create_dataset("data", (306, samples), np.float32)
-        for sensor in range(306):
-            data[sensor] = rng.standard_normal(samples, np.float32)
-        file.attrs["sample_frequency"] = float(RATE)
-    onsets = np.sort(rng.uniform(0, samples / RATE - 1, int(PHONEMES_A_SECOND * samples / RATE)))
-    rows = [f"phoneme\t{PHONEMES[i % len(PHONEMES)]}_B\t{onset:.4f}" for i, onset in enumerate(onsets)]
-    events = root / f"Noise1/derivatives/events/{name}_events.tsv"
-    events.write_text("\n".join(["kind\tsegment\ttimemeg", *rows]) + "\n")
 
 
 def ways_of(
@@ -151,12 +130,12 @@ def measure(folder: Path, gigabytes: float, batch_size: int, repeats: int) -> di
     """Write the sources, measure every way in turn, print the table and return the figures."""
     rows = int(gigabytes * GB / (4 * 306 * 125))
     path = folder / "grouped_5" / "train_grouped.h5"
-    write_sorted(path, rows, 306, 125)
+    write_noise_file(path, rows, 306, 125)
     split, shards = open_grouped(path), {}
     for how in ("median_iqr", "raw"):
         write_shards(folder, folder / how, levels=[5], splits=("train",), settings=ShardSettings(norm=how))
         shards[how] = open_shards(folder / how / "grouped_5", "train", verify=False)
-    write_recording(folder / "recordings", gigabytes)
+    write_noise_recording(folder / "recordings", int(gigabytes * GB / (4 * 306)), 306)
     growth: dict[str, list[float]] = {}
     ways = ways_of(split, shards, folder / "recordings", batch_size, growth)
     read_in_order(split)  # warm the page cache

@@ -6,71 +6,26 @@ convolutions, input wait (with `--data`), and memory. All losses and dropout on,
 
 import argparse
 import json
-import math
 import os
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
+from demega_jax.benchmark.flops import matrix_flops
+from demega_jax.benchmark.simulated import random_batch, random_split
 from demega_jax.config import Config
 from demega_jax.config_file import load_config, override
 from demega_jax.data.feed import Feed
-from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import open_levels
 from demega_jax.files import parse_bytes
-from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import Placement, make_placement
 from demega_jax.training.setup import Data, make_experiment
-
-
-def random_split(rows: int, sensors: int, time_points: int) -> GroupedSplit:
-    """A split that exists by its shape and labels only; its rows are never read."""
-    labels = np.random.default_rng(0).integers(0, len(PHONEMES), rows).astype(np.int32)
-    return GroupedSplit(Path("random"), "train", None, rows, sensors, time_points, PHONEMES, labels, None)
-
-
-def random_batch(split: GroupedSplit, size: int) -> dict[str, np.ndarray]:
-    """A batch of noise with the split's labels."""
-    x = np.random.default_rng(1).standard_normal((size, split.sensors, split.time_points), np.float32)
-    return {"x": x, "label": np.resize(split.labels, size), "valid": np.ones(size, bool)}
-
-
-def matrix_flops(jaxpr: Any) -> int:
-    """FLOPs of the products and convolutions of a jaxpr: 2 x multiply-adds, a scan's body as often as it runs."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            shapes, out = _shapes(equation)
-            contracted = equation.params["dimension_numbers"][0][0]
-            total += 2 * out * math.prod(shapes[0][axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            shapes, out = _shapes(equation)
-            dims = equation.params["dimension_numbers"]
-            kernel = shapes[1]
-            total += 2 * out * math.prod(kernel) // kernel[dims.rhs_spec[0]]
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += times * sum(matrix_flops(inner) for inner in _inner(equation.params))
-    return total
-
-
-def _shapes(equation: Any) -> tuple[list[tuple[int, ...]], int]:
-    """(shapes of the operands, elements of the result)."""
-    return [variable.aval.shape for variable in equation.invars], math.prod(equation.outvars[0].aval.shape)
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    for value in params.values():
-        for each in value if isinstance(value, tuple | list) else (value,):
-            jaxpr = getattr(each, "jaxpr", each)
-            if isinstance(jaxpr, jax.extend.core.Jaxpr):
-                yield jaxpr
 
 
 def measure(config: Config, placement: Placement, steps: int, data: Path | None) -> dict[str, Any]:

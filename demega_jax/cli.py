@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from demega_jax import __version__
 from demega_jax.commands import benchmark, download, group, inspect, shard
@@ -105,7 +106,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _prepare_environment(arguments: argparse.Namespace) -> None:
     """What jax reads from the environment before it starts."""
-    given = getattr(arguments, "devices", None)
+    given: Any = getattr(arguments, "devices", None)
     words = given if isinstance(given, list) else [given]  # `benchmark` takes several, and looks at them itself
     devices = max((int(word) for word in words if str(word).isdecimal()), default=1)
     if devices > 1:

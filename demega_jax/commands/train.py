@@ -59,7 +59,7 @@ def set_numerics(config: Config) -> None:
 
 
 def remember_programs() -> None:
-    """Keep compiled programs from run to run, unless JAX_COMPILATION_CACHE_DIR says where, or, empty, that they are not.
+    """Keep compiled programs from run to run, unless JAX_COMPILATION_CACHE_DIR says where, or, empty, not to.
 
     A cache that cannot be read or written costs the compilation, and nothing else.
     """

@@ -114,7 +114,7 @@ def plot_training_curve(
     lines = read_metrics(metrics_jsonl)
     train = [line for line in lines if line.get("split") == "train"]
     validation = [line for line in lines if line.get("split") == "validation"]
-    figure = _figure(10, 4.5)
+    figure = new_figure(10, 4.5)
     losses, shares = figure.subplots(1, 2, sharex=True)
     figure.suptitle(title, fontsize=13)
     _curve(losses, train, "loss", "train, total", BLUE)
@@ -133,7 +133,7 @@ def plot_training_curve(
     shares.set_xlim(0, 1.03 * max((line["step"] for line in lines), default=1) or 1)
     for axes in (losses, shares):
         _finish(axes)
-    return _save(figure, png)
+    return save_figure(figure, png)
 
 
 def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, label: str, color: str) -> None:
@@ -181,7 +181,7 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
     shares = np.where(support > 0, scores.confusion / np.maximum(support, 1), np.nan)
     count = len(scores.classes)
     side = float(np.clip(0.21 * count, 4, 24))
-    figure = _figure(side + 1.6, side + 0.6)
+    figure = new_figure(side + 1.6, side + 0.6)
     axes = figure.subplots()
     axes.set_facecolor("#cccccc")
     # A square-root scale: confusions are a few per cent where hits are tens.
@@ -193,17 +193,17 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
     axes.set_ylabel("true", fontsize=11)
     axes.set_title(f"Confusion matrix ({scores.rows:,} rows, macro-F1 {scores.macro_f1:.3f})", fontsize=12)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class's rows")
-    return _save(figure, png)
+    return save_figure(figure, png)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure outside pyplot: no global state, no display."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, png: Path) -> Path:
+def save_figure(figure: Figure, png: Path) -> Path:
     """Write aside, then rename: a reader never sees half a picture."""
     aside = png.with_name(f".{png.name}.{os.getpid()}.tmp")
     try:

@@ -1,0 +1,98 @@
+"""What is measured: cases, their configurations, and the data of each."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from demega_jax.benchmark.simulated import published_groups, simulated_split, stream_memory
+from demega_jax.config import Config
+from demega_jax.config_file import override
+from demega_jax.data.dealt import check_shares
+from demega_jax.data.grouped import GroupedSplit, open_file
+from demega_jax.data.recorded import RegroupSplit
+from demega_jax.errors import UserError
+from demega_jax.training.parallel import make_placement
+from demega_jax.training.setup import Data, open_data
+
+FEEDS = ("stream", "resident", "regroup")
+PRECISIONS = ("float32", "bfloat16")
+SENSORS, TIME_POINTS = 306, 125  # of the published windows, unless the configuration says otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One line of the result. level: K.  devices: of the machine, the first so many.  precision: `model.dtype`."""
+
+    level: int
+    feed: str
+    devices: int
+    precision: str
+
+    def __str__(self) -> str:
+        devices = f"{self.devices} device{'s' if self.devices > 1 else ''}"
+        return f"level {self.level}, {self.feed}, {devices}, {self.precision}"
+
+
+def all_cases(
+    levels: Sequence[int], feeds: Sequence[str], devices: Sequence[int], precisions: Sequence[str]
+) -> list[Case]:
+    """Every combination, each once, level by level."""
+    every = itertools.product(levels, feeds, devices, precisions)
+    return list(dict.fromkeys(Case(level, feed, count, precision) for level, feed, count, precision in every))
+
+
+def case_config(base: Config, case: Case) -> Config:
+    """The configuration of a case. UserError: a batch that the devices cannot share, keys that do not fit the feed."""
+    changes = {"data.level": case.level, "data.feed": case.feed, "model.dtype": case.precision}
+    config = override(base, changes, "benchmark")
+    if config.train.members > 1:
+        raise UserError(
+            "train.members", f"{config.train.members}", "1: what is measured is one model", "leave train.members out"
+        )
+    make_placement("jit", case.devices, config.train.batch_size, config.train.accumulate)
+    if case.feed != "stream":
+        check_shares(config.data.shares, case.devices, config.train.batch_size, "jit", case.feed)
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseData:
+    """The splits of a case. simulated: noise, or files that say they are.  epoch_groups: the groups of an epoch of the
+    real training split; about: their number is estimated."""
+
+    config: Config
+    data: Data
+    simulated: bool
+    epoch_groups: int
+    about: bool
+
+
+def open_case(config: Config, folder: Path, devices: int) -> CaseData:
+    """The data of a case: those of `data.path`, or simulated ones of the level's shape.
+
+    folder: for simulated files, made when they are first asked for.
+    """
+    level = config.data.levels[0]
+    if config.data.path is not None:
+        data = open_data(config)
+        simulated = is_simulated(data.train)
+        groups = published_groups(level) if simulated else data.train.rows
+        return CaseData(config, data, simulated, groups, simulated)
+    shape = (config.model.sensors or SENSORS, config.model.time_points or TIME_POINTS)
+    split = simulated_split(config, folder, shape, jax.devices()[0], devices)
+    if config.data.feed == "stream":
+        config = stream_memory(config, int(np.prod(shape)) * 4)
+    return CaseData(config, Data(split, split), True, published_groups(level), True)
+
+
+def is_simulated(split: GroupedSplit) -> bool:
+    """Whether a split's files say that they are simulated. Shards say it by the score that only simulation knows."""
+    path = split.windows.recordings[0].meg if isinstance(split, RegroupSplit) else split.path
+    if split.reference_macro_f1 is not None or not path.is_file():
+        return split.reference_macro_f1 is not None
+    with open_file(path) as file:
+        return bool(file.attrs.get("simulated", False))

@@ -1,0 +1,39 @@
+"""Counting the arithmetic of a program in its jaxpr."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from jax.extend.core import Jaxpr
+
+
+def matrix_flops(jaxpr: Any) -> int:
+    """FLOPs of the products and convolutions of a jaxpr: 2 x multiply-adds, a scan's body as often as it runs."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            shapes, out = _shapes(equation)
+            contracted = equation.params["dimension_numbers"][0][0]
+            total += 2 * out * math.prod(shapes[0][axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            shapes, out = _shapes(equation)
+            dims = equation.params["dimension_numbers"]
+            kernel = shapes[1]
+            total += 2 * out * math.prod(kernel) // kernel[dims.rhs_spec[0]]
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += times * sum(matrix_flops(inner) for inner in inner_jaxprs(equation.params))
+    return total
+
+
+def _shapes(equation: Any) -> tuple[list[tuple[int, ...]], int]:
+    """(shapes of the operands, elements of the result)."""
+    return [variable.aval.shape for variable in equation.invars], math.prod(equation.outvars[0].aval.shape)
+
+
+def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters: of functions that it calls."""
+    for value in params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            jaxpr = getattr(each, "jaxpr", each)
+            if isinstance(jaxpr, Jaxpr):
+                yield jaxpr

@@ -1,0 +1,165 @@
+"""The figures of a benchmark as a chart: times by level, and the roofline."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from demega_jax.evaluation.report import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
+
+Figures = Mapping[str, Any]
+# Where an axis of times has marks: what people say of a clock.
+CLOCK = (
+    [t * u for u in (1e-6, 1e-3) for t in (1, 2, 5, 10, 20, 50, 100, 200, 500)]
+    + [t * u for u in (1, 60) for t in (1, 2, 5, 10, 30)]
+    + [3600 * t for t in (1, 2, 5, 10, 24, 48, 120)]
+)
+COLORS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vP*X"
+
+
+def plot_result(result: Figures, png: Path) -> Path:
+    """Step and epoch time by level on the left, the cases below the machine's roofline on the right; returns `png`."""
+    figure = new_figure(12.5, 5.6)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    left, right = halves
+    step, epoch = left.subplots(2, 1, sharex=True)
+    roofline = right.subplots()
+    first = result["cases"][0]
+    data = "simulated data" if result["data"] == "simulated" else "real data"
+    sensors, time_points = result["window"]
+    hardware = result["hardware"]
+    device = hardware["processor"] if hardware["platform"] == "cpu" else hardware["device"]
+    figure.suptitle(
+        f"Training step, batch {first['batch_size']} of {sensors} x {time_points}, {data}\n{device}, "
+        f"jax {result['versions']['jax']}, {result['date'][:10]}", fontsize=11,
+    )  # fmt: skip
+    series = _series(result["cases"])
+    _times(step, series, lambda case: case["step_seconds"]["median"], "step time (to p95)", to_p95=True)
+    _times(epoch, series, lambda case: case["epoch"]["seconds"], "epoch time")
+    epoch.set_xlabel("grouping level K")
+    _roofline(roofline, result, series)
+    handles, names = roofline.get_legend_handles_labels()
+    # One for both sides, outside: it covers no point, wherever points lie.
+    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9)
+    return save_figure(figure, png)
+
+
+def _series(cases: Sequence[Figures]) -> dict[str, list[Figures]]:
+    """Cases that differ by level alone, named by what tells them from the others."""
+    names = [name for name in ("feed", "devices", "precision") if len({case[name] for case in cases}) > 1]
+    found: dict[str, list[Figures]] = {}
+    for case in cases:
+        parts = [f"{case[name]} dev." if name == "devices" else str(case[name]) for name in names]
+        found.setdefault(", ".join(parts) or f"{case['feed']}, {case['precision']}", []).append(case)
+    return found
+
+
+def _look(number: int) -> tuple[str, str]:
+    """(colour, marker) of a series."""
+    return COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+
+
+def _times(axes: Axes, series: Mapping[str, Sequence[Figures]], of: Any, label: str, *, to_p95: bool = False) -> None:
+    """A line a series over the levels, which stand at equal distances."""
+    levels = sorted({case["level"] for cases in series.values() for case in cases})
+    for number, (name, cases) in enumerate(series.items()):
+        color, marker = _look(number)
+        place = [levels.index(case["level"]) for case in cases]
+        values = [of(case) for case in cases]
+        axes.plot(place, values, color=color, marker=marker, markersize=6, linewidth=1.4, label=name)
+        if to_p95:
+            axes.vlines(place, values, [case["step_seconds"]["p95"] for case in cases], color=color, linewidth=1.2)
+    if to_p95:
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator(CLOCK))
+        axes.yaxis.set_minor_locator(NullLocator())
+        low, high = axes.get_ylim()  # with room for two marks at least, however near each other the values are
+        axes.set_ylim(low / 1.5, high * 1.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
+    axes.set_xticks(range(len(levels)), [str(level) for level in levels])
+    axes.margins(x=0.15)
+    axes.set_ylabel(label)
+    _finish(axes)
+
+
+def _clock(value: float) -> str:
+    """2 ms, 1.5 s, 20 min, 2 h."""
+    for unit, size in (("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value * 1e6:.3g} us" if value > 0 else "0"
+
+
+def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures]]) -> None:
+    """Achieved FLOP/s over FLOP a byte; below the lesser of peak and bandwidth, for each precision and number of
+    devices."""
+    cases = result["cases"]
+    scale, unit = (
+        (1e12, "TFLOP/s") if any(case["peak_flops_per_second"] >= 1e12 for case in cases) else (1e9, "GFLOP/s")
+    )
+    intensity = lambda case: case["flops"] / case["bytes"]["total"]  # noqa: E731
+    roofs = {
+        (case["peak_flops_per_second"], case["copy_bytes_per_second"]): case for case in cases
+    }  # fmt: skip
+    ridges = [peak / bandwidth for peak, bandwidth in roofs]
+    span = np.array([min(*ridges, *map(intensity, cases)) / 6, max(*ridges, *map(intensity, cases)) * 6])
+    for peak, bandwidth in roofs:
+        x = np.array([span[0], peak / bandwidth, span[1]])
+        axes.plot(x, np.minimum(peak, x * bandwidth) / scale, color=GREY, linewidth=1.6, zorder=1)
+    _name_roofs(axes, {peak: case for (peak, _), case in roofs.items()}, span[1], scale)
+    lowest = min(bandwidth for _, bandwidth in roofs)
+    axes.annotate(
+        f"copies: {lowest / 1e9:.3g} GB/s", (span[0], span[0] * lowest / scale), ha="left", va="top", xytext=(14, 2),
+        textcoords="offset points", fontsize=9, color=GREY,
+    )  # fmt: skip
+    for number, (name, group) in enumerate(series.items()):
+        color, marker = _look(number)
+        axes.plot(
+            [intensity(case) for case in group], [case["flops_per_second"] / scale for case in group], marker=marker,
+            color=color, linestyle="none", markersize=8, label=name, zorder=3,
+        )  # fmt: skip
+        best = max(group, key=lambda case: case["share_of_peak"])
+        place = (intensity(best), best["flops_per_second"] / scale)
+        axes.annotate(
+            f"{1 / best['over_floor']:.0%} of the roof", place, ha="right", va="center", xytext=(-9, 0),
+            textcoords="offset points", fontsize=9, color=color,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("FLOP a byte (least bytes of a step)")
+    axes.set_ylabel(unit)
+    axes.set_ylim(
+        min(case["flops_per_second"] for case in cases) / scale / 5, 2 * max(peak for peak, _ in roofs) / scale
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    _finish(axes)
+
+
+def _name_roofs(axes: Axes, peaks: Mapping[float, Figures], at: float, scale: float) -> None:
+    """What each horizontal line is: above it, or below where another is close above."""
+    several, unit = len({case["devices"] for case in peaks.values()}) > 1, "TFLOP/s" if scale == 1e12 else "GFLOP/s"
+    before = float("inf")
+    for peak in sorted(peaks, reverse=True):
+        case = peaks[peak]
+        devices = f", {case['devices']} dev." if several else ""
+        below = before < 1.5 * peak
+        axes.annotate(
+            f"{case['precision']} products{devices}: {peak / scale:.3g} {unit}", (at, peak / scale), ha="right",
+            va="top" if below else "bottom", xytext=(0, -4 if below else 3), textcoords="offset points", fontsize=9,
+            color=GREY,
+        )  # fmt: skip
+        before = peak
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
