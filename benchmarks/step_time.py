@@ -23,6 +23,7 @@ from demega_jax.config_file import load_config, override
 from demega_jax.data.feed import Feed
 from demega_jax.data.levels import open_levels
 from demega_jax.files import parse_bytes
+from demega_jax.heap import keep_heap, only_cpu
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import Placement, make_placement
 from demega_jax.training.setup import Data, make_experiment
@@ -99,6 +100,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args()
+    if only_cpu():
+        keep_heap()
     if arguments.devices > 1:
         jax.config.update("jax_num_cpu_devices", arguments.devices)
     changes = {"train.batch_size": arguments.batch_size, "data.memory": arguments.memory}
