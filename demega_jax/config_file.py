@@ -1,6 +1,7 @@
 """Reading and changing configurations: YAML files, `section.key=value`, and errors that say what would fit."""
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from demega_jax.config import Config, Section
 from demega_jax.errors import UserError
 
 
+@functools.cache
 def flat_keys() -> dict[str, pydantic.fields.FieldInfo]:
     """Every `section.key` (`section.part.key`) of the configuration and its field."""
     return {f"{name}.{key}": field for name, section in sections().items() for key, field in own_keys(section).items()}

@@ -186,7 +186,7 @@ def step_work(experiment: Experiment) -> Work:
     part = size // config.train.accumulate
     flops = matrix_flops(jax.make_jaxpr(step.__call__)(state, batch_of(size)).jaxpr)
     kept = activations(
-        lambda params, buffers, batch, keys: step._losses(params, buffers, batch, keys, None)[0],
+        lambda params, buffers, batch, keys: step.losses(params, buffers, batch, keys, None)[0],
         state.params, state.buffers, batch_of(part), jax.ShapeDtypeStruct((part, 2), jnp.uint32),
     )  # fmt: skip
     trained = (state.params, state.opt_state, state.average)

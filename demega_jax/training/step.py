@@ -67,9 +67,10 @@ class TrainStep:
     swa_start: int
     normalized: bool = False
 
-    def _losses(
+    def losses(
         self, params: Any, buffers: Any, batch: Batch, keys: UInt32[Array, "B 2"], axis_name: str | None
     ) -> tuple[Float[Array, ""], Losses]:
+        """The loss that is minimised, and its parts, of the rows of a batch; keys: of the rows."""
         model = nnx.merge(self.graphdef, params, buffers)
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         x = augment(x, keys, self.config.data.augment)
@@ -85,7 +86,7 @@ class TrainStep:
         """Gradients and losses of the global batch: of the mean over its microbatches, each with its own losses."""
         step_key = jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
-        gradient = jax.grad(self._losses, has_aux=True)
+        gradient = jax.grad(self.losses, has_aux=True)
         count = self.config.train.accumulate
 
         def of(part: Batch) -> tuple[Any, Losses]:
