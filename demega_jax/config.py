@@ -346,6 +346,8 @@ class Config(Section):
         for key, value in (("members", self.train.members), ("steps_per_dispatch", self.train.steps_per_dispatch)):
             if value > 1 and self.data.feed == "stream":
                 raise ValueError(f"train.{key}={value} needs a feed on the devices; data.feed=resident fits")
+        if self.train.members > 1 and self.report.wandb:
+            raise ValueError("report.wandb logs one model, not train.members; report.tensorboard=true fits")
         return self
 
     @model_validator(mode="after")

@@ -203,6 +203,7 @@ def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
         (["train.members=2", "data.feed=stream"], "data.feed=resident fits"),
         (["train.steps_per_dispatch=4", "data.feed=stream"], "data.feed=resident fits"),
         (["train.steps_per_dispatch=5", "train.steps=16"], "steps=15 fits"),
+        (["train.members=2", "report.wandb=true", "train.steps=16"], "report.tensorboard=true fits"),
         (["train.members=2", "train.seed=4294967295", "train.steps=16"], "leaves no seeds"),
     ],
 )
