@@ -79,6 +79,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument(
         "--split", choices=("validation", "test"), default="validation", help="split (default validation)"
     )
+    command.add_argument(
+        "--splits", type=Path, metavar="FILE", help="splits by run of recordings (default: those of the run)"
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the scores to a JSON file as well")
     command.set_defaults(function=evaluate)
 

@@ -180,12 +180,18 @@ class RegroupConfig(Section):
     recordings: Literal["replicated", "dealt"] = _key(
         "replicated", "All recordings on every device, or each share's own stretches of them, of which it makes groups."
     )
-    new_groups: bool = _key(True, "Draw new groups every epoch; false: the same always, those of `group --no-shuffle`.")
-    drop_remaining: bool = _key(False, "Drop a class's last group where it has fewer than K windows.")
+    new_groups: bool = _key(
+        True,
+        "Draw new groups every epoch; false: the same always; with one K and replicated "
+        "recordings, those of `group --no-shuffle`.",
+    )
+    drop_remaining: bool = _key(
+        False, "Drop a class's last group where it has fewer than K windows (with target_rows: in validation alone)."
+    )
     target_rows: Positive | None = _key(
         None, "Groups a class and epoch: K adapts to the windows that a class has, up to data.level; null: K as given."
     )
-    min_level: Positive = _key(5, "Smallest K to which target_rows goes down.")
+    min_level: Positive = _key(5, "Smallest K to which target_rows goes down, where a class has as many.")
     overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = _key(
         1.0, "How often target_rows may use a window in an epoch, on average of its class."
     )
@@ -231,6 +237,10 @@ class DataConfig(Section):
         levels = self.level
         if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
             raise ValueError(f"level={list(levels)} is no list of different levels; 5 or [5, 10] fits")
+        if self.regroup.target_rows is None and (self.regroup.overlap, self.regroup.min_level) != (1.0, 5):
+            raise ValueError(
+                "regroup.overlap and regroup.min_level act with regroup.target_rows only; set it, or neither"
+            )
         if self.regroup.target_rows is not None and isinstance(levels, tuple):
             raise ValueError(
                 f"regroup.target_rows adapts K up to one level, not to level={list(levels)}; level={max(levels)} fits"

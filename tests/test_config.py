@@ -175,11 +175,12 @@ def test_shipped_configurations(path):
 
 
 def test_shipped_configurations_are_all_there():
-    assert [path.stem for path in CONFIGS] == ["default", "demo", "original", "tiny"]
+    levels = ["grouped_100", "grouped_20", "grouped_5"]
+    assert [path.stem for path in CONFIGS] == ["default", "demo", *levels, "original", "regroup", "tiny"]
 
 
 def test_original_configuration_is_the_published_one():
-    optim = load_config(CONFIGS[2]).optim
+    optim = load_config(next(path for path in CONFIGS if path.stem == "original")).optim
     assert (optim.schedule, optim.schedule_length, optim.warmup * optim.schedule_length) == ("per_epoch", 200, 5.0)
     assert optim.frozen == ("final_norm",)
 

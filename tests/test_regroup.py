@@ -17,7 +17,7 @@ from demega_jax.data.grouped import open_grouped
 from demega_jax.data.recorded import RecordedData, open_recordings
 from demega_jax.data.recordings import find_recordings
 from demega_jax.data.regroup import RegroupFeed, mean_windows
-from demega_jax.data.regroup_plan import make_table
+from demega_jax.data.regroup_plan import adapt, make_table
 from demega_jax.data.splits import official
 from demega_jax.data.statistics import Statistics
 from demega_jax.data.stream import split_batches
@@ -74,7 +74,7 @@ def recorded(root: Path, level=5, **regroup) -> RecordedData:
     config = DataConfig(level=level, feed="regroup", regroup=RegroupConfig(tmax=TIME_POINTS / 250, **regroup))
     sensors = sum(COUNTS)
     return RecordedData(
-        root, official(find_recordings(root)), Statistics(np.zeros(sensors), np.ones(sensors)), config
+        root, official(find_recordings(root)), lambda: Statistics(np.zeros(sensors), np.ones(sensors)), config
     )  # fmt: skip
 
 
@@ -207,7 +207,8 @@ def test_sizes_adapted_to_frequency(marked):
 )  # fmt: skip
 def test_tables(counts, levels, drop, rows, least, overlap, seed):
     settings = RegroupConfig(drop_remaining=drop, target_rows=rows, min_level=least, overlap=overlap)
-    table = make_table(np.array(counts), tuple(levels), settings, rows, np.random.default_rng(seed))
+    sizes = adapt(np.array(counts), levels[0], settings)
+    table = make_table(np.array(counts), tuple(levels), settings, sizes, np.random.default_rng(seed))
     assert (np.diff(table.label) >= 0).all() and (table.size > 0).all()
     for label, n in enumerate(counts):
         mine = table.label == label
@@ -220,9 +221,21 @@ def test_tables(counts, levels, drop, rows, least, overlap, seed):
         elif n:
             assert 1 <= len(size) <= rows and len(set(size)) == 1 and (start < n).all()
             assert len(size) == 1 or size.sum() <= overlap * n
-            assert size[0] >= min(n, least) and size[0] <= max(levels[0], least)
+            assert min(n, least, levels[0]) <= size[0] <= levels[0]
+            assert len(size) == 1 or size[0] < n  # no two groups of the same windows
             if size.sum() <= n:
                 assert (np.diff(start) >= size[0]).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 40), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 30))
+def test_shares_have_adapted_groups_in_proportion_and_together_as_many(counts, rows):
+    counts = np.array(counts)
+    whole = adapt(counts.sum(axis=0), 7, RegroupConfig(target_rows=rows, min_level=2, overlap=2.0))
+    parts = whole.shared(counts)
+    made = np.array([part.groups for part in parts])
+    np.testing.assert_array_equal(made.sum(axis=0), whole.groups)
+    fair = counts * whole.groups / np.maximum(counts.sum(axis=0), 1)
+    assert (np.abs(made - fair) < 1 + 1e-9).all() and all((part.size == whole.size).all() for part in parts)
 
 
 @pytest.mark.parametrize("most", [1, 8, 9, 37])

@@ -127,12 +127,15 @@ def test_balanced_draws_each_class_equally_often(data):
 def test_chances_of_classes_that_few_shares_have():
     counts = np.array([[40, 9, 1, 0], [41, 0, 0, 0], [40, 9, 0, 2], [0, 0, 0, 0]])
     chances = class_chances(counts)
-    np.testing.assert_allclose(chances.sum(axis=1), [1, 1, 1, 0])  # each share draws as many rows
+    np.testing.assert_allclose(chances.sum(axis=1), [1, 1, 1, 0])
     assert ((chances > 0) == (counts > 0)).all()
-    # One share has but one class, so that class takes a third at least; the others share the rest, as far as they can.
-    np.testing.assert_allclose(chances[:3].sum(axis=0) / 3, [1 / 3, 2 / 9, 2 / 9, 2 / 9], atol=0.03)
-    even = class_chances(np.array([[5, 3, 0], [5, 3, 1], [6, 0, 1]]))
-    np.testing.assert_allclose(even.sum(axis=0), 1, atol=1e-6)
+    draws = counts.sum(axis=1) / counts.sum()  # a share draws as many rows as it has
+    # One share has but one class, so that class takes its 41 of 142; the others share the rest, as far as they can.
+    np.testing.assert_allclose(draws @ chances, [41 / 142, *[101 / 142 / 3] * 3], atol=0.03)
+    for counts in ([[5, 3, 0], [5, 3, 1], [6, 0, 1]], [[10, 2], [1, 8]], [[60, 20, 9], [60, 20, 3], [20, 5, 0]]):
+        counts = np.array(counts)
+        frequency = counts.sum(axis=1) / counts.sum() @ class_chances(counts)
+        np.testing.assert_allclose(frequency, 1 / counts.shape[1], atol=2e-3)
 
 
 def test_half_precision(data):

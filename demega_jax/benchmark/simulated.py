@@ -13,7 +13,7 @@ from demega_jax.config import Config
 from demega_jax.config_file import override
 from demega_jax.data.grouped import GroupedSplit, open_grouped
 from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.recorded import AveragedSplit, RecordedData
+from demega_jax.data.recorded import AveragedSplit, RecordedData, StatisticsOf
 from demega_jax.data.recordings import find_recordings
 from demega_jax.data.statistics import Statistics
 from demega_jax.files import parse_bytes
@@ -65,15 +65,19 @@ def noise_split(rows: int, sensors: int, time_points: int, level: int | None = N
     count = min(rows, BLOCK_ROWS)
     labels = (np.arange(count) % len(PHONEMES)).astype(np.int32)
     x = np.random.default_rng(1).standard_normal((count, sensors, time_points), np.float32)
-    nobody = Statistics(np.zeros(sensors), np.ones(sensors))
     block = NoiseSplit(
-        Path("noise"), "train", level, count, sensors, time_points, PHONEMES, labels, None, (), nobody, x
+        Path("noise"), "train", level, count, sensors, time_points, PHONEMES, labels, None, (), _unchanged(sensors), x
     )
     blocks = -(-rows // count)
     return CombinedSplit(
         block.path, "train", level, blocks * count, sensors, time_points, PHONEMES, np.tile(labels, blocks), None,
         (block,) * blocks,
     )  # fmt: skip
+
+
+def _unchanged(sensors: int) -> StatisticsOf:
+    """Statistics that standardise nothing."""
+    return lambda: Statistics(np.zeros(sensors), np.ones(sensors))
 
 
 def write_noise_file(path: Path, rows: int, sensors: int, time_points: int, level: int = 1) -> None:
@@ -148,8 +152,7 @@ def simulated_split(
         }
     )  # fmt: skip
     data = config.data.model_copy(update={"regroup": groups, "level": level})
-    nobody = Statistics(np.zeros(sensors), np.ones(sensors))
-    return RecordedData(root, {"train": find_recordings(root)}, nobody, data).train(None)
+    return RecordedData(root, {"train": find_recordings(root)}, _unchanged(sensors), data).train(None)
 
 
 def stream_memory(config: Config, row_bytes: int) -> Config:

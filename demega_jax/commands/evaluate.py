@@ -3,11 +3,13 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
 
 from demega_jax.commands.train import set_numerics
+from demega_jax.config_file import override
 from demega_jax.data.levels import parse_levels
 from demega_jax.data.sources import open_split
 from demega_jax.errors import UserError
@@ -28,8 +30,10 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     folder = arguments.data or config.data.path
     if folder is None:
         raise UserError("--data", "no data folder", "the folder that holds grouped_K", "give --data DIR")
-    levels = config.data.level if arguments.level is None else parse_levels(arguments.level)
-    data = config.data.model_copy(update={"level": levels})
+    asked: dict[str, Any] = {} if arguments.level is None else {"data.level": parse_levels(arguments.level)}
+    if arguments.splits is not None:
+        asked["data.regroup.splits"] = str(arguments.splits)
+    data = override(config, asked, "command line").data
     split = open_split(Path(folder), arguments.split, data, classes=model.classes, expect_shape=model.window)
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices

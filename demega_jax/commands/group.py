@@ -1,6 +1,7 @@
 """`demega-jax group`: recordings to grouped files."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,10 @@ def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[T
         shuffle = split == "train" and settings.seed is not None
         for level in arguments.level:
             path = arguments.out / f"grouped_{level}" / f"{split}_grouped.h5"
-            if path.parent.is_dir() and any(path.parent.iterdir()):
+            if path.parent.is_dir() and any(
+                file.suffix != ".partial"
+                for file in path.parent.iterdir()  # what a killed process left
+            ):
                 raise UserError(
                     path.parent, "holds files already", "a folder without this level", "choose another OUT, or move it"
                 )
@@ -99,6 +103,9 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(option, str(value), "at least 1", "give a larger number")
     if len(set(arguments.level)) < len(arguments.level):
         raise UserError("--level", str(arguments.level), "different levels", "name each level once")
+    for option, seconds in (("--tmin", arguments.tmin), ("--tmax", arguments.tmax)):
+        if not math.isfinite(seconds):
+            raise UserError(option, str(seconds), "seconds from the onset", f"for example {option} 0.5")
     if arguments.seed < 0:
         raise UserError("--seed", str(arguments.seed), "0 or more", "give another")
 

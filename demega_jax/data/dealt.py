@@ -211,17 +211,18 @@ def _cumulative(labels: np.ndarray, there: np.ndarray, sampling: Sampling) -> np
 
 
 def class_chances(counts: Float[np.ndarray, "S V"]) -> Float[np.ndarray, "S V"]:
-    """The chance of each class in the draws of each share, so that over all shares every class is equally likely,
-    though rare classes are not in all of them.
+    """The chance of each class in the draws of each share, which draws as many rows as it has, so that over all shares
+    every class is equally likely, though rare classes are not in all of them.
 
     Iterative proportional fitting (Deming and Stephan, 1940), begun at even chances of rows of a class.
     """
     present = counts.sum(axis=0) > 0
     filled = counts.sum(axis=1) > 0
+    part = counts[filled].sum(axis=1, keepdims=True) / counts.sum()
     chance = counts[filled][:, present] / counts[:, present].sum(axis=0)
     for _ in range(FITTING_TURNS):
-        chance /= chance.sum(axis=0) / (len(chance) / present.sum())
-        chance /= chance.sum(axis=1, keepdims=True)
+        chance /= chance.sum(axis=0) * present.sum()
+        chance *= part / chance.sum(axis=1, keepdims=True)
     found = np.zeros(counts.shape)
-    found[np.ix_(filled, present)] = chance
+    found[np.ix_(filled, present)] = chance / part
     return found

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from demega_jax.data.statistics import Statistics, statistics
 from demega_jax.errors import UserError
 from demega_jax.phonemes import PHONEMES
 
+StatisticsOf = Callable[[], Statistics]  # of the runs of train, read at the first call
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RegroupSplit(GroupedSplit):
     """A training split whose rows are the groups of an epoch, made by `RegroupFeed`."""
 
     windows: Windows
-    statistics: Statistics
+    statistics: StatisticsOf
     plan: Plan
 
     @property
@@ -39,12 +41,13 @@ class AveragedSplit(GroupedSplit):
     """A split whose rows are averaged in memory when they are first read, as `group` would write them."""
 
     wanted: tuple[Averages, ...]
-    statistics: Statistics
+    statistics: StatisticsOf
 
     @functools.cached_property
     def x(self) -> Float[np.ndarray, "N C T"]:
         """The rows."""
-        return np.concatenate(average_groups(self.wanted, self.statistics))
+        means = average_groups(self.wanted, self.statistics())
+        return means[0] if len(means) == 1 else np.concatenate(means)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class RecordedData:
 
     path: Path
     runs: dict[str, list[Recording]]
-    statistics: Statistics
+    statistics: StatisticsOf
     config: DataConfig
 
     def train(self, classes: Sequence[str] | None) -> RegroupSplit:
@@ -67,7 +70,7 @@ class RecordedData:
     def averages(
         self, split: str, classes: Sequence[str] | None, expect_shape: tuple[int, int | None] | None = None
     ) -> AveragedSplit:
-        """A split's groups of every level in the order of the recordings. UserError: no such split, too much."""
+        """A split's groups of every level in the order of the recordings. UserError: no such split, no group."""
         windows, levels = self._windows(split, classes), self._levels()
         settings = GroupSettings(seed=None, drop_remaining=self.config.regroup.drop_remaining)
         groups = [make_groups(windows, k, settings, shuffle=False, name=f"{split} at level {k}") for k in levels]
@@ -110,4 +113,5 @@ def open_recordings(path: Path, config: DataConfig) -> RecordedData:
     recordings = find_recordings(path)
     splits = config.regroup.splits
     runs = official(recordings) if splits is None else read_splits(Path(splits), recordings)
-    return RecordedData(path, runs, statistics(runs["train"], print), config)
+    # Read when they are first needed: what does not fit together is refused before hours of recordings are read.
+    return RecordedData(path, runs, functools.cache(lambda: statistics(runs["train"], print)), config)

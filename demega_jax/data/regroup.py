@@ -163,10 +163,10 @@ def _rounds(split: RegroupSplit, layout: Layout, dtype: np.dtype) -> Iterator[np
     """[P, length + overlap, C] of each round: standardised, clipped, zeros where a run has ended. One recording in
     memory at a time."""
     shape = (layout.parts, layout.length + layout.overlap, split.sensors)
-    block, stretch = np.zeros(shape, dtype), 0
+    block, stretch, statistics = np.zeros(shape, dtype), 0, split.statistics()
     for recording in split.windows.recordings:
         x = recording.read()
-        split.statistics.standardise(x)
+        statistics.standardise(x)
         for begin in range(0, recording.samples, layout.length):
             turn, place = divmod(stretch, layout.parts)
             some = x[:, begin : begin + shape[1]]

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from demega_jax.config import RegroupConfig
 from demega_jax.data.dealt import deal
 from demega_jax.data.recordings import Windows
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warn
 
 STRETCH_SECONDS = 30  # recordings are placed, and dealt, in stretches this long, shorter where there is little
 LEAST_STRETCHES = 16  # of each share
@@ -73,23 +73,47 @@ class Table:
         return len(self.label)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Adapted:
+    """Sizes of groups adapted to the windows of each class: windows of a group, and groups of an epoch. Both [V]."""
+
+    size: Int[np.ndarray, " V"]
+    groups: Int[np.ndarray, " V"]
+
+    def shared(self, counts: Int[np.ndarray, "P V"]) -> "list[Adapted]":
+        """Those of each part, which has so many of the windows: the groups in proportion, together as many."""
+        upto = np.cumsum(counts, axis=0) * self.groups // np.maximum(counts.sum(axis=0), 1)
+        return [Adapted(self.size, groups) for groups in np.diff(upto, axis=0, prepend=0)]
+
+
+def adapt(counts: Int[np.ndarray, " V"], level: int, settings: RegroupConfig) -> Adapted | None:
+    """`target_rows` groups of each class with `counts` windows, each window used `overlap` times at most on average:
+    fewer windows a group than the level, down to min_level, then fewer groups. None without target_rows."""
+    if settings.target_rows is None:
+        return None
+    uses = np.floor(settings.overlap * counts).astype(np.int64)
+    size = np.minimum(level, np.maximum(settings.min_level, uses // settings.target_rows))
+    size = np.maximum(1, np.minimum(counts, size))
+    groups = np.clip(uses // size, np.minimum(counts, 1), settings.target_rows)
+    return Adapted(size, np.where(size < counts, groups, np.minimum(counts, 1)))  # all windows: one group has them
+
+
 def make_table(
-    counts: Int[np.ndarray, " V"], levels: tuple[int, ...], settings: RegroupConfig, target_rows: float | None,
+    counts: Int[np.ndarray, " V"], levels: tuple[int, ...], settings: RegroupConfig, adapted: Adapted | None,
     draw: np.random.Generator,
 ) -> Table:  # fmt: skip
     """Groups of classes with `counts` windows.
 
-    Without target_rows: consecutive blocks of K windows, K drawn for each from `levels`; a class's last can be shorter,
-    or is dropped.  With it: that many groups a class, of the windows there are, each used `overlap` times at most on
-    average: fewer windows a group, down to min_level, then fewer groups.
+    Consecutive blocks of K windows, K drawn for each from `levels`; a class's last can be shorter, or is dropped. Or
+    adapted: groups spread evenly over the windows, overlapping only where they must.
     """
     columns = [np.zeros((3, 0), np.int64)]
     for label in np.flatnonzero(counts).tolist():
         n = int(counts[label])
-        if target_rows is None:
+        if adapted is None:
             start, size = _blocks(n, levels, settings.drop_remaining, draw)
         else:
-            start, size = _adapted(n, levels[0], settings, target_rows)
+            start, size = _spread(n, int(adapted.size[label]), int(adapted.groups[label]))
         columns.append(np.stack([np.full(len(start), label), start, size]))
     return Table(*np.concatenate(columns, axis=1).astype(np.int32))
 
@@ -105,13 +129,12 @@ def _blocks(
     return start[inside], np.minimum(size, n - start)[inside]
 
 
-def _adapted(n: int, level: int, settings: RegroupConfig, target_rows: float) -> tuple[np.ndarray, np.ndarray]:
-    """(start, size) of groups adapted to n windows, spread evenly where they overlap."""
-    uses = settings.overlap * n
-    k = min(n, max(settings.min_level, min(level, int(uses // target_rows))))
-    groups = max(1, min(round(target_rows), int(uses // k)))
-    span = n if groups * k > n else groups * k  # overlapping only where they must
-    return np.arange(groups) * span // groups, np.full(groups, k)
+def _spread(n: int, k: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """(start, size) of so many groups of k of n windows."""
+    if k >= n:
+        k, groups = n, min(groups, 1)
+    span = n if groups * k > n else groups * k
+    return np.arange(groups) * span // max(groups, 1), np.full(groups, k)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,13 +184,15 @@ def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig
     layout = lay_out(windows, shares if settings.recordings == "dealt" else 1, seed)
     counts, sample, label = _by_class(windows, layout)
     draw = np.random.Generator(np.random.Philox(key=[seed, 2**63 + 2]))
-    rows = None if settings.target_rows is None else settings.target_rows / layout.parts
-    tables = [make_table(part_counts, levels, settings, rows, draw) for part_counts in counts]
+    adapted = adapt(counts.sum(axis=0), levels[0], settings)
+    shared = [None] * layout.parts if adapted is None else adapted.shared(counts)
+    tables = [make_table(one, levels, settings, sizes, draw) for one, sizes in zip(counts, shared, strict=True)]
     if not sum(map(len, tables)):
         raise UserError(
             "data.level", f"no group of {min(levels)} windows", "a level with groups",
             "lower it, or set data.regroup.drop_remaining=false",
         )  # fmt: skip
+    _warn_of_missing(windows, tables)
     if layout.parts > 1:
         chosen = np.full((shares, max(map(len, tables))), -1)
         for share, table in enumerate(tables):
@@ -177,6 +202,17 @@ def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig
         chosen = deal(tables[0].label, shares, seed)
         of = lambda name: _take(getattr(tables[0], name), chosen)  # noqa: E731
     return Plan(layout, sample, label, counts, of("label"), of("start"), of("size"))
+
+
+def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
+    """One line for classes that no group of training is of."""
+    grouped = np.bincount(np.concatenate([table.label for table in tables]), minlength=len(windows.classes))
+    there = np.bincount(windows.label, minlength=len(windows.classes))
+    none = [name for name, n in zip(windows.classes, there, strict=True) if not n]
+    few = [name for name, n, m in zip(windows.classes, there, grouped, strict=True) if n and not m]
+    if none or few:
+        said = [f"{words} of {' '.join(names)}" for words, names in (("no window", none), ("no group", few)) if names]
+        warn(f"train: {', '.join(said)}, of {len(there)} classes")
 
 
 def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ HEADER = f"# demega-jax run, format {FORMAT}\n"
 # What a resumed run may change: cadences, loggers, where its data lie and where the run ends (its schedule stays).
 MAY_CHANGE = (
     "train.epochs", "train.steps", "train.eval_every", "train.save_every", "train.log_every", "train.early_stopping",
-    "data.path", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
+    "data.path", "data.regroup.splits", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
         if key in MAY_CHANGE:
-            if key != "data.path" or new is not None:  # without --data, the run's own
+            if not key.startswith(("data.path", "data.regroup")) or new is not None:  # unless given, the run's own
                 changes[key] = new
         elif new is not None:
             raise UserError(
