@@ -198,9 +198,12 @@ def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[F
 
 
 def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"]) -> None:
-    """Rows of the file from the sums of their windows, a chunk at a time, while it is in the processor's cache."""
+    """Rows of the file from the sums of their windows, which become their means, a chunk at a time, while it is in the
+    processor's cache."""
+    sizes = part.sizes
     for first in range(0, len(total), CHUNK_ROWS):
-        mean = total[first : first + CHUNK_ROWS] / part.sizes[first : first + CHUNK_ROWS, None, None]
+        mean = total[first : first + CHUNK_ROWS]
+        mean /= sizes[first : first + CHUNK_ROWS, None, None]
         if mean.shape == data.chunks:
             data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # as it is: past HDF5's copies
         else:

@@ -48,26 +48,19 @@ def pooled(parts: Sequence[tuple[int, Float[np.ndarray, " C"], Float[np.ndarray,
 
 def statistics(recordings: Sequence[Recording], progress: Callable[[str], None] | None = None) -> Statistics:
     """Pooled statistics of runs, each read once and remembered. Warns of constant sensors."""
-    parts = []
-    for i, recording in enumerate(recordings):
+    known = {recording: _read_cache(_cache_file(recording), recording) for recording in recordings}
+    new = [recording for recording, found in known.items() if found is None]
+    for number, recording in enumerate(new):
         if progress is not None:
-            progress(f"statistics of {recording.name} ({i + 1} of {len(recordings)})")
-        parts.append(_of_run(recording))
-    found = pooled(parts)
-    constant = np.flatnonzero(found.std == 0).tolist()
+            progress(f"statistics of {recording.name} ({number + 1} of {len(new)})")
+        known[recording] = measured = _measure(recording)
+        _write_cache(_cache_file(recording), recording, measured)
+    together = pooled([(recording.samples, *found) for recording, found in known.items() if found is not None])
+    constant = np.flatnonzero(together.std == 0).tolist()
     if constant:
         some = ", ".join(map(str, constant[:LISTED])) + (", .." if len(constant) > LISTED else "")
         warn(f"{len(constant)} sensors are constant in the training runs and become 0: {some}")
-    return found
-
-
-def _of_run(recording: Recording) -> tuple[int, np.ndarray, np.ndarray]:
-    cache = _cache_file(recording)
-    known = _read_cache(cache, recording)
-    if known is None:
-        known = _measure(recording)
-        _write_cache(cache, recording, known)
-    return (recording.samples, *known)
+    return together
 
 
 def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
