@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from demega_jax.config import ModelConfig
 from demega_jax.model.dropout import Noise, dropout
@@ -21,16 +21,28 @@ class Positions(NamedTuple):
     """A layer's projected position table, expanded to every pair (query t, key s); None: the term is off."""
 
     keys: Float[Array, "H T S D"] | None
-    queries: Float[Array, "H T S D"] | None
+    queries: Float[Array, "H S T D"] | None
 
 
-def expand_pairs(table: Float[Array, "R2 H D"], rows: np.ndarray) -> Float[Array, "H T S D"]:
-    """Rows of the table for every pair, as a product with a constant one-hot.
+def expand_pairs(table: Float[Array, "R2 H D"], rows: Int[np.ndarray, "T S"]) -> Float[Array, "H T S D"]:
+    """Rows of the table for every pair, as a product with a constant one-hot, on a CPU looked up.
 
-    Its gradient is then a product as well, where that of a gather would be a scatter-add.
+    The gradient is a product everywhere, where that of a lookup would be a scatter-add.
     """
-    one_hot = jnp.asarray(np.eye(table.shape[0], dtype=np.float32)[rows], table.dtype)
-    return jnp.einsum("tsr,rhd->htsd", one_hot, table)
+    one_hot = np.eye(table.shape[0], dtype=np.float32)[rows]
+
+    def product(table: Float[Array, "R2 H D"]) -> Float[Array, "H T S D"]:
+        return jnp.einsum("tsr,rhd->htsd", jnp.asarray(one_hot, table.dtype), table)
+
+    @jax.custom_vjp
+    def expand(table: Float[Array, "R2 H D"]) -> Float[Array, "H T S D"]:
+        return jax.lax.platform_dependent(table, cpu=lambda table: table.swapaxes(0, 1)[:, rows], default=product)
+
+    def transpose(_: None, pairs: Float[Array, "H T S D"]) -> tuple[Float[Array, "R2 H D"]]:
+        return jax.linear_transpose(product, table)(pairs)
+
+    expand.defvjp(lambda table: (expand(table), None), transpose)
+    return expand(table)
 
 
 def disentangled_scores(
@@ -46,16 +58,32 @@ def disentangled_scores(
     terms = sum(p is not None for p in positions)
     width = q.shape[-1]
     # The scales go on the small operands, not on [B, H, T, S].
-    content = q * jnp.asarray(1 / math.sqrt(width * (1 + terms)), q.dtype)
-    scores = jnp.einsum("bthd,bshd->bhts", content, k, preferred_element_type=jnp.float32)
-    scale = 1 / math.sqrt(width * max(terms, 1))
+    content = _laid_out(q * jnp.asarray(1 / math.sqrt(width * (1 + terms)), q.dtype), 0, 2, 1, 3)
+    scores = _product("bhtd,bhsd->bhts", content, _laid_out(k, 0, 2, 1, 3))
+    scale = jnp.asarray(1 / math.sqrt(width * max(terms, 1)), q.dtype)
     if positions.keys is not None:
-        scaled = positions.keys * jnp.asarray(scale, q.dtype)
-        scores += jnp.einsum("bthd,htsd->bhts", q, scaled, preferred_element_type=jnp.float32)
+        to_position = _product("htbd,htsd->htbs", _laid_out(q, 2, 1, 0, 3), positions.keys * scale)
+        scores += to_position.transpose(2, 0, 1, 3)
     if positions.queries is not None:
-        scaled = positions.queries * jnp.asarray(scale, q.dtype)
-        scores += jnp.einsum("bshd,htsd->bhts", k, scaled, preferred_element_type=jnp.float32)
-    return scores
+        from_position = _product("hsbd,hstd->hsbt", _laid_out(k, 2, 1, 0, 3), positions.queries * scale)
+        scores += from_position.transpose(2, 0, 3, 1)
+    return _barrier_on_cpu(scores)
+
+
+def _laid_out(x: Array, *axes: int) -> Array:
+    """The axes in this order, in memory, too."""
+    return _barrier_on_cpu(x.transpose(axes))
+
+
+def _product(subscripts: str, *operands: Array) -> Array:
+    """A product in float32 whose operands and result lie in memory as they are written here."""
+    return _barrier_on_cpu(jnp.einsum(subscripts, *operands, preferred_element_type=jnp.float32))
+
+
+def _barrier_on_cpu(x: Array) -> Array:
+    """Keeps the compiler from merging a product with a transpose, in both directions: on a CPU, products of operands
+    that lie otherwise run at a third of the speed. Other backends choose layouts themselves."""
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B H T S"]:
@@ -97,14 +125,14 @@ class DisentangledAttention(nnx.Module):
         rows = table_rows(time_points, config.num_buckets, config.max_distance)
         table = self.position_norm(self.position_table[...])
 
-        def expanded(project: Linear) -> Float[Array, "H T S D"]:
+        def expanded(project: Linear, rows: Int[np.ndarray, "T S"]) -> Float[Array, "H T S D"]:
             return expand_pairs(project(table).reshape(table.shape[0], config.heads, -1), rows)
 
         keys = queries = None
         if "c2p" in config.position_terms:
-            keys = expanded(self.key if config.share_key else self.position_key)
+            keys = expanded(self.key if config.share_key else self.position_key, rows)
         if "p2c" in config.position_terms:
-            queries = expanded(self.query if config.share_key else self.position_query)
+            queries = expanded(self.query if config.share_key else self.position_query, rows.T)
         return Positions(keys, queries)
 
     def probabilities(
@@ -121,8 +149,9 @@ class DisentangledAttention(nnx.Module):
         rate = self.config.dropout
         probs = self.probabilities(x, keep=keep).astype(x.dtype)
         probs = dropout(probs, rate, noise and noise.at(0))
-        v = self.value(x).reshape(*x.shape[:2], self.config.heads, -1)
-        y = self.out(jnp.einsum("bhts,bshd->bthd", probs, v).reshape(x.shape))
+        v = _laid_out(self.value(x).reshape(*x.shape[:2], self.config.heads, -1), 0, 2, 1, 3)
+        attended = _barrier_on_cpu(jnp.einsum("bhts,bhsd->bhtd", probs, v))
+        y = self.out(attended.swapaxes(1, 2).reshape(x.shape))
         if keep is not None:
             y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))
         return dropout(y, rate, noise and noise.at(1))
