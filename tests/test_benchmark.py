@@ -12,8 +12,8 @@ from conftest import TINY_MODEL
 
 from demega_jax.benchmark.cases import Case, all_cases, case_config, open_case
 from demega_jax.benchmark.flops import matrix_flops
-from demega_jax.benchmark.machine import COPIED, copy_bandwidth, matrix_peak
-from demega_jax.benchmark.measure import Limits, Machine, Work, add_scaling, against_machine, time_steps
+from demega_jax.benchmark.machine import COPIED, Machine, copy_bandwidth, matrix_peak
+from demega_jax.benchmark.measure import Limits, Work, add_scaling, against_machine, time_steps
 from demega_jax.benchmark.simulated import noise_split, published_groups, write_noise_file
 from demega_jax.benchmark.tables import seconds
 from demega_jax.benchmark.traffic import Activations, Kept, activations
@@ -21,7 +21,6 @@ from demega_jax.cli import main
 from demega_jax.config import Config
 from demega_jax.config_file import override, parse_overrides
 from demega_jax.data.rows import disk_reader
-from demega_jax.training.parallel import make_placement
 
 TINY = [*TINY_MODEL, "model.sensors=5", "model.time_points=9", "model.input_norm=zscore"]  # compiles sooner
 ROWS = 16
@@ -51,6 +50,12 @@ def test_flops_of_products_convolutions_and_scans():
         return jax.lax.scan(lambda x, _: (jax.jit(jnp.matmul)(x, w), None), x, length=6)[0]
 
     assert flops(repeated, (8, 4), (4, 4)) == 6 * 2 * 8 * 4 * 4
+    ways = (
+        lambda x, w: jax.lax.platform_dependent(  # noqa: E731
+            x, w, cpu=lambda x, w: x @ w, default=lambda x, w: x[:, :1] @ w[:1]
+        )
+    )
+    assert flops(ways, (8, 4), (4, 5)) == 2 * 8 * 1 * 5  # of the ways of several backends, the shortest
     # Forward, and backward the gradients of both operands.
     gradient = jax.grad(lambda both: jnp.sum(both[0] @ both[1]) ** 2)
     assert flops(lambda x, w: gradient((x, w)), (8, 4), (4, 5)) == 3 * 2 * 8 * 4 * 5
@@ -70,6 +75,12 @@ def test_activations_of_a_product_are_its_elementwise_input():
     found = activations(loss, w, x)
     assert found.nbytes == 6 * 5 * 4 and found.residuals > found.nbytes
     assert found.kept == (Kept((6, 5), "float32", 1, 120),)
+
+
+def test_a_barrier_on_one_backend_is_no_activation():
+    x, w = jax.ShapeDtypeStruct((6, 3), jnp.float32), jax.ShapeDtypeStruct((3, 5), jnp.float32)
+    held = lambda y: jax.lax.platform_dependent(y, cpu=jax.lax.optimization_barrier, default=lambda y: y)  # noqa: E731
+    assert kept(lambda w, x: jnp.sum(jnp.sin(held((x @ w).T))), w, x) == {((6, 5), "float32"): 1}
 
 
 def test_activations_of_two_layers_are_kept_in_their_own_type():
@@ -98,12 +109,19 @@ def test_activations_take_the_smaller_of_two_ways():
 def test_the_floor_is_the_longer_of_arithmetic_and_memory():
     work = Work(4000, 10, 20, Activations((Kept((5,), "float32", 2, 40),), 99), microbatches=2)
     assert work.activation_bytes == 2 * 40 * 2 and work.nbytes == 10 + 20 + 160
-    placement = make_placement("jit", 2, 8)
-    alone = against_machine(4.0, work, "float32", placement, Machine({"float32": 1000.0}, 380.0, True))
+    alone = against_machine(4.0, work, "float32", 2, Machine({"float32": 1000.0}, 380.0, True))
     assert (alone["floor_seconds"], alone["floor_of"], alone["over_floor"]) == (4.0, "arithmetic", 1.0)
-    apart = against_machine(4.0, work, "float32", placement, Machine({"float32": 9000.0}, 19.0, False))
+    apart = against_machine(4.0, work, "float32", 2, Machine({"float32": 9000.0}, 19.0, False))
     assert (apart["floor_seconds"], apart["floor_of"], apart["share_of_copy"]) == (5.0, "memory", 1.25)
     assert apart["share_of_peak"] == 4000 / 4.0 / 18000.0
+
+
+def test_a_machine_is_as_good_as_its_best_measurement():
+    one, other = (
+        Machine({"float32": 2.0, "bfloat16": 5.0}, 7.0, True),
+        Machine({"float32": 3.0, "bfloat16": 4.0}, 6.0, True),
+    )
+    assert one.better(other) == other.better(one) == Machine({"float32": 3.0, "bfloat16": 5.0}, 7.0, True)
 
 
 @pytest.mark.parametrize(("each", "limits", "dispatches"), [

@@ -1,11 +1,12 @@
 """What a machine can do, measured: matrix products, copies; and what it is, as it says itself."""
 
+import dataclasses
 import os
 import platform
 import re
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,29 @@ LONG_ENOUGH = 0.02  # s of a product: what starting it takes is then nothing
 SMALLEST, LARGEST = 1024, 16384  # rows of a matrix
 # Bytes that are copied: more than any cache, less than any memory.
 COPIED = {"cpu": 2**28, "gpu": 2**31, "tpu": 2**30}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What one device can do. flops: FLOP/s of matrix products by precision.  bandwidth: bytes/s of copies.
+
+    shared: the devices are virtual, so that several can do no more than one.
+    """
+
+    flops: dict[str, float]
+    bandwidth: float
+    shared: bool
+
+    def better(self, other: "Machine") -> "Machine":
+        """The best of two measurements: other work on the machine makes one of them less than it can do."""
+        flops = {name: max(value, other.flops[name]) for name, value in self.flops.items()}
+        return Machine(flops, max(self.bandwidth, other.bandwidth), self.shared)
+
+
+def measure_machine(device: jax.Device, precisions: Iterable[str]) -> Machine:
+    """What a device can do now, in products of these precisions and in copies."""
+    flops = {name: matrix_peak(device, name) for name in precisions}
+    return Machine(flops, copy_bandwidth(device), device.platform == "cpu")
 
 
 def matrix_peak(device: jax.Device, dtype: str) -> float:

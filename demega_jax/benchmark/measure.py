@@ -13,14 +13,14 @@ import numpy as np
 
 from demega_jax.benchmark.cases import Case, CaseData
 from demega_jax.benchmark.flops import matrix_flops
-from demega_jax.benchmark.machine import forget_peak_memory, peak_memory
+from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
 from demega_jax.benchmark.traffic import Activations, activations
 from demega_jax.data.feed import Feed
 from demega_jax.data.recorded import RegroupSplit
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.loop import DISPATCHES_IN_FLIGHT
 from demega_jax.training.memory import available_memory, check_memory
-from demega_jax.training.parallel import Placement, make_placement
+from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Experiment, make_experiment
 
 LEAST = 3  # dispatches that are timed, at least
@@ -36,18 +36,6 @@ class Limits:
 
     steps: int
     seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """What one device can do. flops: FLOP/s of matrix products by precision.  bandwidth: bytes/s of copies.
-
-    shared: the devices are virtual, so that several can do no more than one.
-    """
-
-    flops: dict[str, float]
-    bandwidth: float
-    shared: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +73,9 @@ class Work:
         return self.input_bytes + self.state_bytes + self.activation_bytes
 
 
-def measure(case: Case, given: CaseData, machine: Machine, limits: Limits, tell: Callable[[str], None]) -> dict:
-    """Compile and time a case; its figures by name, in seconds, bytes and FLOPs. tell: called with what goes on."""
+def measure(case: Case, given: CaseData, limits: Limits, tell: Callable[[str], None]) -> tuple[dict[str, Any], Work]:
+    """Compile and time a case; its figures by name, in seconds and bytes, and the work of its step. tell: called with
+    what goes on."""
     placement = make_placement("jit", case.devices, given.config.train.batch_size, given.config.train.accumulate)
     experiment = make_experiment(given.config, given.data, placement)
     forget_peak_memory()
@@ -102,10 +91,8 @@ def measure(case: Case, given: CaseData, machine: Machine, limits: Limits, tell:
         peak, source = peak_memory(placement.mesh.devices.flat[0])
     finally:
         feed.close()
-    work = step_work(experiment)
-    return figures(case, given, experiment, times, work, machine) | compiling | {
-        "peak_memory_bytes": peak, "peak_memory_of": source,
-    }  # fmt: skip
+    found = figures(case, given, experiment, times) | compiling
+    return found | {"peak_memory_bytes": peak, "peak_memory_of": source}, step_work(experiment)
 
 
 def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispatch, dict[str, Any]]:
@@ -206,9 +193,7 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def figures(
-    case: Case, given: CaseData, experiment: Experiment, times: Times, work: Work, machine: Machine
-) -> dict[str, Any]:
+def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -> dict[str, Any]:
     """What follows from the times of a case."""
     config, placement = experiment.config, experiment.placement
     median, size = statistics.median(times.steps), config.train.batch_size
@@ -230,15 +215,12 @@ def figures(
         "epoch": {
             "groups": given.epoch_groups, "about": given.about, "steps": steps, "seconds": steps * median
         },
-        **against_machine(median, work, case.precision, placement, machine),
     }  # fmt: skip
 
 
-def against_machine(
-    seconds: float, work: Work, precision: str, placement: Placement, machine: Machine
-) -> dict[str, Any]:
+def against_machine(seconds: float, work: Work, precision: str, devices: int, machine: Machine) -> dict[str, Any]:
     """A step's work over its time, beside what the devices were measured to do, and the least time that allows."""
-    together = 1 if machine.shared else placement.devices
+    together = 1 if machine.shared else devices
     peak, bandwidth = machine.flops[precision] * together, machine.bandwidth * together
     arithmetic, memory = work.flops / peak, work.nbytes / bandwidth
     floor = max(arithmetic, memory)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from demega_jax.benchmark.cases import Case, CaseData
-    from demega_jax.benchmark.measure import Limits, Machine
+    from demega_jax.benchmark.measure import Limits, Work
     from demega_jax.config import Config
 
 FORMAT = 1
@@ -179,22 +179,28 @@ def _measure(
     """Measure the machine, the cases and the stages; everything that is known of them."""
     import jax
 
-    from demega_jax.benchmark.machine import copy_bandwidth, hardware, matrix_peak
-    from demega_jax.benchmark.measure import Limits, Machine, add_scaling
+    from demega_jax.benchmark.machine import hardware, measure_machine
+    from demega_jax.benchmark.measure import Limits, add_scaling, against_machine
 
     device = jax.devices()[0]
     tell("what the machine can do")
-    peaks = {name: matrix_peak(device, name) for name in dict.fromkeys(case.precision for case in cases)}
-    machine = Machine(peaks, copy_bandwidth(device), device.platform == "cpu")
+    precisions = dict.fromkeys(case.precision for case in cases)
+    machine = measure_machine(device, precisions)
     limits = Limits(arguments.steps or MOST_STEPS, MOST_SECONDS if arguments.steps is None else float("inf"))
-    measured: list[tuple[dict[str, Any], CaseData]] = []
+    measured: list[tuple[dict[str, Any], Work, CaseData]] = []
     for number, (case, data) in enumerate(zip(cases, given, strict=True), start=1):
         tell_of = functools.partial(_prefixed, tell, f"case {number} of {len(cases)}, {case}: ")
-        figures = _attempt(case, data, machine, limits, tell_of)
-        measured += [(figures, data)] if figures is not None else []
+        made = _attempt(case, data, limits, tell_of)
+        measured += [(*made, data)] if made is not None else []
     if not measured:
         raise UserError("benchmark", "no case that fits this machine", "at least one", "see the warnings above")
-    found, first = [figures for figures, _ in measured], measured[0][1]
+    tell("what the machine can do, once more")
+    machine = machine.better(measure_machine(device, precisions))
+    found = [
+        each | against_machine(each["step_seconds"]["median"], work, each["precision"], each["devices"], machine)
+        for each, work, _ in measured
+    ]
+    first = measured[0][2]
     add_scaling(found)
     return {
         "format": FORMAT,
@@ -204,7 +210,7 @@ def _measure(
         "window": [first.data.train.sensors, first.data.train.time_points],
         "hardware": hardware(device),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-        "machine": {"matrix_flops_per_second": peaks, "copy_bytes_per_second": machine.bandwidth},
+        "machine": {"matrix_flops_per_second": machine.flops, "copy_bytes_per_second": machine.bandwidth},
         "config": first.config.model_dump(mode="json"),
         "cases": found,
         "stages": _stages(first, tell) if arguments.stages else None,
@@ -212,15 +218,15 @@ def _measure(
 
 
 def _attempt(
-    case: "Case", data: "CaseData", machine: "Machine", limits: "Limits", tell: Callable[[str], None]
-) -> dict[str, Any] | None:
-    """The figures of a case; None, after a warning, where memory cannot hold it: the others go on."""
+    case: "Case", data: "CaseData", limits: "Limits", tell: Callable[[str], None]
+) -> "tuple[dict[str, Any], Work] | None":
+    """The figures of a case, and its work; None, after a warning, where memory cannot hold it: the others go on."""
     import jax
 
     from demega_jax.benchmark.measure import measure
 
     try:
-        return measure(case, data, machine, limits, tell)
+        return measure(case, data, limits, tell)
     except UserError as error:
         warn(f"{case} left out: {error}")
     except jax.errors.JaxRuntimeError as error:
