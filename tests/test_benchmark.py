@@ -50,11 +50,10 @@ def test_flops_of_products_convolutions_and_scans():
         return jax.lax.scan(lambda x, _: (jax.jit(jnp.matmul)(x, w), None), x, length=6)[0]
 
     assert flops(repeated, (8, 4), (4, 4)) == 6 * 2 * 8 * 4 * 4
-    ways = (
-        lambda x, w: jax.lax.platform_dependent(  # noqa: E731
-            x, w, cpu=lambda x, w: x @ w, default=lambda x, w: x[:, :1] @ w[:1]
-        )
-    )
+
+    def ways(x, w):
+        return jax.lax.platform_dependent(x, w, cpu=jnp.matmul, default=lambda x, w: x[:, :1] @ w[:1])
+
     assert flops(ways, (8, 4), (4, 5)) == 2 * 8 * 1 * 5  # of the ways of several backends, the shortest
     # Forward, and backward the gradients of both operands.
     gradient = jax.grad(lambda both: jnp.sum(both[0] @ both[1]) ** 2)
