@@ -130,8 +130,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def override(config: Config, changes: Mapping[str, Any], where: str) -> Config:
-    """`config` with `{"section.key": value}` changed, validated as a whole."""
+    """`config` with `{"section.key": value}` changed, validated as a whole.
+
+    A length of the run in steps takes the place of one in epochs, and the reverse.
+    """
     raw = config.model_dump()
+    for one, other in (("train.epochs", "train.steps"), ("train.steps", "train.epochs")):
+        if changes.get(one) is not None and other not in changes:
+            put(raw, other, None)
     for dotted, value in changes.items():
         if dotted not in flat_keys():
             raise _unknown_key(dotted, where)

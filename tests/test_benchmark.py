@@ -262,6 +262,24 @@ def test_the_other_feeds_and_half_precision(tmp_path):
     assert regroup["bytes"]["input"] == ROWS * 5 * (5 * 9 * 4)  # five windows a row
 
 
+def test_members_do_the_work_of_as_many(tmp_path, capsys):
+    cases = {}
+    for count in (1, 2):
+        file = tmp_path / f"{count}.json"
+        words = ["benchmark", "--level", "5", "--devices", "1", "--batch-size", str(ROWS), "--steps", "3", "--stages"]
+        assert main([*words, "--json", str(file), "--plot", str(file.with_suffix(".png")), *TINY,
+                     f"train.members={count}"]) == 0  # fmt: skip
+        result = json.loads(file.read_text())
+        cases[count] = result["cases"][0]
+        assert len(result["stages"]) == 7  # of one model
+    assert f"batch {ROWS} of 5 x 9 for each of 2 members" in capsys.readouterr().out
+    one, two = cases[1], cases[2]
+    assert (one["members"], two["members"]) == (1, 2)
+    assert two["flops"] == 2 * one["flops"] and two["bytes"]["total"] == 2 * one["bytes"]["total"]
+    assert two["activations"] == one["activations"]
+    assert two["samples_per_second"] == 2 * ROWS / two["step_seconds"]["median"]
+
+
 def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
     file = tmp_path / "figures.json"
     words = ["benchmark", "--level", "5", "--level", "100", "--devices", "1", "--batch-size", str(ROWS)]
@@ -282,7 +300,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
     (["--devices", "3"], "train.batch_size: 16 rows over 3 devices"),
     (["--steps", "0"], "--steps: 0"),
     (["--batch-size", "-4"], "--batch-size: -4"),
-    (["train.members=2"], "train.members: 2"),
+    (["--feed", "stream", "train.members=2"], "train.members=2 needs a feed on the devices"),
     (["--feed", "stream", "train.steps_per_dispatch=2"], "train.steps_per_dispatch=2 needs a feed on the devices"),
     (["--config", "none.yaml"], "none.yaml"),
     (["--data", "nowhere"], "nowhere: no such folder"),

@@ -174,6 +174,17 @@ def test_shipped_configurations(path):
     assert differing_keys(config, Config()), "a configuration that changes nothing says nothing"
 
 
+def test_a_length_in_steps_takes_the_place_of_one_in_epochs():
+    """And the reverse; both at once still fit no run."""
+    config = override(Config(), {"train.epochs": 30}, "command line")
+    train = override(config, {"train.steps": 12}, "command line").train
+    assert (train.epochs, train.steps) == (None, 12)
+    train = override(override(config, {"train.steps": 12}, "command line"), {"train.epochs": 2}, "command line").train
+    assert (train.epochs, train.steps) == (2, None)
+    with pytest.raises(UserError, match="both set"):
+        override(config, {"train.steps": 12, "train.epochs": 3}, "command line")
+
+
 def test_shipped_configurations_are_all_there():
     levels = ["grouped_100", "grouped_20", "grouped_5"]
     assert [path.stem for path in CONFIGS] == ["default", "demo", *levels, "original", "regroup", "tiny"]

@@ -14,7 +14,6 @@ from demega_jax.config_file import override
 from demega_jax.data.dealt import check_shares
 from demega_jax.data.grouped import GroupedSplit, open_file
 from demega_jax.data.recorded import RegroupSplit
-from demega_jax.errors import UserError
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Data, open_data
 
@@ -49,10 +48,6 @@ def case_config(base: Config, case: Case) -> Config:
     """The configuration of a case. UserError: a batch that the devices cannot share, keys that do not fit the feed."""
     changes = {"data.level": case.level, "data.feed": case.feed, "model.dtype": case.precision}
     config = override(base, changes, "benchmark")
-    if config.train.members > 1:
-        raise UserError(
-            "train.members", f"{config.train.members}", "1: what is measured is one model", "leave train.members out"
-        )
     make_placement("jit", case.devices, config.train.batch_size, config.train.accumulate)
     if case.feed != "stream":
         check_shares(config.data.shares, case.devices, config.train.batch_size, "jit", case.feed)

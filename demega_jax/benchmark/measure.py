@@ -54,6 +54,8 @@ class Work:
 
     The least of bytes: input read once, parameters and optimizer state read and written on every device, and each
     activation that the backward pass needs written and read once.
+
+    activations: of one model's microbatch.  microbatches: of all models.
     """
 
     flops: int
@@ -161,7 +163,10 @@ def time_steps(run: Run, take: Take, state: Any, each: int, limits: Limits) -> T
 def step_work(experiment: Experiment) -> Work:
     """What a step has to do, counted in its jaxpr."""
     config, step, split = experiment.config, experiment.train_step, experiment.data.train
+    members = config.train.members
     state = jax.eval_shape(experiment.fresh_state)
+    if members > 1:  # of one of them: the step is that of a model
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
     size = config.train.batch_size
 
     def batch_of(rows: int) -> dict[str, Any]:
@@ -178,7 +183,8 @@ def step_work(experiment: Experiment) -> Work:
     )  # fmt: skip
     trained = (state.params, state.opt_state, state.average)
     read = input_bytes(experiment) if isinstance(split, RegroupSplit) else _nbytes(batch_of(size))
-    return Work(flops, read, 2 * _nbytes(trained) * experiment.placement.devices, kept, config.train.accumulate)
+    state_bytes = 2 * _nbytes(trained) * experiment.placement.devices
+    return Work(members * flops, members * read, members * state_bytes, kept, members * config.train.accumulate)
 
 
 def input_bytes(experiment: Experiment) -> int:
@@ -203,6 +209,7 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
         "platform": placement.mesh.devices.flat[0].platform,
         "data": "simulated" if given.simulated else "real",
         "batch_size": size,
+        "members": config.train.members,
         "steps_per_dispatch": config.train.steps_per_dispatch,
         "split_rows": given.data.train.rows,
         "step_seconds": {
@@ -211,7 +218,7 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
         },
         "input_wait_seconds": times.input_wait,
         "host_seconds": times.host,
-        "samples_per_second": size / median,
+        "samples_per_second": config.train.members * size / median,
         "epoch": {
             "groups": given.epoch_groups, "about": given.about, "steps": steps, "seconds": steps * median
         },

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from demega_jax.benchmark.tables import members
 from demega_jax.evaluation.report import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 
 Figures = Mapping[str, Any]
@@ -34,7 +35,7 @@ def plot_result(result: Figures, png: Path) -> Path:
     hardware = result["hardware"]
     device = hardware["processor"] if hardware["platform"] == "cpu" else hardware["device"]
     figure.suptitle(
-        f"Training step, batch {first['batch_size']} of {sensors} x {time_points}, {data}\n{device}, "
+        f"Training step, batch {first['batch_size']} of {sensors} x {time_points}{members(first)}, {data}\n{device}, "
         f"jax {result['versions']['jax']}, {result['date'][:10]}", fontsize=11,
     )  # fmt: skip
     series = _series(result["cases"])

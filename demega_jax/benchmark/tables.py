@@ -104,7 +104,14 @@ def _title(result: Figures) -> str:
         for name in ("feed", "devices", "precision") if len({case[name] for case in result["cases"]}) == 1
     ]  # fmt: skip
     together = f", {', '.join(fixed)}" if fixed else ""
-    return f"Training step on {data}: batch {first['batch_size']} of {sensors} x {time_points}{together}"
+    return (
+        f"Training step on {data}: batch {first['batch_size']} of {sensors} x {time_points}{members(first)}{together}"
+    )
+
+
+def members(case: Figures) -> str:
+    """How a title goes on where several models train side by side."""
+    return f" for each of {case['members']} members" if case["members"] > 1 else ""
 
 
 def _about(result: Figures) -> list[str]:

@@ -67,7 +67,8 @@ def activations(loss: Callable[..., Any], params: Any, *others: Any) -> Activati
         Kept(shape, dtype, count, count * math.prod(shape) * jax.numpy.dtype(dtype).itemsize)
         for (shape, dtype), count in groups.items()
     ]
-    return Activations(tuple(sorted(kept, key=lambda each: -each.nbytes)), sum(map(_nbytes, needed)))
+    kept.sort(key=lambda each: (-each.nbytes, each.shape, each.dtype))
+    return Activations(tuple(kept), sum(map(_nbytes, needed)))
 
 
 def _pullback(loss: Callable[..., Any], params: Any, *others: Any) -> Any:

@@ -237,13 +237,14 @@ def _attempt(
 
 
 def _stages(given: "CaseData", tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The stages of the step, on one device."""
+    """The stages of the step of one model, on one device."""
     from demega_jax.benchmark.stages import stage_figures
+    from demega_jax.training.members import member_config
     from demega_jax.training.parallel import make_placement
     from demega_jax.training.setup import make_experiment
 
     placement = make_placement("jit", 1, given.config.train.batch_size, given.config.train.accumulate)
-    return stage_figures(make_experiment(given.config, given.data, placement), tell)
+    return stage_figures(make_experiment(member_config(given.config, 0), given.data, placement), tell)
 
 
 def _prefixed(tell: Callable[[str], None], prefix: str, text: str) -> None:
