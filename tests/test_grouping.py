@@ -319,6 +319,7 @@ def test_stops_with_one_line(tree, tmp_path, capsys, what):
         (["--level", 5, "--run", "11:Sherlock1:2"], "no run for training"),
         (["--level", 5, "--split-shares", 0, 1, 1], "--split-shares"), (["--level", 5, "--splits", "none"], "none"),
         (["--level", 999, "--drop-remaining"], "no group of 999 windows"),
+        (["--level", 5, "--tmin", "nan"], "--tmin: nan"), (["--level", 5, "--tmax", "inf"], "--tmax: inf"),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_be(tmp_path, capsys, arguments, words):
@@ -333,6 +334,14 @@ def test_a_folder_that_holds_the_level_is_refused(tmp_path, capsys):
     assert group(TREE, tmp_path, "--level", 5, "--no-shuffle") == 2
     assert "holds files already" in capsys.readouterr().err
     assert (tmp_path / "grouped_5/train_grouped.h5").read_bytes() == before
+
+
+def test_what_a_killed_process_left_is_no_hindrance(tmp_path):
+    (tmp_path / "grouped_5").mkdir()
+    left = tmp_path / "grouped_5/train_grouped.h5.partial"
+    left.write_bytes(b"half")
+    assert group(TREE, tmp_path, "--level", 5) == 0
+    assert not left.exists() and open_grouped(tmp_path / "grouped_5/train_grouped.h5").rows
 
 
 def test_a_full_disk(tmp_path):

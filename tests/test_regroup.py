@@ -18,7 +18,7 @@ from demega_jax.data.recorded import RecordedData, open_recordings
 from demega_jax.data.recordings import find_recordings
 from demega_jax.data.regroup import RegroupFeed, mean_windows
 from demega_jax.data.regroup_plan import adapt, make_table
-from demega_jax.data.splits import official
+from demega_jax.data.splits import official, write_splits
 from demega_jax.data.statistics import Statistics
 from demega_jax.data.stream import split_batches
 from demega_jax.errors import UserError
@@ -310,6 +310,13 @@ def test_recordings_and_their_groups_score_alike(recordings, tmp_path, capsys):
         np.testing.assert_allclose(direct["loss"], grouped["loss"], rtol=1e-5)
     out = capsys.readouterr().out
     assert "of each" in out and " 9 x 5" in out
+    runs, swapped = official(find_recordings(recordings)), tmp_path / "splits.json"
+    write_splits(swapped, runs | {"validation": runs["test"], "test": runs["validation"]})
+    for name, words in (("direct", ["test", "--splits", str(swapped)]), ("files", ["validation"])):
+        assert main(["evaluate", str(run), "--split", *words, "--json", str(tmp_path / f"{name}.json")]) == 0
+    direct, usual = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("direct", "files"))
+    assert direct["confusion"] == usual["confusion"] != grouped["confusion"]
+    capsys.readouterr()
     other = tmp_path / "other"
     assert main(["simulate", str(other), "--recordings", "--minutes", "4", "--sensors", "4"]) == 0
     assert main(["evaluate", str(run), "--data", str(other)]) == 2
@@ -326,7 +333,7 @@ def test_recordings_and_their_groups_score_alike(recordings, tmp_path, capsys):
         (["data.shares=4", "--devices", "8"], "data.shares=8"), (["data.level=null"], "give --level K"),
         (["data.level=[5,10]", "data.regroup.target_rows=3"], "level=10 fits"),
         (["data.level=1000", "data.regroup.drop_remaining=true"], "drop_remaining=false"),
-        (["data.regroup.splits=/no/such"], "check --splits"), (["data.regroup.tmax=0"], "at least 2"),
+        (["data.regroup.splits=/no/such"], "check the path"), (["data.regroup.tmax=0"], "at least 2"),
         (["data.regroup.overlap=0.5"], "data.regroup.overlap"), (["model.time_points=9"], "model.time_points"),
     ],
 )  # fmt: skip

@@ -142,7 +142,7 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
             if came != wanted:
                 raise UserError(
                     recording.meg, f"{came:g} {unit}", f"{wanted:g} {unit}, as {found[0].name}",
-                    "leave the run out with --run, or download it again",
+                    "move the run elsewhere, or download it again",
                 )  # fmt: skip
     return found
 

@@ -74,7 +74,7 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
         raise UserError(
-            path, str(reason), "a splits.json that `group --split-shares` wrote", "check --splits"
+            path, str(reason), "a splits.json that `group --split-shares` wrote", "check the path"
         ) from None
     if version > FORMAT:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "upgrade demega-jax")
@@ -82,6 +82,6 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
     if absent:
         raise UserError(
             path, f"run {absent[0]} without a split", f"one of {', '.join(SPLITS)} for every run",
-            "add it, or choose runs with --run",
+            "add it to the file",
         )  # fmt: skip
     return assign(recordings, named)
