@@ -32,16 +32,13 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     """Compile `train.steps_per_dispatch` steps of an experiment, with batches from where its feed stands."""
     placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
     steps, on_cpu = config.steps_per_dispatch, placement.mesh.devices.flat[0].platform == "cpu"
-    one_by_one = on_cpu and steps > 1  # there a loop within a program runs at half the speed (benchmarks/NOTES.md)
     take: Callable[[], tuple[Any, ...]]
-    if isinstance(feed, DealtFeed):
+    if isinstance(feed, DealtFeed) and not on_cpu:
         take = functools.partial(feed.take, steps)
-        jitted = placement.compile_dispatch(
-            step, feed.draw, steps=1 if one_by_one else steps, members=config.members > 1
-        )
-    else:
+        jitted = placement.compile_dispatch(step, feed.draw, steps=steps, members=config.members > 1)
+    else:  # on a CPU each batch and each step by itself: programs of several run slower there (benchmarks/NOTES.md)
         take = lambda: (next(feed),)  # noqa: E731
-        jitted = placement.compile_train(step)
+        jitted = placement.compile_train(step, members=config.members > 1)
     first = take()
     began = time.perf_counter()
     compiled = jitted.lower(state, *first).compile()
@@ -49,14 +46,16 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     need = step_memory(compiled, state, feed.device_bytes)
     if not on_cpu:  # a CPU's free memory is less what the feed took already
         need = dataclasses.replace(need, kept=need.kept + feed.device_bytes)
-    run = functools.partial(_repeat, compiled, steps) if one_by_one else compiled
+    run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and on_cpu else compiled
     return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds)
 
 
-def _repeat(step: Callable[..., tuple[Any, Any]], times: int, state: Any, *inputs: Any) -> tuple[Any, Any]:
-    """(state, metrics) after so many steps, each started by itself; the last input is the place of the first."""
-    *tables, place = inputs
+def _one_by_one(
+    step: Callable[..., tuple[Any, Any]], feed: Feed, times: int, state: Any, batch: Any
+) -> tuple[Any, Any]:
+    """(state, metrics) after so many steps, each started by itself, from this batch and those that follow it."""
     for number in range(times):
-        state, metrics = step(state, *tables, place + number)
+        batch = next(feed) if number else batch
+        state, metrics = step(state, batch)
         jax.block_until_ready(metrics["loss"])
     return state, metrics
