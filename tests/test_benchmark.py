@@ -250,16 +250,28 @@ def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
 
 def test_the_other_feeds_and_half_precision(tmp_path):
     file = tmp_path / "figures.json"
-    words = ["benchmark", "--level", "5", "--feed", "stream", "regroup", "--precision", "bfloat16", "--devices", "1"]
+    words = [
+        "benchmark",
+        "--level",
+        "5",
+        "60",
+        "--feed",
+        "stream",
+        "regroup",
+        "--precision",
+        "bfloat16",
+        "--devices",
+        "1",
+    ]
     dispatch = ["--batch-size", str(ROWS), "--steps", "3", "--json", str(file)]
     assert main([*words, *dispatch, *TINY]) == 0
     result = json.loads(file.read_text())
-    stream, regroup = result["cases"]
-    for case in (stream, regroup):
+    for case in result["cases"]:
         check_case(case, ROWS)
         assert case["precision"] == "bfloat16"
     assert list(result["machine"]["matrix_flops_per_second"]) == ["bfloat16"] and result["stages"] is None
-    assert regroup["bytes"]["input"] == ROWS * 5 * (5 * 9 * 4)  # five windows a row
+    read = {case["level"]: case["bytes"]["input"] for case in result["cases"] if case["feed"] == "regroup"}
+    assert read == {level: ROWS * level * (5 * 9 * 4) for level in (5, 60)}  # K windows a row
 
 
 def test_members_do_the_work_of_as_many(tmp_path, capsys):

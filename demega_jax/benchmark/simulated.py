@@ -139,9 +139,12 @@ def simulated_split(
         if not path.exists():
             write_noise_file(path, FEW_BATCHES * size, sensors, time_points, level)
         return open_grouped(path)
-    root = folder / "recordings"
+    root = folder / f"recordings_{level}"
     if not root.exists():
-        seconds = SECONDS["cpu" if device.platform == "cpu" else "gpu"]
+        seconds = max(
+            SECONDS["cpu" if device.platform == "cpu" else "gpu"],
+            math.ceil(2 * level * len(PHONEMES) / PHONEMES_A_SECOND),  # twice K windows of each class
+        )
         write_noise_recording(root, max(seconds * RATE, 4 * time_points), sensors)
     # Groups overlap, so that each has K windows, and an epoch has a few batches: what a batch costs is as in the
     # published recordings, where there are K windows for each group.
