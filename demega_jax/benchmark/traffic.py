@@ -15,9 +15,9 @@ from demega_jax.benchmark.flops import inner_jaxprs
 ELEMENTWISE = frozenset(
     "abs add and atan2 bitcast_convert_type broadcast_in_dim ceil clamp concatenate convert_element_type copy cos div "
     "eq erf exp exp2 expand_dims expm1 floor ge gt integer_pow iota is_finite le log log1p logistic lt max min mul ne "
-    "neg not optimization_barrier or pad platform_index pow rem reshape rev round rsqrt select_n shift_left "
-    "shift_right_arithmetic shift_right_logical sign sin slice sqrt square squeeze stack stop_gradient sub tan tanh "
-    "transpose xor".split()
+    "neg not one_minus_square optimization_barrier or pad platform_index pow rem reshape rev round rsqrt select_n "
+    "shift_left shift_right_arithmetic shift_right_logical sign sin slice sqrt square squeeze stack stop_gradient sub "
+    "tan tanh transpose xor".split()
 )
 CALLS = frozenset({"jit", "pjit", "closed_call", "cond", "custom_jvp_call", "custom_vjp_call"})
 
