@@ -96,7 +96,7 @@ lock: ## make requirements.lock anew from pyproject.toml (needs Python 3.11)
 	&& mv .venv-lock/lock requirements.lock && rm -rf .venv-lock && wc -l requirements.lock
 
 config-page: $(STAMP) ## write configs/README.md, the page of every configuration key, from the code
-	$(BIN)/python -m demega_jax.config_page > configs/README.md.part
+	$(BIN)/python -m demega_jax.config.page > configs/README.md.part
 	mv configs/README.md.part configs/README.md
 
 clean: ## remove the environments, caches and everything that make writes

@@ -63,7 +63,7 @@ def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     import jax
 
     from demega_jax.benchmark.simulated import random_batch, random_split
-    from demega_jax.config_file import load_config, override
+    from demega_jax.config.load import load_config, override
     from demega_jax.signal.normalize_numpy import median_and_iqr
     from demega_jax.training.parallel import make_placement
     from demega_jax.training.setup import Data, make_experiment

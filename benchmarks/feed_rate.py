@@ -20,8 +20,8 @@ from pathlib import Path
 import h5py
 
 from demega_jax.benchmark.simulated import CHUNK_ROWS, write_noise_file
+from demega_jax.data.feeds.stream import StreamFeed
 from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.stream import StreamFeed
 
 GB = 10**9
 

@@ -36,7 +36,7 @@ import numpy as np
 
 SPLITS = ("train", "validation", "test")
 LOADED = {"train": SPLITS[:1], "validation": SPLITS[1:], "test": SPLITS[2:]}  # what the original's loaders hold
-OUR_IMPORTS = "import demega_jax.cli, demega_jax.data.grouping, demega_jax.data.splits, demega_jax.data.statistics"
+OUR_IMPORTS = "import demega_jax.cli; from demega_jax.data.recordings import grouping, splits, statistics"
 
 
 def import_original(arguments: argparse.Namespace) -> Any:

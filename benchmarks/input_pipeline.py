@@ -26,17 +26,17 @@ from matplotlib.figure import Figure
 
 from demega_jax.benchmark.simulated import write_noise_file, write_noise_recording
 from demega_jax.config import DataConfig, RegroupConfig
-from demega_jax.data.feed import Feed
+from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.feeds.regroup import RegroupFeed
+from demega_jax.data.feeds.resident import ResidentFeed
+from demega_jax.data.feeds.stream import StreamFeed
 from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.recorded import RecordedData
-from demega_jax.data.recordings import find_recordings
-from demega_jax.data.regroup import RegroupFeed
-from demega_jax.data.resident import ResidentFeed
-from demega_jax.data.shard_plan import ShardSettings
-from demega_jax.data.shard_writer import write_shards
-from demega_jax.data.shards import open_shards
-from demega_jax.data.statistics import Statistics
-from demega_jax.data.stream import StreamFeed
+from demega_jax.data.recordings.averaged import RecordedData
+from demega_jax.data.recordings.runs import find_recordings
+from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.shards.plan import ShardSettings
+from demega_jax.data.shards.reader import open_shards
+from demega_jax.data.shards.writer import write_shards
 from demega_jax.training.parallel import make_placement
 
 IN_MEMORY = 2**62

@@ -19,8 +19,8 @@ import jax
 from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.simulated import random_batch, random_split
 from demega_jax.config import Config
-from demega_jax.config_file import load_config, override
-from demega_jax.data.feed import Feed
+from demega_jax.config.load import load_config, override
+from demega_jax.data.feeds.feed import Feed
 from demega_jax.data.levels import open_levels
 from demega_jax.files import parse_bytes
 from demega_jax.heap import keep_heap, only_cpu

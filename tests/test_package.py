@@ -4,13 +4,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import demega_jax
 
-ROOT = Path(__file__).parent.parent
 HEAVY = {"flax", "grain", "h5py", "huggingface_hub", "jax", "jaxlib", "matplotlib", "numpy", "optax", "orbax", "torch"}
 # name==version, with at most a marker for the Pythons that the version is for: no paths, addresses or options.
 LOCK_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.!+_]*( ; python_version [<>=]+ \"3\.\d+\")?")

@@ -4,14 +4,12 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from conftest import TINY_MODEL
+from helpers import ROOT, TINY_MODEL
 
 from demega_jax.cli import main
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
 SMALL_MODEL = [

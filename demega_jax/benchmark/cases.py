@@ -10,10 +10,10 @@ import numpy as np
 
 from demega_jax.benchmark.simulated import published_groups, simulated_split, stream_memory
 from demega_jax.config import Config
-from demega_jax.config_file import override
-from demega_jax.data.dealt import check_shares
+from demega_jax.config.load import override
+from demega_jax.data.feeds.sharded import check_shares
 from demega_jax.data.grouped import GroupedSplit, open_file
-from demega_jax.data.recorded import RegroupSplit
+from demega_jax.data.recordings.averaged import RegroupSplit
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Data, open_data
 

@@ -15,8 +15,8 @@ from demega_jax.benchmark.cases import Case, CaseData
 from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
 from demega_jax.benchmark.traffic import Activations, activations
-from demega_jax.data.feed import Feed
-from demega_jax.data.recorded import RegroupSplit
+from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.recordings.averaged import RegroupSplit
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.loop import DISPATCHES_IN_FLIGHT
 from demega_jax.training.memory import available_memory, check_memory

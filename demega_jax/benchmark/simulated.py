@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.config import Config
-from demega_jax.config_file import override
+from demega_jax.config.load import override
 from demega_jax.data.grouped import GroupedSplit, open_grouped
 from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.recorded import AveragedSplit, RecordedData, StatisticsOf
-from demega_jax.data.recordings import find_recordings
-from demega_jax.data.statistics import Statistics
+from demega_jax.data.recordings.averaged import AveragedSplit, RecordedData, StatisticsOf
+from demega_jax.data.recordings.runs import find_recordings
+from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.files import parse_bytes
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import available_memory

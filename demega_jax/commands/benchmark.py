@@ -94,7 +94,7 @@ def asked_config(arguments: argparse.Namespace) -> "Config":
 
     from demega_jax.commands.train import set_numerics
     from demega_jax.config import Config
-    from demega_jax.config_file import load_config, override, parse_overrides
+    from demega_jax.config.load import load_config, override, parse_overrides
 
     for option in ("steps", "batch_size"):
         value = getattr(arguments, option)
@@ -133,7 +133,7 @@ def _choices(arguments: argparse.Namespace, base: "Config") -> tuple[list[int], 
 def _levels_there(base: "Config") -> list[int]:
     """The only level of the data, as training would take it; else one to simulate."""
     from demega_jax.data.grouped import find_level, find_levels
-    from demega_jax.data.recordings import has_recordings
+    from demega_jax.data.recordings.runs import has_recordings
 
     path = None if base.data.path is None else Path(base.data.path)
     if path is None or (has_recordings(path) and not find_levels(path)):

@@ -38,8 +38,8 @@ def download_command(arguments: argparse.Namespace) -> int:
     """Fetch what is asked for. Returns the exit status. UserError: as `download_grouped`, or options that disagree."""
     from rich.console import Console
 
-    from demega_jax.data.download import download_grouped, download_recordings, in_bytes
-    from demega_jax.data.download_choice import counted, parse_run
+    from demega_jax.data.hub.choice import counted, parse_run
+    from demega_jax.data.hub.download import download_grouped, download_recordings, in_bytes
 
     if arguments.run is not None and not arguments.recordings:
         raise UserError("--run", "given with --level", "--recordings", "leave --run out, or give --recordings")
@@ -99,7 +99,7 @@ class Transfer:
 
     def at(self, count: int) -> None:
         """So many bytes are there."""
-        from demega_jax.data.download import in_bytes
+        from demega_jax.data.hub.download import in_bytes
 
         if self._bar is not None:
             (task,) = self._bar.tasks

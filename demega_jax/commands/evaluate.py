@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from demega_jax.commands.train import set_numerics
-from demega_jax.config_file import override
+from demega_jax.config.load import override
 from demega_jax.data.levels import parse_levels
 from demega_jax.data.sources import open_split
 from demega_jax.errors import UserError

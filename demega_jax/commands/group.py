@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from demega_jax.data.grouping import Target
-    from demega_jax.data.splits import Assigned
+    from demega_jax.data.recordings.grouping import Target
+    from demega_jax.data.recordings.splits import Assigned
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,10 +38,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def group_command(arguments: argparse.Namespace) -> int:
     """Print the plan, then make the files. Returns the exit status."""
-    from demega_jax.data.grouping import plan_passes, write_groups
-    from demega_jax.data.recordings import find_recordings
-    from demega_jax.data.splits import by_shares, official, read_splits, write_splits
-    from demega_jax.data.statistics import statistics
+    from demega_jax.data.recordings.grouping import plan_passes, write_groups
+    from demega_jax.data.recordings.runs import find_recordings
+    from demega_jax.data.recordings.splits import by_shares, official, read_splits, write_splits
+    from demega_jax.data.recordings.statistics import statistics
 
     _check(arguments)
     memory = _bytes(arguments.memory)
@@ -65,8 +65,8 @@ def group_command(arguments: argparse.Namespace) -> int:
 
 def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[Target]":
     """The files to write; refuses a folder that holds one of them already."""
-    from demega_jax.data.grouping import GroupSettings, Target, make_groups
-    from demega_jax.data.recordings import find_windows
+    from demega_jax.data.recordings.grouping import GroupSettings, Target, make_groups
+    from demega_jax.data.recordings.runs import find_windows
 
     settings = GroupSettings(
         None if arguments.no_shuffle else arguments.seed, arguments.drop_remaining, arguments.by_position

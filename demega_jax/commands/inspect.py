@@ -11,8 +11,8 @@ from demega_jax.errors import UserError
 from demega_jax.files import write_text
 
 if TYPE_CHECKING:
-    from demega_jax.data.inspect_levels import Comparison
-    from demega_jax.data.inspect_report import Report
+    from demega_jax.data.inspect.levels import Comparison
+    from demega_jax.data.inspect.report import Report
 
 FORMAT = 1
 
@@ -33,8 +33,8 @@ def inspect_command(arguments: argparse.Namespace) -> int:
     """Print a report of each path. Returns the exit status. UserError, after all of it: something is not sound."""
     from rich.console import Console
 
-    from demega_jax.commands.inspect_print import print_comparisons, print_report
-    from demega_jax.data.inspect import compare_levels
+    from demega_jax.data.inspect.folder import compare_levels
+    from demega_jax.data.inspect.tables import print_comparisons, print_report
 
     console = Console(highlight=False)
     reports: list[Report] = []
@@ -63,7 +63,7 @@ def _inspect(path: Path) -> "list[Report]":
         from demega_jax.evaluation.inspect_run import inspect_run
 
         return inspect_run(path)
-    from demega_jax.data.inspect import inspect_data
+    from demega_jax.data.inspect.folder import inspect_data
 
     return inspect_data(path)
 
@@ -78,6 +78,6 @@ def _raise_problems(problems: Sequence[UserError]) -> None:
 
 
 def _comparison_json(comparison: "Comparison") -> dict[str, Any]:
-    from demega_jax.data.inspect_report import plain
+    from demega_jax.data.inspect.report import plain
 
     return plain(dataclasses.asdict(comparison))

@@ -31,7 +31,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def shard_command(arguments: argparse.Namespace) -> int:
     """Tell the plan, write the shards, a line for each. Returns the exit status. UserError: as `write_shards`."""
-    from demega_jax.data.shard_writer import ShardSettings, write_shards
+    from demega_jax.data.shards.writer import ShardSettings, write_shards
     from demega_jax.errors import UserError
     from demega_jax.files import parse_bytes
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from demega_jax.data.simulate import simulate_grouped
-from demega_jax.data.simulate_recordings import simulate_recordings
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.data.simulate.recordings import simulate_recordings
 from demega_jax.errors import UserError
 
 # What each kind of data needs, and what belongs to the other kind alone.

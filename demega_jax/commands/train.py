@@ -12,22 +12,23 @@ import numpy as np
 from rich.console import Console
 
 from demega_jax.config import Config
-from demega_jax.config_file import load_config, override, to_yaml
+from demega_jax.config.load import load_config, override, to_yaml
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import parse_levels
-from demega_jax.data.recorded import RegroupSplit
+from demega_jax.data.recordings.averaged import RegroupSplit
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.files import cache_folder
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.checkpoint import quiet_failed_saves, unflatten
 from demega_jax.training.feeds import feed_bytes
-from demega_jax.training.loop import Interrupted, Loop, Signals
+from demega_jax.training.loop import Loop
 from demega_jax.training.members import member_config, read_states, stack
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder, default_run_path, resumed_config
 from demega_jax.training.setup import Experiment, initialise_from, make_experiment, open_data
+from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState
 from demega_jax.training.writers import truncate_after
 

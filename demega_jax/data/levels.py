@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from demega_jax.data.grouped import GroupedSplit, find_level, find_split, open_grouped
-from demega_jax.data.shards import ShardedSplit, is_sharded, open_shards
+from demega_jax.data.shards.reader import ShardedSplit, is_sharded, open_shards
 from demega_jax.errors import UserError
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
 from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.recorded import AveragedSplit
-from demega_jax.data.shards import ShardedSplit
+from demega_jax.data.recordings.averaged import AveragedSplit
+from demega_jax.data.shards.reader import ShardedSplit
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256

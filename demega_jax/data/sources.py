@@ -6,8 +6,8 @@ from pathlib import Path
 from demega_jax.config import DataConfig
 from demega_jax.data.grouped import GroupedSplit, find_levels
 from demega_jax.data.levels import open_levels
-from demega_jax.data.recorded import open_recordings
-from demega_jax.data.recordings import has_recordings
+from demega_jax.data.recordings.averaged import open_recordings
+from demega_jax.data.recordings.runs import has_recordings
 
 
 def is_recorded(folder: Path, config: DataConfig) -> bool:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from demega_jax.config import Config
+from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.stream import split_batches
 from demega_jax.evaluation.metrics import Scores, scores
 from demega_jax.losses.focal import loss_shares
 from demega_jax.phonemes import FEATURES

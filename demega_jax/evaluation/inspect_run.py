@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config
-from demega_jax.data.inspect_report import Report
+from demega_jax.data.inspect.report import Report
 from demega_jax.errors import UserError, warn
 from demega_jax.training.checkpoint import Checkpoints, Damaged, Kind
 from demega_jax.training.run import RunFolder

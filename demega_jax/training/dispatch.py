@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from demega_jax.data.dealt import DealtFeed
-from demega_jax.data.feed import Feed
+from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.feeds.sharded import DealtFeed
 from demega_jax.training.memory import StepMemory, step_memory
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState

@@ -3,13 +3,13 @@
 from typing import Any
 
 from demega_jax.config import Config
-from demega_jax.data.dealt import check_shares, planned_epochs, steps_of
-from demega_jax.data.feed import Feed
+from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.feeds.regroup import RegroupFeed
+from demega_jax.data.feeds.resident import ResidentFeed, device_bytes
+from demega_jax.data.feeds.sharded import check_shares, planned_epochs, steps_of
+from demega_jax.data.feeds.stream import StreamFeed
 from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.recorded import RegroupSplit
-from demega_jax.data.regroup import RegroupFeed
-from demega_jax.data.resident import ResidentFeed, device_bytes
-from demega_jax.data.stream import StreamFeed
+from demega_jax.data.recordings.averaged import RegroupSplit
 from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
 from demega_jax.training.memory import USABLE, available_memory

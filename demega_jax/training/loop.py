@@ -5,14 +5,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 
 from demega_jax.config import Config
-from demega_jax.data.feed import Feed
+from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.training.dispatch import compile_dispatch
@@ -21,44 +20,12 @@ from demega_jax.training.memory import StepMemory, available_memory, check_memor
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
+from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState, evaluation_params
 
 # Dispatches that may be under way at once. Without a bound the host would run ahead of the devices, holding a batch
 # for each step; and virtual CPU devices deadlock when too many collectives are under way.
 DISPATCHES_IN_FLIGHT = 4
-
-
-class Interrupted(Exception):
-    """A signal asked for the end; the step is finished and saved."""
-
-    def __init__(self, signum: int):
-        super().__init__(signum)
-        self.status = 128 + signum
-
-
-class Signals:
-    """Notes SIGTERM and SIGINT; a second one acts as ever."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    @contextmanager
-    def noted(self) -> Iterator["Signals"]:
-        """While active, the first signal is noted instead of acting."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.received = number
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, note)
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def due(step: int, every: int, last: int) -> bool:

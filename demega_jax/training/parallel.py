@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from demega_jax.data.dealt import Lie
+from demega_jax.data.feeds.sharded import Lie
 from demega_jax.errors import UserError
 from demega_jax.training.step import EvaluateStep, TrainStep
 

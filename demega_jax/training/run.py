@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config
-from demega_jax.config_file import differing_keys, load_config, put, to_yaml
+from demega_jax.config.load import differing_keys, load_config, put, to_yaml
 from demega_jax.errors import UserError
 
 FORMAT = 1

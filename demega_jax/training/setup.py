@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from demega_jax.config import Config
-from demega_jax.data.feed import Feed
+from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.feeds.stream import batch_arrays
 from demega_jax.data.grouped import GroupedSplit
 from demega_jax.data.levels import normalization, open_levels
-from demega_jax.data.recorded import open_recordings
+from demega_jax.data.recordings.averaged import open_recordings
 from demega_jax.data.sources import is_recorded
-from demega_jax.data.stream import batch_arrays
 from demega_jax.errors import UserError
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import Checkpoints, flatten

@@ -1,0 +1,1 @@
+"""Feeds: training batches on the devices, a pure function of (seed, step)."""

@@ -1,0 +1,236 @@
+"""What the regroup feed knows before it starts: where samples lie on the devices, and which groups an epoch has.
+
+The tables are the same every epoch; which windows a group has is drawn anew for each (`regroup.RegroupFeed`).
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from demega_jax.config import RegroupConfig
+from demega_jax.data.feeds.sharded import deal
+from demega_jax.data.recordings.runs import Windows
+from demega_jax.errors import UserError, warn
+
+STRETCH_SECONDS = 30  # recordings are placed, and dealt, in stretches this long, shorter where there is little
+LEAST_STRETCHES = 16  # of each share
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Where samples lie: P parts of rounds, each round a stretch of every part.
+
+    A stretch is `length` samples of a run, and `overlap` samples more, so that windows that begin in it are whole.
+    first [R]: number of each run's first stretch.  part [rounds, P]: which part has the i-th stretch of a round.
+    """
+
+    length: int
+    overlap: int
+    first: Int[np.ndarray, " R"]
+    part: Int[np.ndarray, "rounds P"]
+
+    @property
+    def parts(self) -> int:
+        """Number of parts P."""
+        return self.part.shape[1]
+
+    @property
+    def samples(self) -> int:
+        """Samples of each part."""
+        return len(self.part) * (self.length + self.overlap)
+
+    def locate(self, windows: Windows) -> tuple[Int[np.ndarray, " W"], Int[np.ndarray, " W"]]:
+        """(part, first sample there) of each window."""
+        stretch = self.first[windows.run] + windows.start // self.length
+        turn, place = np.divmod(stretch, self.parts)
+        return self.part[turn, place], turn * (self.length + self.overlap) + windows.start % self.length
+
+
+def lay_out(windows: Windows, parts: int, seed: int) -> Layout:
+    """The layout of the windows' recordings in so many parts, dealt by the seed; one part keeps the runs whole."""
+    samples = np.array([recording.samples for recording in windows.recordings])
+    longest = int(STRETCH_SECONDS * windows.recordings[0].rate)
+    length = max(windows.time_points, min(longest, int(samples.sum()) // (LEAST_STRETCHES * parts)))
+    stretches = -(-samples // length)
+    rounds = -(-int(stretches.sum()) // parts)
+    draw = np.random.Generator(np.random.Philox(key=[seed, 2**63 + 1]))
+    part = draw.permuted(np.tile(np.arange(parts), (rounds, 1)), axis=1)
+    overlap = 0 if parts == 1 else windows.time_points - 1
+    return Layout(length, overlap, np.cumsum(stretches) - stretches, part)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Groups of an epoch. Group g has `size` windows of its label, in the order drawn for the epoch: those from place
+    `start` on, going round at the end. All [G]."""
+
+    label: Int[np.ndarray, " G"]
+    start: Int[np.ndarray, " G"]
+    size: Int[np.ndarray, " G"]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Adapted:
+    """Sizes of groups adapted to the windows of each class: windows of a group, and groups of an epoch. Both [V]."""
+
+    size: Int[np.ndarray, " V"]
+    groups: Int[np.ndarray, " V"]
+
+    def shared(self, counts: Int[np.ndarray, "P V"]) -> "list[Adapted]":
+        """Those of each part, which has so many of the windows: the groups in proportion, together as many."""
+        upto = np.cumsum(counts, axis=0) * self.groups // np.maximum(counts.sum(axis=0), 1)
+        return [Adapted(self.size, groups) for groups in np.diff(upto, axis=0, prepend=0)]
+
+
+def adapt(counts: Int[np.ndarray, " V"], level: int, settings: RegroupConfig) -> Adapted | None:
+    """`target_rows` groups of each class with `counts` windows, each window used `overlap` times at most on average:
+    fewer windows a group than the level, down to min_level, then fewer groups. None without target_rows."""
+    if settings.target_rows is None:
+        return None
+    uses = np.floor(settings.overlap * counts).astype(np.int64)
+    size = np.minimum(level, np.maximum(settings.min_level, uses // settings.target_rows))
+    size = np.maximum(1, np.minimum(counts, size))
+    groups = np.clip(uses // size, np.minimum(counts, 1), settings.target_rows)
+    return Adapted(size, np.where(size < counts, groups, np.minimum(counts, 1)))  # all windows: one group has them
+
+
+def make_table(
+    counts: Int[np.ndarray, " V"], levels: tuple[int, ...], settings: RegroupConfig, adapted: Adapted | None,
+    draw: np.random.Generator,
+) -> Table:  # fmt: skip
+    """Groups of classes with `counts` windows.
+
+    Consecutive blocks of K windows, K drawn for each from `levels`; a class's last can be shorter, or is dropped. Or
+    adapted: groups spread evenly over the windows, overlapping only where they must.
+    """
+    columns = [np.zeros((3, 0), np.int64)]
+    for label in np.flatnonzero(counts).tolist():
+        n = int(counts[label])
+        if adapted is None:
+            start, size = _blocks(n, levels, settings.drop_remaining, draw)
+        else:
+            start, size = _spread(n, int(adapted.size[label]), int(adapted.groups[label]))
+        columns.append(np.stack([np.full(len(start), label), start, size]))
+    return Table(*np.concatenate(columns, axis=1).astype(np.int32))
+
+
+def _blocks(
+    n: int, levels: tuple[int, ...], drop_remaining: bool, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(start, size) of consecutive blocks of n windows."""
+    most = -(-n // min(levels))
+    size = draw.choice(levels, most) if len(levels) > 1 else np.full(most, levels[0])
+    start = np.cumsum(size) - size
+    inside = start + size <= n if drop_remaining else start < n
+    return start[inside], np.minimum(size, n - start)[inside]
+
+
+def _spread(n: int, k: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """(start, size) of so many groups of k of n windows."""
+    if k >= n:
+        k, groups = n, min(groups, 1)
+    span = n if groups * k > n else groups * k
+    return np.arange(groups) * span // max(groups, 1), np.full(groups, k)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Tables of the regroup feed.
+
+    sample [P, W], label [P, W]: first sample and class of each part's windows, class by class, in order of time; V
+    where a part has fewer.  counts [P, V]: windows of each class.
+    group_label, group_start, group_size [S, n]: groups of each share (see `Table`), size 0 where there is none.
+    """
+
+    layout: Layout
+    sample: Int[np.ndarray, "P W"]
+    label: Int[np.ndarray, "P W"]
+    counts: Int[np.ndarray, "P V"]
+    group_label: Int[np.ndarray, "S n"]
+    group_start: Int[np.ndarray, "S n"]
+    group_size: Int[np.ndarray, "S n"]
+
+    @property
+    def there(self) -> np.ndarray:
+        """[S, n]: whether there is such a group."""
+        return self.group_size > 0
+
+    @property
+    def dealt(self) -> bool:
+        """Whether each share has its own recordings."""
+        return self.layout.parts > 1
+
+    def labels(self) -> Int[np.ndarray, " G"]:
+        """The class of each group of an epoch."""
+        return self.group_label[self.there].astype(np.int64)
+
+    def nbytes(self, sensors: int, dtype: str, devices: int, epochs: int = 1) -> int:
+        """Bytes on each device; epochs: how many are planned at a time, of all members together."""
+        parts = self.layout.parts // devices if self.dealt else 1
+        samples = parts * self.layout.samples * sensors * np.dtype(dtype).itemsize
+        # Of each window its class and first sample, and that in the order of each epoch; of each group five numbers,
+        # and of each epoch its size, label, place and windows.
+        windows = parts * self.sample.shape[1] * (2 + epochs) * 4
+        groups = self.group_label.size // devices * (5 + (3 + int(self.group_size.max())) * epochs) * 4
+        return samples + windows + groups
+
+
+def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int) -> Plan:
+    """Lay recordings out, sort windows by class, and make the groups. UserError: none."""
+    layout = lay_out(windows, shares if settings.recordings == "dealt" else 1, seed)
+    counts, sample, label = _by_class(windows, layout)
+    draw = np.random.Generator(np.random.Philox(key=[seed, 2**63 + 2]))
+    adapted = adapt(counts.sum(axis=0), levels[0], settings)
+    shared = [None] * layout.parts if adapted is None else adapted.shared(counts)
+    tables = [make_table(one, levels, settings, sizes, draw) for one, sizes in zip(counts, shared, strict=True)]
+    if not sum(map(len, tables)):
+        raise UserError(
+            "data.level", f"no group of {min(levels)} windows", "a level with groups",
+            "lower it, or set data.regroup.drop_remaining=false",
+        )  # fmt: skip
+    _warn_of_missing(windows, tables)
+    if layout.parts > 1:
+        chosen = np.full((shares, max(map(len, tables))), -1)
+        for share, table in enumerate(tables):
+            chosen[share, : len(table)] = np.arange(len(table))
+        of = lambda name: np.stack([_take(getattr(t, name), c) for t, c in zip(tables, chosen, strict=True)])  # noqa: E731
+    else:
+        chosen = deal(tables[0].label, shares, seed)
+        of = lambda name: _take(getattr(tables[0], name), chosen)  # noqa: E731
+    return Plan(layout, sample, label, counts, of("label"), of("start"), of("size"))
+
+
+def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
+    """One line for classes that no group of training is of."""
+    grouped = np.bincount(np.concatenate([table.label for table in tables]), minlength=len(windows.classes))
+    there = np.bincount(windows.label, minlength=len(windows.classes))
+    none = [name for name, n in zip(windows.classes, there, strict=True) if not n]
+    few = [name for name, n, m in zip(windows.classes, there, grouped, strict=True) if n and not m]
+    if none or few:
+        said = [f"{words} of {' '.join(names)}" for words, names in (("no window", none), ("no group", few)) if names]
+        warn(f"train: {', '.join(said)}, of {len(there)} classes")
+
+
+def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Values of rows; 0 where there is none (-1)."""
+    return np.append(values, 0)[rows].astype(np.int32)
+
+
+def _by_class(windows: Windows, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(counts [P, V], sample [P, W], label [P, W]) of `Plan`."""
+    part, first = layout.locate(windows)
+    classes = len(windows.classes)
+    counts = np.zeros((layout.parts, classes), np.int64)
+    np.add.at(counts, (part, windows.label), 1)
+    most = int(counts.sum(axis=1).max())
+    sample = np.zeros((layout.parts, most), np.int32)
+    label = np.full((layout.parts, most), classes, np.int32)
+    for p in range(layout.parts):
+        mine = np.flatnonzero(part == p)
+        mine = mine[np.argsort(windows.label[mine], kind="stable")]
+        sample[p, : len(mine)], label[p, : len(mine)] = first[mine], windows.label[mine]
+    return counts, sample, label

@@ -1,0 +1,175 @@
+"""One file from the hub to the disk: resumed where it stopped, checked, and under its name only when it is whole."""
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from demega_jax.data.hub.client import AGAIN, Cut, HubFile, open_stream
+from demega_jax.errors import UserError, warn
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before the next try, while nothing comes; then it is given up
+# Bytes asked for at a time: the hub refuses to send more than 50 GB at once, and the address of a file that it hands
+# out is valid for an hour.
+WINDOW = 8 * 2**30
+READ = 2**22  # bytes of a read from the disk
+
+
+def partial_path(file: HubFile, target: Path) -> Path:
+    """Where a file grows. Its content is in the name: what came of another version is never gone on with."""
+    return target.with_name(f"{target.name}.{file.checksum[:16]}.partial")
+
+
+def bytes_there(file: HubFile, target: Path) -> int:
+    """Bytes that need not be fetched: of an earlier transfer, or of a file of another size that bears the name."""
+    path = next((path for path in (partial_path(file, target), target) if path.is_file()), None)
+    size = path.stat().st_size if path is not None else 0
+    return size if size <= file.size else 0  # a longer one is no part of it
+
+
+def has_checksum(file: HubFile, path: Path, at: Callable[[int], None]) -> bool:
+    """Whether the bytes of a file are the hub's; all of them are read. at: called with the number read so far."""
+    hasher, read = file.hasher(), 0
+    with path.open("rb", buffering=0) as stream:
+        while block := stream.read(READ):
+            hasher.update(block)
+            read += len(block)
+            at(read)
+    return hasher.hexdigest() == file.checksum
+
+
+def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
+    """Bring a file to `target` and return how often the connection was cut.
+
+    What there is of it in `partial_path` is gone on with; so is a shorter file under the target's own name. at: called
+    with the number of bytes that are there.
+    UserError: the hub refuses, the connection stays cut, the bytes are not those that the hub lists, another process
+    is fetching the same file, the disk is full or cannot be written to. What came so far stays in `partial_path`
+    unless it is wrong.
+    """
+    partial = partial_path(file, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not partial.exists():
+            target.replace(partial)
+        with _locked(partial) as stream:
+            part = _Part(stream, file, at)
+            part.load()
+            resumed = part.size > 0
+            cuts = _fill(part, file)
+            if resumed and not part.is_right:
+                warn(f"{target.name}: what was there before is not what the hub has; fetched anew")
+                part.restart()
+                cuts += _fill(part, file)
+            if not part.is_right:
+                partial.unlink()
+                raise UserError(
+                    f"{file.repo}: {file.path}", f"{part.size} bytes with checksum {part.checksum[:16]}",
+                    f"{file.size} with {file.checksum[:16]}, as the hub lists",
+                    "run again; if that does not help, tell the owner of the dataset",
+                )  # fmt: skip
+            os.fsync(stream.fileno())
+            partial.replace(target)
+    except OSError as error:
+        raise UserError(
+            target, f"cannot be written ({error.strerror or error})", "a folder that can be written to, with room",
+            f"free space or choose another folder, then {AGAIN}",
+        ) from None  # fmt: skip
+    for stale in target.parent.glob(f"{target.name}.*.partial"):
+        stale.unlink(missing_ok=True)  # of versions that the hub had before
+    return cuts
+
+
+@contextlib.contextmanager
+def _locked(partial: Path) -> Iterator[io.FileIO]:
+    """A partial file that no other process writes to. The lock ends with the process, however that ends."""
+    with partial.open("a+b", buffering=0) as stream:
+        other = UserError(partial, "another process is fetching this file", "one at a time", "wait for it to end")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise other from None
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # A file system without locks: two at once then give a wrong checksum, which is refused.
+        if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(stream.fileno())):
+            raise other  # it was finished and renamed between opening and locking
+        yield stream
+
+
+class _Part:
+    """What has come of a file, and its checksum as far."""
+
+    def __init__(self, stream: io.FileIO, file: HubFile, at: Callable[[int], None]):
+        self._stream, self._file, self._at = stream, file, at
+        self._hasher = file.hasher()
+        self.size = 0
+
+    @property
+    def checksum(self) -> str:
+        return self._hasher.hexdigest()
+
+    @property
+    def is_right(self) -> bool:
+        return self.size == self._file.size and self.checksum == self._file.checksum
+
+    def load(self) -> None:
+        """Take in what is in the stream already."""
+        self._stream.seek(0)
+        while block := self._stream.read(READ):
+            self._take(block)
+
+    def write(self, block: bytes) -> None:
+        rest = memoryview(block)
+        while len(rest):  # a disk that is nearly full takes less than it is given, then raises
+            rest = rest[self._stream.write(rest) :]
+        self._take(block)
+
+    def restart(self) -> None:
+        self._stream.truncate(0)
+        self._hasher, self.size = self._file.hasher(), 0
+
+    def _take(self, block: bytes) -> None:
+        self._hasher.update(block)
+        self.size += len(block)
+        self._at(self.size)
+
+
+def _fill(part: _Part, file: HubFile) -> int:
+    """Read until all has come, trying again from where it stopped. Returns how often the connection was cut.
+
+    UserError: nothing more comes in as many tries as there are WAITS.
+    """
+    if part.size > file.size:
+        part.restart()
+    cuts = tries = 0
+    furthest = part.size
+    while part.size < file.size:
+        stop = min(file.size, part.size + WINDOW)
+        reason = "the connection ended early"
+        try:
+            with open_stream(file, part.size, stop) as (begin, blocks):
+                if begin < part.size:
+                    part.restart()
+                for block in blocks:
+                    part.write(block)
+                    if part.size > file.size:
+                        return cuts
+        except Cut as cut:
+            reason = str(cut)
+        if part.size > furthest:
+            furthest, tries = part.size, 0
+        if part.size >= stop:
+            continue
+        if tries == len(WAITS):
+            came = f"stopped at {part.size} of {file.size} bytes ({reason}), and {tries} more tries brought nothing"
+            where, way_out = f"{file.repo}: {file.path}", f"check the network, then {AGAIN}"
+            raise UserError(where, came, "a connection that lasts", way_out)
+        time.sleep(WAITS[tries])
+        cuts, tries = cuts + 1, tries + 1
+    return cuts

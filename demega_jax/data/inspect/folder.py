@@ -1,0 +1,82 @@
+"""What is in a grouped file, a folder of levels or shards, or a recording tree, and whether it is sound."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from demega_jax.data.grouped import LISTED, find_levels
+from demega_jax.data.inspect.grouped import GroupedFacts, inspect_grouped
+from demega_jax.data.inspect.levels import Comparison, compare, read_level
+from demega_jax.data.inspect.recordings import inspect_recordings
+from demega_jax.data.inspect.report import Report
+from demega_jax.data.inspect.shards import has_shards, inspect_shards
+from demega_jax.errors import UserError
+
+SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
+
+
+def inspect_data(path: Path) -> list[Report]:
+    """A report for each file, split of shards or tree at a path. Nothing is raised: what is wrong is in a report."""
+    path = Path(path)
+    if path.is_file():
+        return [inspect_grouped(path)]
+    if next(path.glob("*/derivatives"), None) is not None:
+        return [inspect_recordings(path)]
+    if has_shards(path):
+        return _inspect_level(path)
+    levels = find_levels(path)
+    if levels:
+        return [report for level in sorted(levels) for report in _inspect_level(levels[level])]
+    files = _grouped_files(path)  # a folder by any other name
+    if files:
+        return [inspect_grouped(file) for file in files]
+    report = Report(path, "nothing")
+    with report.watch():
+        raise _nothing(path)
+    return [report]
+
+
+def _inspect_level(folder: Path) -> list[Report]:
+    """The shards and the files of a folder grouped_K."""
+    reports = inspect_shards(folder) if has_shards(folder) else []
+    reports += [inspect_grouped(file) for file in _grouped_files(folder)]
+    if not reports:
+        report = Report(folder, "level")
+        with report.watch():
+            raise UserError(folder, "no .h5 file and no manifest.json", "grouped files or shards", "make or copy them")
+        reports = [report]
+    return reports
+
+
+def _grouped_files(folder: Path) -> list[Path]:
+    """train, validation, test, and others by name."""
+    files = folder.glob("*.h5")
+    return sorted(files, key=lambda file: (SPLIT_ORDER.get(file.name.removesuffix("_grouped.h5"), 3), file))
+
+
+def _nothing(path: Path) -> UserError:
+    wanted = "a grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder"
+    if not path.is_dir():
+        return UserError(path, "no such file or folder", wanted, "check the path")
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except OSError as error:
+        return UserError(path, f"cannot be read ({error.strerror})", wanted, "check its permissions")
+    holds = ", ".join(names[:LISTED]) + (" .." if len(names) > LISTED else "") if names else "nothing"
+    return UserError(path, f"it holds {holds}", wanted, "name one of these")
+
+
+def compare_levels(reports: Sequence[Report]) -> list[Comparison]:
+    """Whether neighbouring levels of each split hold the same phonemes, for the sound grouped files among reports."""
+    found = []
+    splits: dict[str, list[tuple[int, Path, GroupedFacts]]] = {}
+    for report in reports:
+        facts = report.facts
+        if isinstance(facts, GroupedFacts) and facts.level is not None and not report.problems:
+            splits.setdefault(facts.split, []).append((facts.level, report.path, facts))
+    for split, members in splits.items():
+        members.sort(key=lambda member: member[:2])
+        for (level, path, facts), (other, other_path, other_facts) in itertools.pairwise(members):
+            verdict, reason = compare(read_level(path, facts), read_level(other_path, other_facts))
+            found.append(Comparison(split, path, other_path, (level, other), verdict, reason))
+    return found

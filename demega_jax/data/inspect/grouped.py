@@ -1,0 +1,188 @@
+"""Inspection of grouped files: shapes, classes, order, amplitudes, and which windows they average."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from demega_jax.data.grouped import LISTED, open_file, open_grouped
+from demega_jax.data.inspect.amplitude import Amplitude, measure
+from demega_jax.data.inspect.report import Report
+from demega_jax.errors import UserError, warn
+
+SAMPLE_BLOCKS, BLOCK_ROWS = 16, 32  # what is read for the amplitudes: 16 pieces of a file, 512 rows
+INDEX_ROWS = 1 << 14  # rows of group_indices read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowNumbers:
+    """What `group_indices` say. total: numbers; distinct: different ones, from first to last.
+
+    short, long: groups of fewer or more windows than the level.
+    """
+
+    total: int
+    distinct: int
+    first: int
+    last: int
+    short: int
+    long: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFacts:
+    """How a split is cut into shards. checksums: "verified" or "do not agree".
+
+    source: the grouped file it was made from.  saturated: values that were cut to the largest of the stored type.
+    """
+
+    files: int
+    rows_each: int
+    block_rows: int
+    checksums: str
+    normalization: str
+    permuted: bool
+    saturated: int
+    source: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedFacts:
+    """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
+
+    simulated: None where it is not recorded.
+    """
+
+    split: str
+    level: int | None
+    rows: int
+    sensors: int
+    time_points: int
+    dtype: str
+    storage: str
+    nbytes: int
+    classes: tuple[str, ...]
+    own_classes: bool
+    counts: tuple[int, ...]
+    order: str
+    windows: WindowNumbers | None
+    amplitude: Amplitude
+    reference_macro_f1: float | None
+    simulated: bool | None
+    shards: ShardFacts | None
+
+
+def inspect_grouped(path: Path) -> Report:
+    """The report of a grouped file."""
+    report = Report(path, "grouped file")
+    with report.watch():
+        split = open_grouped(path)
+        with open_file(path) as file:
+            data = file["data"]
+            amplitude = measure(sample_blocks(data))
+            report.facts = GroupedFacts(
+                split=split.name, level=split.level, rows=split.rows, sensors=split.sensors,
+                time_points=split.time_points, dtype=str(data.dtype), storage=_storage(data),
+                nbytes=path.stat().st_size, classes=split.classes, own_classes="classes" in file.attrs,
+                counts=tuple(split.class_counts().tolist()), order=order_of(split.labels),
+                windows=_window_numbers(file, split.level), amplitude=amplitude,
+                reference_macro_f1=split.reference_macro_f1, simulated=bool(file.attrs.get("simulated", False)),
+                shards=None,
+            )  # fmt: skip
+        check_amplitude(path, amplitude)
+        _check_windows(path, report.facts)
+    return report
+
+
+def sample_blocks(data: h5py.Dataset) -> Iterator[Float[np.ndarray, "C n"]]:
+    """Some rows of `data` [N, C, T] from all over it, a block at a time, as [C, rows x T]."""
+    step = data.chunks[0] if data.chunks else BLOCK_ROWS
+    blocks = -(-len(data) // step)
+    for place in spread(blocks, SAMPLE_BLOCKS):
+        rows = data[place * step : place * step + min(step, BLOCK_ROWS)]
+        yield rows.astype(np.float32).swapaxes(0, 1).reshape(rows.shape[1], -1)
+
+
+def spread(blocks: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `blocks`, from end to end: labels are sorted in most files.
+
+    In this order, a reader that stops early has still seen some from all over.
+    """
+    places = np.unique(np.linspace(0, blocks - 1, min(most, blocks)).round().astype(int)).tolist()
+    bits = (len(places) - 1).bit_length() or 1
+    return [places[i] for i in sorted(range(len(places)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))]
+
+
+def check_amplitude(where: object, amplitude: Amplitude) -> None:
+    """UserError for values that are not finite."""
+    if amplitude.not_finite:
+        some = ", ".join(map(str, amplitude.not_finite[:LISTED])) + (
+            " .." if len(amplitude.not_finite) > LISTED else ""
+        )
+        raise UserError(
+            where, f"values that are not finite in sensor {some}", "finite numbers", "copy, download or make it again"
+        )
+
+
+def order_of(labels: Int[np.ndarray, " N"]) -> str:
+    """How rows are ordered: "sorted by label", "in blocks of a label", "shuffled" or "one class"."""
+    counts = np.bincount(labels)
+    if (counts > 0).sum() == 1:
+        return "one class"
+    if (np.diff(labels) >= 0).all():
+        return "sorted by label"
+    changes = np.count_nonzero(np.diff(labels)) / (len(labels) - 1)
+    by_chance = 1 - np.square(counts / counts.sum()).sum()
+    return "shuffled" if changes > by_chance / 2 else "in blocks of a label"
+
+
+def _storage(data: h5py.Dataset) -> str:
+    if data.chunks is None:
+        return "contiguous"
+    how = f"chunks of {data.chunks[0]} rows" if data.chunks[1:] == data.shape[1:] else f"chunks {data.chunks}"
+    return f"{how}, {data.compression}" if data.compression else how
+
+
+def read_window_numbers(file: h5py.File) -> Iterator[Sequence[Int[np.ndarray, " k"]]]:
+    """The window numbers of each group, many groups at a time. UserError: `group_indices` of another kind."""
+    indices = file["group_indices"]
+    kind = h5py.check_vlen_dtype(indices.dtype) if isinstance(indices, h5py.Dataset) else None
+    if kind is None or not np.issubdtype(kind, np.integer) or indices.shape != file["labels"].shape:
+        raise UserError(
+            Path(file.filename), "`group_indices` of another kind", "a list of integers for each row", "delete them"
+        )
+    for start in range(0, len(indices), INDEX_ROWS):
+        yield list(indices[start : start + INDEX_ROWS])
+
+
+def _window_numbers(file: h5py.File, level: int | None) -> WindowNumbers | None:
+    if "group_indices" not in file:
+        return None
+    sizes, numbers = [], []
+    for groups in read_window_numbers(file):
+        sizes.append(np.array([len(group) for group in groups]))
+        numbers.append(np.concatenate(groups) if groups else np.empty(0, int))
+    size, number = np.concatenate(sizes), np.concatenate(numbers)
+    distinct = np.unique(number)
+    first, last = (int(distinct[0]), int(distinct[-1])) if len(distinct) else (0, -1)
+    short, long = ((size < level).sum(), (size > level).sum()) if level is not None else (0, 0)
+    return WindowNumbers(len(number), len(distinct), first, last, int(short), int(long))
+
+
+def _check_windows(path: Path, facts: GroupedFacts) -> None:
+    """Warn of groups that contradict the level. UserError: negative window numbers."""
+    windows = facts.windows
+    if windows is None:
+        return
+    if windows.first < 0:
+        raise UserError(path, f"window number {windows.first} in `group_indices`", "0 or more", "group again")
+    ends = sum(count > 0 for count in facts.counts)
+    if windows.short > ends or windows.long:
+        warn(
+            f"{windows.short} groups of fewer and {windows.long} of more windows than level {facts.level} says; "
+            f"the last group of each of {ends} classes may have fewer"
+        )

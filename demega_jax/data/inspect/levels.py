@@ -1,0 +1,86 @@
+"""Whether two grouping levels average the same phonemes, so that their rows may be paired."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from demega_jax.data.grouped import open_file
+from demega_jax.data.inspect.grouped import GroupedFacts, read_window_numbers
+
+Same = Literal["same", "nearly the same", "different", "cannot tell"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two levels of a split, and whether they hold the same phonemes, with the reason in words."""
+
+    split: str
+    first: Path
+    second: Path
+    levels: tuple[int, int]
+    verdict: Same
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LevelWindows:
+    """What is known of the phonemes in a split at a level. counts: groups of each class.
+
+    window, label [W]: different window numbers, ascending, and the class each is of; None where the file has none.
+    """
+
+    level: int
+    counts: dict[str, int]
+    window: Int[np.ndarray, " W"] | None = None
+    label: np.ndarray | None = None
+
+
+def read_level(path: Path, facts: GroupedFacts) -> LevelWindows:
+    """Of a grouped file that was inspected."""
+    assert facts.level is not None
+    counts = dict(zip(facts.classes, facts.counts, strict=True))
+    if facts.windows is None:
+        return LevelWindows(facts.level, counts)
+    with open_file(path) as file:
+        labels, groups = file["labels"][:], [group for some in read_window_numbers(file) for group in some]
+    label = np.repeat(labels, [len(group) for group in groups])
+    window, first = np.unique(np.concatenate(groups), return_index=True)
+    return LevelWindows(facts.level, counts, window, np.array(facts.classes)[label[first]])
+
+
+def compare(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
+    """By window numbers where both have them; else by what the numbers of groups leave possible."""
+    if a.window is None or a.label is None or b.window is None or b.label is None:
+        return _by_counts(a, b)
+    _, in_a, in_b = np.intersect1d(a.window, b.window, assume_unique=True, return_indices=True)
+    if not len(in_a):
+        return "different", "no window number is in both"
+    differing = int((a.label[in_a] != b.label[in_b]).sum())
+    if differing:
+        return "different", f"{differing:,} of {len(in_a):,} shared window numbers are of another phoneme"
+    alone = ((a.level, len(a.window) - len(in_a)), (b.level, len(b.window) - len(in_a)))
+    only = [f"{count:,} only at level {level}" for level, count in alone if count]
+    if not only:
+        return "same", f"the same {len(in_a):,} window numbers, of the same phonemes"
+    return "nearly the same", f"{len(in_a):,} windows in both, {' and '.join(only)}"
+
+
+def _by_counts(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
+    """n groups of K average K (n - 1) + 1 to K n windows, or up to K - 1 more if the rest was dropped."""
+    names = sorted(set(a.counts) | set(b.counts))
+    for name in names:
+        ranges = [_range(x.counts.get(name, 0), x.level) for x in (a, b)]
+        if max(low for low, _ in ranges) > min(high for _, high in ranges):
+            said = " and ".join(
+                f"{low:,} to {high:,} at level {x.level}" for (low, high), x in zip(ranges, (a, b), strict=True)
+            )
+            return "different", f"{name}: {said} (no group_indices; from the numbers of groups)"
+    return "cannot tell", "no group_indices in both; the numbers of groups do not contradict each other"
+
+
+def _range(groups: int, level: int) -> tuple[int, int]:
+    """Fewest and most windows that can have made these groups."""
+    return max(0, level * (groups - 1) + 1), level * groups + level - 1

@@ -1,0 +1,270 @@
+"""Reports of an inspection for people, on a terminal of 80 columns or more."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from demega_jax.data.inspect.amplitude import Amplitude
+from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
+from demega_jax.data.inspect.levels import Comparison
+from demega_jax.data.inspect.recordings import RecordingFacts
+from demega_jax.data.inspect.report import Report
+
+BAR = 20  # columns of the longest bar
+TWO_COLUMNS_FROM = 12  # classes
+EIGHTHS = " ▏▎▍▌▋▊▉"
+VERDICT_STYLE = {
+    "holds": "green", "same": "green", "nearly the same": "yellow", "cannot tell": "yellow",
+    "does not hold": "bold red", "different": "bold red",
+}  # fmt: skip
+
+
+def print_report(report: Report, console: Console, *, histogram: bool = True) -> None:
+    """A heading, what was found, notes and problems. histogram: with the bars of a grouped file's classes."""
+    state = Text(" sound ", style="black on green") if not report.problems else Text(" not sound ", "white on red")
+    heading = Text.assemble((str(report.path), "bold"), f"  {report.kind} ", state)
+    console.print()
+    console.print(heading, soft_wrap=True)
+    facts = report.facts
+    if isinstance(facts, GroupedFacts):
+        _print_grouped(facts, console, histogram=histogram)
+    elif isinstance(facts, RecordingFacts):
+        _print_recordings(facts, console)
+    elif facts is not None:
+        _print_run(facts, console)
+    for note in report.notes:
+        _print_line(console, "note", note, "yellow")
+    for problem in report.problems:
+        _print_line(console, "not sound", str(problem), "bold red")
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """A line for each pair of levels; nothing where there is none."""
+    if not comparisons:
+        return
+    console.print()
+    console.print(Text("Do levels hold the same phonemes?", style="bold"))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name, justify in (("split", "left"), ("levels", "right"), ("same?", "left"), ("why", "left")):
+        table.add_column(name, justify=justify, no_wrap=name != "why")  # type: ignore[arg-type]
+    for comparison in comparisons:
+        verdict = Text(comparison.verdict, VERDICT_STYLE[comparison.verdict])
+        first, second = comparison.levels
+        table.add_row(comparison.split, f"{first}, {second}", verdict, comparison.reason)
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _print_line(console: Console, name: str, text: str, style: str) -> None:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style=style, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(f"  {name}:", text)
+    console.print(table)
+
+
+def _print_pairs(console: Console, pairs: Sequence[tuple[str, str | Text]]) -> None:
+    """Names and values, one pair a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, value in pairs:
+        table.add_row(f"  {name}", value)
+    console.print(table)
+
+
+def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) -> None:
+    best = facts.reference_macro_f1
+    shape = f"{facts.rows:,} rows x {facts.sensors} sensors x {facts.time_points} time points"
+    origin = {True: ", simulated", False: ", not marked as simulated", None: ""}[facts.simulated]
+    _print_pairs(
+        console,
+        [
+            ("data", f"{shape}, {facts.dtype}"),
+            ("level", "unknown" if facts.level is None else f"{facts.level} ({facts.split})"),
+            ("stored", f"{_bytes(facts.nbytes)}, {facts.storage}{origin}"),
+            *(_shard_pairs(facts.shards) if facts.shards else ()),
+            ("order", _order(facts.order)),
+            ("windows", _windows(facts)),
+            ("reference", "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier"),
+            ("classes", _classes(facts.classes, facts.counts, "rows") + _source(facts)),
+        ],
+    )  # fmt: skip
+    if histogram:
+        _print_histogram(facts.classes, facts.counts, console)
+    _print_amplitude(facts.amplitude, console)
+
+
+def _shard_pairs(facts: ShardFacts) -> list[tuple[str, str | Text]]:
+    how = {"none": "as in the source", "raw": "as in the source; median and quartiles beside it"}
+    verified = facts.checksums == "verified"
+    rows = "permuted" if facts.permuted else "in the order of the source"
+    return [
+        ("shards", f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}"),
+        ("checksums", Text(facts.checksums, "green" if verified else "bold red")),
+        ("normalised", how.get(facts.normalization, facts.normalization)),
+        ("made from", f"{facts.source}, seed {facts.seed}"),
+    ]
+
+
+def _order(order: str) -> str:
+    if order in ("sorted by label", "in blocks of a label"):
+        return f"{order}: batches read in order hold few classes"
+    return order
+
+
+def _windows(facts: GroupedFacts) -> str:
+    windows = facts.windows
+    if windows is None:
+        return "unknown (no group_indices)"
+    each = "each once" if windows.total == windows.distinct else f"{windows.distinct:,} different ones"
+    short = f"; {windows.short:,} groups have fewer than {facts.level}" if windows.short else ""
+    return f"{windows.total:,} in group_indices, {each}, {windows.first:,} to {windows.last:,}{short}"
+
+
+def _classes(classes: Sequence[str], counts: Sequence[int], unit: str) -> str:
+    present = [count for count in counts if count]
+    least, most = min(present, default=0), max(present, default=0)
+    span = f"{least:,} {unit} each" if least == most else f"{least:,} to {most:,} {unit} each"
+    return f"{len(present)} of {len(classes)} present, {span}"
+
+
+def _source(facts: GroupedFacts) -> str:
+    return ", named in the file" if facts.own_classes else ", by position in the fixed inventory"
+
+
+def _print_histogram(classes: Sequence[str], counts: Sequence[int], console: Console) -> None:
+    """A bar for each class, two a line where there are many."""
+    blocks = 2 if len(classes) >= TWO_COLUMNS_FROM else 1
+    length = -(-len(classes) // blocks)
+    table = Table.grid(padding=(0, 1))
+    for _ in range(blocks):
+        table.add_column(style="bold", no_wrap=True, max_width=10)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(style="cyan", no_wrap=True, width=BAR + 2)
+    most = max(max(counts), 1)
+    cells = [
+        [f"  {name}", f"{count:,}", _bar(count / most, ascii_only=console.options.ascii_only)]
+        for name, count in zip(classes, counts, strict=True)
+    ]
+    for line in range(length):
+        table.add_row(*(cell for row in cells[line::length] for cell in row))
+    console.print(table)
+
+
+def _bar(share: float, *, ascii_only: bool) -> str:
+    """A bar of up to `BAR` columns, in eighths of one."""
+    if ascii_only:
+        return "#" * round(share * BAR)
+    whole, eighth = divmod(round(share * BAR * 8), 8)
+    return "█" * whole + EIGHTHS[eighth].strip()
+
+
+def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = False) -> None:
+    """tesla: the data should be; then pT (of gradiometers pT/m) read better."""
+    pico = tesla and all(of_type.median < 1e-9 for of_type in amplitude.types)
+    scale = 1e12 if pico else 1.0
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(f"amplitude{' (pT)' if pico else ''}", style="bold", no_wrap=True)
+    for name in ("sensors", "median sd", "quartiles", "largest", "constant"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for kind in amplitude.types:
+        still = kind.near_constant
+        listed = f"{len(still)}: {', '.join(map(str, still[:3]))}{' ..' if len(still) > 3 else ''}"
+        median, low, high, largest = (
+            _number(scale * value) for value in (kind.median, kind.low_quartile, kind.high_quartile, kind.largest)
+        )
+        table.add_row(
+            kind.name, str(kind.sensors), median, f"{low} .. {high}", largest, Text(listed, "yellow") if still else "0"
+        )
+    console.print(Padding(table, (0, 0, 0, 2)))
+    order = Text.assemble((amplitude.order, VERDICT_STYLE[amplitude.order]), f": {amplitude.order_reason}")
+    _print_pairs(
+        console,
+        [("sampled", f"{amplitude.sampled:,} samples of each sensor"),
+         ("triplets", Text.assemble("order gradiometer, gradiometer, magnetometer ", order))],
+    )  # fmt: skip
+
+
+def _print_recordings(facts: RecordingFacts, console: Console) -> None:
+    pairs: list[tuple[str, str | Text]] = [
+        ("data", f"{facts.sensors} sensors at {facts.rate:g} Hz, {facts.minutes:,.1f} minutes, {_bytes(facts.nbytes)}"),
+        ("origin", "simulated" if facts.simulated else "not marked as simulated"),
+    ]
+    if not facts.simulated:
+        missing = "; ".join(facts.missing)
+        pairs.append(("missing", Text(missing, "yellow") if missing else "no gap in the sessions of a task"))
+    _print_pairs(console, pairs)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("split", style="bold", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    for name in ("runs", "minutes", "phonemes", "windows", "per s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for split in facts.splits:
+        tasks = list(dict.fromkeys(run.task for run in facts.runs if run.split == split))
+        rows = [(task, [run for run in facts.runs if (run.split, run.task) == (split, task)]) for task in tasks]
+        if len(tasks) > 1:
+            rows.append(("all", [run for run in facts.runs if run.split == split]))
+        for i, (task, runs) in enumerate(rows):
+            minutes, phonemes = sum(run.minutes for run in runs), sum(run.phonemes for run in runs)
+            table.add_row(
+                split if i == 0 else "", task, str(len(runs)), f"{minutes:,.1f}", f"{phonemes:,}",
+                f"{sum(run.windows for run in runs):,}", f"{phonemes / minutes / 60:.1f}",
+                style="bold" if task == "all" else None,
+            )  # fmt: skip
+    console.print(Padding(table, (0, 0, 0, 2)))
+    first = next(iter(facts.splits))
+    counts = facts.splits[first].counts
+    _print_pairs(console, [(f"{first} windows", _classes(facts.classes, counts, "windows"))])
+    _print_histogram(facts.classes, counts, console)
+    _print_amplitude(facts.amplitude, console, tesla=True)
+
+
+def _print_run(facts: Any, console: Console) -> None:
+    """facts: evaluation.inspect_run.RunFacts, which is not imported here as that would import JAX."""
+    planned = "" if facts.planned is None else f" of {facts.planned:,}"
+    epoch = "" if facts.epoch is None else f", epoch {facts.epoch:.2f}"
+    pairs: list[tuple[str, str | Text]] = [("steps", f"{facts.step:,}{planned}{epoch}")]
+    if facts.best is None:
+        pairs.append(("validation", "none yet"))
+    else:
+        pairs.append(("best macro-F1", f"{facts.best:.4f} at step {facts.best_step:,}"))
+        pairs.append(("last macro-F1", f"{facts.last:.4f}, of {facts.validations} validations"))
+    if facts.train_loss is not None:
+        pairs.append(("training loss", f"{facts.train_loss:.4f}"))
+    if facts.skipped:
+        pairs.append(("not finite", Text(f"{facts.skipped} logged steps", "yellow")))
+    sensors, time_points = facts.window
+    size = "" if facts.parameters is None else f", {facts.parameters:,} parameters"
+    pairs.append(("model", f"{sensors} sensors x {time_points} time points, {facts.classes} classes{size}"))
+    pairs.append(("data", f"{facts.data}" + ("" if facts.level is None else f", level {facts.level}")))
+    pairs.append(("made with", ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "unknown"))
+    _print_pairs(console, pairs)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("checkpoint", style="bold", no_wrap=True)
+    for name in ("step", "values", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state")
+    for found in facts.checkpoints:
+        whole = found.state == "whole"
+        state = Text("whole, checksums agree" if whole else found.state, "green" if whole else "bold red")
+        table.add_row(found.kind, f"{found.step:,}", f"{found.values:,}", _bytes(found.nbytes), state)
+    if facts.checkpoints:
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _number(value: float) -> str:
+    """Three significant digits; powers of ten for what is far from 1."""
+    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def _bytes(count: int) -> str:
+    """1.5 GB: in powers of 1000, as disks are sold."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

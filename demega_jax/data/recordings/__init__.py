@@ -1,0 +1,1 @@
+"""Recordings and their events: runs, windows, statistics, splits by run, grouping."""

@@ -1,0 +1,278 @@
+"""From recordings to grouped files: windows of one phoneme, standardised, clipped, and averaged K at a time."""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from demega_jax.data.hdf5 import Disk, h5_written_aside
+from demega_jax.data.recordings.runs import POSITIONS, Recording, Windows
+from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.errors import UserError, warn
+
+CHUNK_ROWS = 32
+THREADS = min(4, os.cpu_count() or 1)  # of the sensors each adds up a share
+ACCUMULATOR = 4  # bytes a number: sums in float32 are within rounding of float64 (at most 100 terms of at most 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSettings:
+    """How windows are dealt to groups. seed: of the shuffle in train; None: the order of the recordings."""
+
+    seed: int | None = 777
+    drop_remaining: bool = False
+    by_position: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """Groups of windows in the order of a file's rows. window [M]: window numbers, group after group; group g has
+    window[start[g] : start[g + 1]]. label [G]: of each group."""
+
+    window: Int[np.ndarray, " M"]
+    start: Int[np.ndarray, " G1"]
+    label: Int[np.ndarray, " G"]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def sizes(self) -> Int[np.ndarray, " G"]:
+        """Windows in each group."""
+        return np.diff(self.start)
+
+    def of_window(self, count: int) -> Int[np.ndarray, " W"]:
+        """The group of each of `count` windows; -1 for none."""
+        found = np.full(count, -1, np.int64)
+        found[self.window] = np.repeat(np.arange(len(self)), self.sizes())
+        return found
+
+
+def make_groups(
+    windows: Windows, level: int, settings: GroupSettings, *, shuffle: bool, name: str = "windows"
+) -> Groups:
+    """Per label, in label order, consecutive blocks of K windows; the last of a label is shorter, or dropped.
+
+    shuffle: deal in an order drawn by the seed, not in that of the recordings.  by_position: groups hold one position
+    in the word (B, I, E, S) as well.  Warns of labels with fewer than K windows, and of
+    none, under this name.
+    """
+    count = len(windows)
+    order = np.arange(count)
+    if shuffle and settings.seed is not None:
+        order = np.random.Generator(np.random.Philox(key=[settings.seed, level])).permutation(count)
+    key = windows.label.astype(np.int64)
+    if settings.by_position:
+        key = key * len(POSITIONS) + windows.position
+    order = order[np.argsort(key[order], kind="stable")]
+    _, first, counts = np.unique(key[order], return_index=True, return_counts=True)
+    place = np.arange(count) - np.repeat(first, counts)  # of a window among those of its key
+    kept = place < np.repeat(counts - counts % level, counts) if settings.drop_remaining else np.ones(count, bool)
+    begins = np.flatnonzero((place % level == 0)[kept])
+    chosen = order[kept]
+    by_class = windows.class_counts()
+    _warn_of(name, windows.classes, np.flatnonzero(by_class == 0), "have no window")
+    _warn_of(
+        name, windows.classes, np.flatnonzero((by_class > 0) & (by_class < level)), f"have fewer than {level} windows"
+    )
+    return Groups(chosen, np.append(begins, len(chosen)), windows.label[chosen[begins]].astype(np.int64))
+
+
+def _warn_of(name: str, classes: Sequence[str], which: Int[np.ndarray, " n"], what: str) -> None:
+    if len(which):
+        warn(f"{name}: {len(which)} of {len(classes)} classes {what} ({' '.join(classes[i] for i in which)})")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Averages:
+    """Groups to average, and the windows that they are of."""
+
+    windows: Windows
+    groups: Groups
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(sensors, time points) of a group."""
+        return self.windows.recordings[0].sensors, self.windows.time_points
+
+    def bytes_of(self, count: int) -> int:
+        """Size of so many groups in float32."""
+        return count * self.shape[0] * self.shape[1] * ACCUMULATOR
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target(Averages):
+    """A file to write: a split at a level."""
+
+    path: Path
+    level: int
+    attributes: dict[str, object]
+
+
+Adds = list[tuple[int, np.ndarray, np.ndarray]]  # (part, first samples, groups within the part)
+Wanted = TypeVar("Wanted", bound=Averages, covariant=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Generic[Wanted]):
+    """Rows that are made in one pass."""
+
+    target: Wanted
+    first: int
+    stop: int
+
+    @property
+    def sizes(self) -> Float[np.ndarray, " G"]:
+        """Windows of each row."""
+        return self.target.groups.sizes()[self.first : self.stop].astype(np.float32)
+
+
+def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target]]]:
+    """Parts of the targets by pass over the recordings: each pass holds at most `memory` bytes of groups.
+
+    Whole chunks of rows, in order, so that a file is written from its beginning. UserError: not one chunk fits.
+    """
+    passes: list[list[Part[Target]]] = [[]]
+    room = memory
+    for target in targets:
+        first = 0
+        while first < len(target.groups):
+            fit = min(room // target.bytes_of(1), len(target.groups) - first)
+            if first + fit < len(target.groups):
+                fit -= fit % CHUNK_ROWS
+            if fit > 0:
+                passes[-1].append(Part(target, first, first + fit))
+                first += fit
+                room -= target.bytes_of(fit)
+            elif room == memory:
+                need = target.bytes_of(CHUNK_ROWS)
+                raise UserError("--memory", f"{memory} bytes", f"at least {need}: {CHUNK_ROWS} groups", "give more")
+            else:
+                passes.append([])
+                room = memory
+    return passes
+
+
+def write_groups(
+    targets: Sequence[Target], statistics: Statistics, memory: int, progress: Callable[[str], None] | None = None
+) -> None:
+    """Make every target in as few passes over the recordings as `memory` allows, one recording in memory at a time.
+
+    A file bears its name once it is whole. UserError: a full disk, a recording that is not sound.
+    """
+    say = progress or (lambda line: None)
+    passes = plan_passes(targets, memory)
+    with ExitStack() as stack:
+        files: dict[Path, tuple[ExitStack, h5py.File, Disk]] = {}
+        for number, parts in enumerate(passes):
+            sums = _sums(parts, statistics, say, f"pass {number + 1} of {len(passes)}")
+            for part, total in zip(parts, sums, strict=True):
+                if part.target.path not in files:
+                    own = stack.enter_context(ExitStack())
+                    files[part.target.path] = (own, *own.enter_context(h5_written_aside(part.target.path)))
+                    _begin(files[part.target.path][1], part.target)
+                own, file, disk = files[part.target.path]
+                _write_means(file["data"], part, total)
+                disk.check()
+                if part.stop == len(part.target.groups):
+                    own.close()  # whole: it gets its name now
+                    say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
+            del sums, total  # before the next pass makes its own
+
+
+def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[Float[np.ndarray, "G C T"]]:
+    """The averages themselves, in memory, one recording in memory beside them. UserError: one that is not sound."""
+    parts = [Part(each, 0, len(each.groups)) for each in wanted]
+    means = _sums(parts, statistics, lambda line: None, "")
+    for part, mean in zip(parts, means, strict=True):
+        mean /= part.sizes[:, None, None]
+    return means
+
+
+def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"]) -> None:
+    """Rows of the file from the sums of their windows, which become their means, a chunk at a time, while it is in the
+    processor's cache."""
+    sizes = part.sizes
+    for first in range(0, len(total), CHUNK_ROWS):
+        mean = total[first : first + CHUNK_ROWS]
+        mean /= sizes[first : first + CHUNK_ROWS, None, None]
+        if mean.shape == data.chunks:
+            data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # as it is: past HDF5's copies
+        else:
+            data[part.first + first : part.first + first + len(mean)] = mean
+
+
+def _sums(
+    parts: Sequence[Part[Averages]], statistics: Statistics, say: Callable[[str], None], which: str
+) -> list[Float[np.ndarray, "G C T"]]:
+    """The sums of the parts' groups. Recordings that no group touches are not read."""
+    sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
+    wanted = list(_by_recording(parts))
+
+    largest = max((recording.sensors * recording.samples for recording, _ in wanted), default=0)
+    memory = np.empty(largest, np.float32)  # for one recording after the other: fresh memory is slow
+
+    def add(recording: Recording, adds: Adds, sensors: slice) -> None:
+        whole = memory[: recording.sensors * recording.samples].reshape(recording.sensors, recording.samples)
+        x = statistics.standardise(recording.read(sensors, whole[sensors]), sensors)
+        for index, starts, groups in adds:
+            total, length = sums[index][:, sensors], parts[index].target.windows.time_points
+            for start, group in zip(starts.tolist(), groups.tolist(), strict=True):
+                total[group] += x[:, start : start + length]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, (recording, adds) in enumerate(wanted):
+            say(f"{which}: {recording.name} ({number + 1} of {len(wanted)})")
+            each = -(-recording.sensors // THREADS)
+            shares = [slice(first, min(first + each, recording.sensors)) for first in range(0, recording.sensors, each)]
+            try:
+                list(pool.map(functools.partial(add, recording, adds), shares))
+            except UserError:
+                recording.read()  # names all sensors that are not sound, not those of one share
+                raise
+    return sums
+
+
+def _by_recording(
+    parts: Sequence[Part[Averages]],
+) -> Iterator[tuple[Recording, Adds]]:
+    """What to add of each recording that has windows of the parts."""
+    found: dict[Recording, Adds] = {}
+    for index, part in enumerate(parts):
+        windows = part.target.windows
+        group = part.target.groups.of_window(len(windows))
+        inside = (group >= part.first) & (group < part.stop)
+        for run, recording in enumerate(windows.recordings):
+            here = np.flatnonzero(inside & (windows.run == run))
+            if len(here):  # in order of time: windows overlap, and what they share stays in the processor's cache
+                found.setdefault(recording, []).append((index, windows.start[here], group[here] - part.first))
+    yield from found.items()
+
+
+def _begin(file: h5py.File, target: Target) -> None:
+    """Datasets and attributes as the hub's files have them, and `classes`."""
+    sensors, time_points = target.shape
+    count = len(target.groups)
+    file.create_dataset(
+        "data", (count, sensors, time_points), np.float32, chunks=(min(CHUNK_ROWS, count), sensors, time_points)
+    )
+    file.create_dataset("labels", data=target.groups.label, chunks=(count,))
+    indices = np.empty(count, object)
+    for group, members in enumerate(np.split(target.groups.window.astype(np.int32), target.groups.start[1:-1])):
+        indices[group] = members
+    file.create_dataset("group_indices", data=indices, dtype=h5py.vlen_dtype(np.int32))
+    file.attrs.update(
+        n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
+        average_grouped_samples=True, created_time=time.time(), **target.attributes,
+    )  # fmt: skip
+    names = {"classes": target.windows.classes, "recordings": [str(r.name) for r in target.windows.recordings]}
+    for name, values in names.items():
+        file.attrs.create(name, list(values), dtype=h5py.string_dtype())

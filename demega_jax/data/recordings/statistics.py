@@ -1,0 +1,107 @@
+"""Statistics of the training runs, by which every split is standardised; cached outside the user's recordings."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from demega_jax.data.recordings.runs import LISTED, Recording
+from demega_jax.errors import warn
+from demega_jax.files import cache_folder
+
+CLIP = 10.0  # standardised samples beyond are set to it
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Statistics:
+    """mean [C] and std [C] of each sensor in tesla, float64 (population standard deviation)."""
+
+    mean: Float[np.ndarray, " C"]
+    std: Float[np.ndarray, " C"]
+
+    def standardise(self, x: Float[np.ndarray, "C n"], sensors: slice = slice(None)) -> Float[np.ndarray, "C n"]:
+        """(x - mean) / std clipped to +-10, in place; x: float32, of these sensors. A constant sensor becomes 0."""
+        std = np.where(self.std > 0, self.std, 1.0)[sensors]
+        mean = self.mean[sensors]
+        for row, m, s in zip(x, mean, std, strict=True):  # a row at a time stays in the processor's cache
+            row -= np.float32(m)
+            row /= np.float32(s)
+            np.clip(row, -CLIP, CLIP, out=row)
+        return x
+
+
+def pooled(parts: Sequence[tuple[int, Float[np.ndarray, " C"], Float[np.ndarray, " C"]]]) -> Statistics:
+    """Statistics of runs together from (samples, mean, std) of each: variance within plus variance between."""
+    samples = np.array([part[0] for part in parts], np.float64)[:, None]
+    means, stds = (np.array([part[i] for part in parts], np.float64) for i in (1, 2))
+    total = samples.sum()
+    mean = (samples * means).sum(axis=0) / total
+    variance = (samples * (stds**2 + (means - mean) ** 2)).sum(axis=0) / total
+    return Statistics(mean, np.sqrt(variance))
+
+
+def statistics(recordings: Sequence[Recording], progress: Callable[[str], None] | None = None) -> Statistics:
+    """Pooled statistics of runs, each read once and remembered. Warns of constant sensors."""
+    known = {recording: _read_cache(_cache_file(recording), recording) for recording in recordings}
+    new = [recording for recording, found in known.items() if found is None]
+    for number, recording in enumerate(new):
+        if progress is not None:
+            progress(f"statistics of {recording.name} ({number + 1} of {len(new)})")
+        known[recording] = measured = _measure(recording)
+        _write_cache(_cache_file(recording), recording, measured)
+    together = pooled([(recording.samples, *found) for recording, found in known.items() if found is not None])
+    constant = np.flatnonzero(together.std == 0).tolist()
+    if constant:
+        some = ", ".join(map(str, constant[:LISTED])) + (", .." if len(constant) > LISTED else "")
+        warn(f"{len(constant)} sensors are constant in the training runs and become 0: {some}")
+    return together
+
+
+def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std) of each sensor, float64.
+
+    Not what a file may state of itself (`channel_means`, `channel_stds`): that stays when its data change.
+    """
+    mean, std = np.empty(recording.sensors), np.empty(recording.sensors)
+    for some, x in recording.blocks():
+        for sensor, row in enumerate(x, some.start):  # a row at a time stays in the processor's cache
+            mean[sensor] = row.mean(dtype=np.float64)
+            away = row - mean[sensor]  # float64
+            std[sensor] = np.sqrt(np.square(away, out=away).mean()) if row.min() < row.max() else 0.0
+    return mean, std
+
+
+def _cache_file(recording: Recording) -> Path:
+    """A name for this file in this state: its path, size and time of change."""
+    status = recording.meg.stat()
+    text = f"{recording.meg.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
+    return cache_folder("statistics") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        known = json.loads(cache.read_text())
+        mean, std = np.array(known["mean"], np.float64), np.array(known["std"], np.float64)
+        whole = known["format"] == FORMAT and mean.shape == std.shape == (recording.sensors,)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nothing remembered, or damaged: measured anew
+    return (mean, std) if whole else None
+
+
+def _write_cache(cache: Path, recording: Recording, known: tuple[np.ndarray, np.ndarray]) -> None:
+    text = json.dumps(
+        {"format": FORMAT, "run": str(recording.name), "mean": known[0].tolist(), "std": known[1].tolist()}
+    )
+    aside = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text)
+        aside.replace(cache)
+    except OSError as error:
+        warn(f"statistics cannot be remembered in {cache.parent} ({error.strerror}); they are measured each time")

@@ -1,0 +1,126 @@
+"""What `demega-jax shard` is to do: the sources, the shards they become, and whether there is room for them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from demega_jax import __version__
+from demega_jax.data.grouped import SPLITS, GroupedSplit, find_levels, find_split, open_file, open_grouped
+from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
+from demega_jax.errors import UserError, warn
+from demega_jax.files import free_space
+
+Norm = Literal["median_iqr", "instance", "zscore", "none", "raw"]
+LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to it, and counted
+BLOCK_ROWS = 16  # 1.2 MB of 306 x 125 in half precision: one read, which disks and caches like
+MOST_SHARDS = 512  # of a split: a reader keeps each of them open
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSettings:
+    """What shards are made to be. shard_bytes: of a file, at most; memory: bytes of rows at a time."""
+
+    norm: Norm = "median_iqr"
+    dtype: Literal["float16", "float32"] = "float16"
+    shard_bytes: int = 2**28
+    memory: int = 2**28
+    seed: int = 777
+
+    def __post_init__(self) -> None:
+        least = [("--shard-size", self.shard_bytes, 1), ("--memory", self.memory, 1), ("--seed", self.seed, 0)]
+        for option, value, minimum in least:
+            if value < minimum:
+                raise UserError(option, f"{value}", f"at least {minimum}", "give a larger number")
+        for option, text, choices in [("--norm", self.norm, get_args(Norm)), ("--dtype", self.dtype, tuple(LIMITS))]:
+            if text not in choices:
+                raise UserError(option, text, f"one of {', '.join(choices)}", "choose one of them")
+
+
+def open_sources(
+    data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None
+) -> dict[int, dict[str, GroupedSplit]]:
+    """The splits of each level. All of a level have the classes and the shape of its first."""
+    if not data.is_dir():
+        raise UserError(data, "no such folder", "the folder that holds grouped_K", "give it as GROUPED")
+    found: dict[int, dict[str, GroupedSplit]] = {}
+    asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
+    for wanted in asked:
+        folder = find_split(data, wanted, splits[0] if splits else _first_there(data, wanted)).parent
+        level = next(level for level, place in find_levels(data).items() if place == folder)
+        there = [name for name in SPLITS if (folder / f"{name}_grouped.h5").is_file()]
+        if splits is None and len(there) < len(SPLITS):
+            warn(f"{folder}: without {', '.join(name for name in SPLITS if name not in there)}; "
+                 f"going on with {', '.join(there)}")  # fmt: skip
+        names = [name for name in SPLITS if name in (splits or there)]
+        first = open_grouped(find_split(data, level, names[0]))
+        found[level] = {names[0]: first}
+        for name in names[1:]:
+            found[level][name] = open_grouped(
+                find_split(data, level, name), classes=first.classes, expect_shape=(first.sensors, first.time_points)
+            )
+    return found
+
+
+def _first_there(data: Path, level: int | None) -> str:
+    """A split that the level has; train, of whose absence `find_split` then says, if it has none."""
+    folders = find_levels(data)
+    folder = folders.get(level) if level is not None else next(iter(folders.values()), None)
+    return next((name for name in SPLITS if folder and (folder / f"{name}_grouped.h5").is_file()), SPLITS[0])
+
+
+def make_plan(level: int, sources: dict[str, GroupedSplit], settings: ShardSettings) -> Manifest:
+    """The manifest but for the shards and the sources' checksums."""
+    first = next(iter(sources.values()))
+    with open_file(first.path) as file:
+        states_classes = "classes" in file.attrs
+    row_bytes = _row_bytes(first.sensors, first.time_points, settings.dtype, settings.norm)
+    shard_rows = settings.shard_bytes // row_bytes
+    if shard_rows > BLOCK_ROWS:
+        shard_rows -= shard_rows % BLOCK_ROWS  # so that blocks are short at the end of a split alone
+    most_rows = max(split.rows for split in sources.values())
+    if shard_rows * MOST_SHARDS < most_rows:
+        came = f"{settings.shard_bytes} bytes, {shard_rows} rows of {row_bytes}"
+        least = -(-most_rows // MOST_SHARDS) * row_bytes
+        raise UserError("--shard-size", came, f"at most {MOST_SHARDS} shards for {most_rows} rows",
+                        f"use --shard-size {-(-2 * least // 2**20)}M")  # fmt: skip
+    splits = {}
+    for name, split in sources.items():
+        counts = dict(zip(split.classes, split.class_counts().tolist(), strict=True))
+        source = SourceEntry(name=split.path.name, bytes=split.path.stat().st_size, crc32="")
+        splits[name] = SplitEntry(
+            source=source, rows=split.rows, permuted=name == "train", class_counts=counts,
+            reference_macro_f1=split.reference_macro_f1, saturated=0, shards=[],
+        )  # fmt: skip
+    return Manifest(
+        demega_jax=__version__, level=level, classes=list(first.classes) if states_classes else None,
+        sensors=first.sensors, time_points=first.time_points, dtype=settings.dtype, normalization=settings.norm,
+        seed=settings.seed, shard_rows=shard_rows, block_rows=BLOCK_ROWS, splits=splits,
+    )  # fmt: skip
+
+
+def _row_bytes(sensors: int, time_points: int, dtype: str, norm: str) -> int:
+    """Of a row in a shard: its window, label, number, and statistics if there are any."""
+    return sensors * time_points * np.dtype(dtype).itemsize + 16 + (8 * sensors if norm == "raw" else 0)
+
+
+def check_room(
+    out: Path, plans: dict[Path, Manifest], before: dict[Path, Manifest | None], say: Callable[[str], None]
+) -> None:
+    """Tell the plan; UserError if the disk has no room for what is not there yet."""
+    needed = 0
+    for folder, plan in plans.items():
+        row_bytes = _row_bytes(plan.sensors, plan.time_points, plan.dtype, plan.normalization)
+        there = before[folder]
+        for name, split in plan.splits.items():
+            done = sum(shard.rows for shard in there.splits[name].shards) if there else 0
+            count = -(-split.rows // plan.shard_rows)
+            say(f"{folder / name}: {split.rows} rows in {count} shard{'s' if count > 1 else ''}, "
+                f"{split.rows * row_bytes / 1e9:.3g} GB" + (f"; {done} rows are there" if done else ""))  # fmt: skip
+            needed += (split.rows - done) * row_bytes
+    free = free_space(out)
+    if needed > free:
+        raise UserError(out, f"{free / 1e9:.3g} GB free", f"{needed / 1e9:.3g} GB for the shards",
+                        "free space, choose another folder, or shard fewer levels or splits")  # fmt: skip

@@ -1,0 +1,180 @@
+"""Writing shards: rows permuted once, normalised once, in files of whole blocks, with memory for a few of them.
+
+Each piece of a shard gathers its rows from the source by offset, in ascending order. A first pass that distributes
+the rows over files would write all of them twice, and was no faster where the source was not cached.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from demega_jax.data.grouped import SPLITS, GroupedSplit
+from demega_jax.data.hdf5 import h5_written_aside
+from demega_jax.data.rows import RowReader, disk_reader
+from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
+from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_plan, open_sources
+from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
+from demega_jax.errors import UserError, warn
+from demega_jax.signal.normalize_numpy import HostNorm, median_and_iqr, normalize_rows
+
+WORK_ROWS = 8  # that a thread normalises at a time, about the processor's cache
+THREADS = min(8, os.cpu_count() or 1)
+SMALLEST_HALF = float(np.finfo(np.float16).tiny)
+
+
+def write_shards(
+    data: Path,
+    out: Path,
+    *,
+    levels: Sequence[int] | None = None,
+    splits: Sequence[str] | None = None,
+    settings: ShardSettings | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write OUT/grouped_K/{split}/shard-00000.h5 .. and OUT/grouped_K/manifest.json; return the manifests' paths.
+
+    data: the folder that holds grouped_K.  levels: by default all.  splits: by default those that are there.
+    progress: called with the plan first, then with a line for each file.
+    Train rows are permuted, by seed and split; the other splits keep their order, so that predictions for shards line
+    up with those for their source. Values beyond 6e4 are cut to it in float16, with a warning that counts them.
+    What was stopped goes on: finished shards are checked and kept. UserError: other settings or levels in OUT, data
+    that are not sound, too little space, a full disk.
+    """
+    settings = settings or ShardSettings()
+    say = progress or (lambda line: None)
+    sources = open_sources(Path(data), levels, splits)
+    plans = {Path(out) / f"grouped_{level}": make_plan(level, found, settings) for level, found in sources.items()}
+    before = check_folders(Path(out), plans)
+    check_room(Path(out), plans, before, say)
+    for (folder, plan), found in zip(plans.items(), sources.values(), strict=True):
+        for name, split in found.items():
+            plan.splits[name].source.crc32 = crc32_of(split.path)
+        there = before[folder]
+        if there is not None:
+            check_same(folder, there, plan)
+        _write_level(folder, plan, found, finished_shards(folder, there), settings, say)
+    return [folder / MANIFEST for folder in plans]
+
+
+def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
+    """Which row of the source each row of the shards is: a permutation of train, the same order for other splits."""
+    if split != "train":
+        return np.arange(rows)
+    return np.random.Generator(np.random.Philox(key=[seed, SPLITS.index(split)])).permutation(rows)
+
+
+def _write_level(
+    folder: Path, plan: Manifest, sources: dict[str, GroupedSplit], finished: dict[str, ShardEntry],
+    settings: ShardSettings, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Make the shards that are not finished, then the manifest."""
+
+    def state() -> Manifest:
+        now = plan.model_copy(deep=True)
+        for name, split in now.splits.items():
+            split.shards = [finished[file] for file in sorted(finished) if file.startswith(f"{name}/")]
+            split.saturated = sum(shard.saturated for shard in split.shards)
+        return now
+
+    if finished:
+        say(f"{folder}: {len(finished)} finished shards are kept")
+    write_manifest(folder / UNFINISHED, state())
+    with ThreadPoolExecutor(THREADS) as threads:
+        for name, split in sources.items():
+            order = row_order(split.rows, name, settings.seed)
+            maker: _Maker | None = None
+            for number, first in enumerate(range(0, split.rows, plan.shard_rows)):
+                file = f"{name}/shard-{number:05d}.h5"
+                if file in finished:
+                    continue
+                maker = maker or _Maker(split, plan, settings, threads)
+                rows = order[first : first + plan.shard_rows]
+                saturated = maker.write(folder / file, rows)
+                finished[file] = ShardEntry(
+                    file=file, rows=len(rows), bytes=(folder / file).stat().st_size, crc32=crc32_of(folder / file),
+                    saturated=saturated,
+                )  # fmt: skip
+                write_manifest(folder / UNFINISHED, state())
+                say(f"wrote {folder / file}: {len(rows)} rows")
+    whole = state()
+    for name, entry in whole.splits.items():
+        if entry.saturated:
+            values = entry.rows * plan.sensors * plan.time_points
+            warn(f"{folder / name}: {entry.saturated} of {values} values were cut to +-{LIMITS[plan.dtype]:g}, "
+                 f"the largest for {plan.dtype}")  # fmt: skip
+    write_manifest(folder / MANIFEST, whole)
+    (folder / UNFINISHED).unlink()
+
+
+class _Maker:
+    """Makes the shards of one split."""
+
+    def __init__(self, split: GroupedSplit, plan: Manifest, settings: ShardSettings, threads: ThreadPoolExecutor):
+        self.split, self.classes, self.threads = split, plan.classes, threads
+        self.norm, self.limit = settings.norm, LIMITS[settings.dtype]
+        self.half = settings.dtype == "float16"
+        self.reader: RowReader
+        self.reader, slow = disk_reader(split)
+        if slow:
+            warn(f"{split.path}: {slow}, so rows are read through HDF5, which is slow")
+        # Half of the memory is for rows that wait to be written, and by far enough for the threads is the rest.
+        stored = split.sensors * split.time_points * np.dtype(settings.dtype).itemsize
+        piece = min(plan.shard_rows, split.rows, max(WORK_ROWS, settings.memory // 2 // stored))
+        self.piece = np.empty((piece, split.sensors, split.time_points), settings.dtype)
+
+    def write(self, path: Path, rows: Int[np.ndarray, " n"]) -> int:
+        """Write a shard of rows of the source, in that order; return how many values were cut to the limit."""
+        saturated = 0
+        with h5_written_aside(path) as (file, disk):
+            # In one piece without chunks: each row has its place, and blocks need no index.
+            data = file.create_dataset("data", (len(rows), *self.piece.shape[1:]), self.piece.dtype)
+            file["labels"], file["rows"] = self.split.labels[rows].astype(np.int64), rows.astype(np.int64)
+            names = ("median", "iqr") if self.norm == "raw" else ()
+            statistics = np.empty((len(names), len(rows), self.split.sensors), np.float32)
+            if self.classes is not None:
+                file.attrs.create("classes", self.classes, dtype=h5py.string_dtype())
+            for first in range(0, len(rows), len(self.piece)):
+                some = rows[first : first + len(self.piece)]
+                saturated += self._fill(some, statistics[:, first : first + len(some)])
+                data[first : first + len(some)] = self.piece[: len(some)]
+                disk.check()
+            for name, values in zip(names, statistics, strict=True):
+                file[name] = values
+        return saturated
+
+    def _fill(self, rows: Int[np.ndarray, " n"], statistics: Float[np.ndarray, "s n C"]) -> int:
+        """Put rows of the source into the first places of the piece, in that order."""
+        ascending = np.argsort(rows)  # as they lie on the disk
+        parts = [ascending[first : first + WORK_ROWS] for first in range(0, len(rows), WORK_ROWS)]
+        return sum(self.threads.map(lambda places: self._part(rows[places], places, statistics), parts))
+
+    def _part(
+        self, rows: Int[np.ndarray, " n"], places: Int[np.ndarray, " n"], statistics: Float[np.ndarray, "s n C"]
+    ) -> int:
+        x = self.reader.read(rows)
+        how: HostNorm = "none" if self.norm == "raw" else self.norm
+        y = normalize_rows(x, how)
+        peaks = np.maximum(y.max(axis=(1, 2)), -y.min(axis=(1, 2)))  # NaN if a value is
+        if len(statistics):
+            with np.errstate(over="ignore", invalid="ignore"):
+                statistics[:, places] = median_and_iqr(x)
+            peaks = np.where(np.isfinite(statistics[:, places]).all(axis=(0, 2)), peaks, np.nan)
+        if np.isnan(peaks).any():
+            row = rows[np.isnan(peaks)][0]
+            raise UserError(self.split.path, f"row {row} is too large to normalise in float32", "numbers below 1e38",
+                            "leave the row out, or make the file again")  # fmt: skip
+        tiny = (peaks > 0) & (peaks < SMALLEST_HALF)
+        if self.half and tiny.any():
+            came = f"row {rows[tiny][0]} has values of at most {peaks[tiny][0]:.1g}, which float16 cannot hold"
+            raise UserError(self.split.path, came, "standardised data", "use --dtype float32, or --norm median_iqr")
+        count = 0
+        if peaks.max() > self.limit:
+            count = int((np.abs(y) > self.limit).sum())
+            y = np.clip(y, -self.limit, self.limit)
+        self.piece[places] = y
+        return count

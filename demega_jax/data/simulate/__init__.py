@@ -1,0 +1,1 @@
+"""Simulated grouped files and recordings whose best possible score is known."""

@@ -1,0 +1,164 @@
+"""Simulated grouped files in the hub's format, each with the score of the best possible classifier in it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from demega_jax.data.hdf5 import Disk, h5_written_aside
+from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
+from demega_jax.errors import UserError, warn
+from demega_jax.phonemes import PHONEMES, class_frequencies
+
+SPLITS = ("train", "validation", "test")
+BLOCK_ROWS = 32  # rows of a chunk, of a draw, and of a seed: a file needs a few chunks of memory, whatever its size
+
+
+def simulate_grouped(
+    out: Path,
+    *,
+    levels: Sequence[int],
+    groups: int,
+    sensors: int = 306,
+    time_points: int = 125,
+    seed: int = 0,
+    classes: Sequence[str] = PHONEMES,
+    progress: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write OUT/grouped_K/{train,validation,test}_grouped.h5 for each level K and return their paths.
+
+    groups: in train, at each level; the other splits have an eighth of it. seed: equal seeds give equal `data` and
+    `labels`; the model of the responses depends on it and the shape alone, the noise on level and split, too.
+    progress: called with a line for each file.
+    Beside the hub's attributes there are `classes`, `simulated`, `seed` and `reference_macro_f1`: that of the
+    maximum-a-posteriori classifier which knows templates, noise and each group's sessions, on this very file.
+    UserError: impossible arguments, a file that is there already (before anything is written), a full disk. A file
+    is written beside its name and then renamed, so what bears a final name is whole.
+    """
+    _check(levels, groups, sensors, time_points, seed, classes)
+    targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
+    for path in targets.values():
+        if path.exists():
+            raise UserError(path, "the file exists", "a new file", "choose another folder, or move the file away")
+    rows = {split: groups if split == "train" else max(1, groups // 8) for split in SPLITS}
+    _warn_of_missing(classes, rows)
+    model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
+    best = MatchedFilter(model)
+    for (level, split), path in targets.items():
+        with h5_written_aside(path) as (file, disk):
+            labels = split_labels(classes, rows[split])
+            reference = _write(file, disk, model, best, labels, level=level, split=split, seed=seed)
+        if progress is not None:
+            progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
+    return list(targets.values())
+
+
+def split_labels(classes: Sequence[str], rows: int) -> Int[np.ndarray, " N"]:
+    """Sorted labels, int64, in proportion to the classes' frequencies (largest remainder).
+
+    Every class has a row if there are as many rows as classes; the most frequent give way for that.
+    """
+    quota = class_frequencies(classes) * rows
+    counts = np.floor(quota).astype(np.int64)
+    rest = rows - counts.sum()
+    counts[np.argsort(counts - quota, kind="stable")[:rest]] += 1
+    if rows >= len(classes):
+        for missing in np.flatnonzero(counts == 0):
+            counts[counts.argmax()] -= 1
+            counts[missing] = 1
+    return np.repeat(np.arange(len(classes)), counts)
+
+
+def draw_blocks(
+    model: GenerativeModel, labels: Int[np.ndarray, " N"], *, level: int, split: str, seed: int
+) -> Iterator[tuple[slice, Float[np.ndarray, "n C T"], Int[np.ndarray, "n S"]]]:
+    """The groups of a file, 32 at a time: which rows, their data and their session counts (`GenerativeModel.draw`).
+
+    Each block has its own random bits, from seed, level, split and its number.
+    """
+    for number, start in enumerate(range(0, len(labels), BLOCK_ROWS)):
+        rows = slice(start, min(start + BLOCK_ROWS, len(labels)))
+        bits = np.random.SeedSequence(seed, spawn_key=(1, level, SPLITS.index(split), number))
+        yield rows, *model.draw(labels[rows], level, np.random.default_rng(bits))
+
+
+def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
+    """The mean F1 over the classes present in the labels."""
+    scores = []
+    for label in np.unique(labels):
+        is_label, is_predicted = labels == label, predictions == label
+        scores.append(2 * (is_label & is_predicted).sum() / (is_label.sum() + is_predicted.sum()))
+    return float(np.mean(scores))
+
+
+def _write(
+    file: h5py.File,
+    disk: Disk,
+    model: GenerativeModel,
+    best: MatchedFilter,
+    labels: Int[np.ndarray, " N"],
+    *,
+    level: int,
+    split: str,
+    seed: int,
+) -> float:
+    """Fill a file with the groups of a split and return its reference macro-F1."""
+    total, (_, sensors, time_points) = len(labels), model.templates.shape
+    shape, chunks = (total, sensors, time_points), (min(BLOCK_ROWS, total), sensors, time_points)
+    data = file.create_dataset("data", shape, np.float32, chunks=chunks)
+    file.create_dataset("labels", data=labels, chunks=(total,))
+    indices = file.create_dataset("group_indices", (total,), h5py.vlen_dtype(np.int32))
+    predictions = np.empty_like(labels)
+    for rows, x, sessions in draw_blocks(model, labels, level=level, split=split, seed=seed):
+        data[rows] = x
+        predictions[rows] = best.predict(x, sessions)
+        windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
+        indices[rows] = windows.reshape(-1, level)  # made up: each group averages windows of its own
+        disk.check()
+    reference = macro_f1(labels, predictions)
+    file.attrs.update(
+        n_groups=total,
+        n_channels=sensors,
+        n_timepoints=time_points,
+        grouped_samples=level,
+        average_grouped_samples=True,
+        drop_remaining=False,
+        shuffle=split == "train",
+        shuffle_seed=seed if split == "train" else -1,
+        created_time=time.time(),
+        simulated=True,
+        seed=seed,
+        reference_macro_f1=reference,
+    )
+    file.attrs.create("classes", list(model.classes), dtype=h5py.string_dtype())
+    return reference
+
+
+def _check(
+    levels: Sequence[int], groups: int, sensors: int, time_points: int, seed: int, classes: Sequence[str]
+) -> None:
+    """UserError if no files can be made of these."""
+    least = [("--groups", groups, 1), ("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)]
+    for option, value, minimum in least + [("--level", level, 1) for level in levels]:
+        if value < minimum:
+            raise UserError(option, f"{value}", f"at least {minimum}", "give a larger number")
+    if not levels or len(set(levels)) != len(levels):
+        raise UserError("--level", f"{list(levels)}", "one or more different levels", "name each level once")
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise UserError("classes", f"{list(classes)}", "two or more different names", "name each class once")
+    if groups * max(levels) > np.iinfo(np.int32).max:
+        came = f"{groups} groups of {max(levels)} windows"
+        raise UserError(
+            "--groups", came, "at most 2^31 - 1 windows, as their numbers are int32", "ask for fewer groups"
+        )
+
+
+def _warn_of_missing(classes: Sequence[str], rows: dict[str, int]) -> None:
+    """One line if a split has too few groups to hold every class."""
+    missing = {split: len(classes) - len(np.unique(split_labels(classes, count))) for split, count in rows.items()}
+    if any(missing.values()):
+        counts = ", ".join(f"{split} {count}" for split, count in missing.items())
+        warn(f"too few groups for all {len(classes)} classes; missing: {counts} (--groups {8 * len(classes)} has all)")

@@ -1,0 +1,209 @@
+"""Simulated recordings of continuous speech in the published format, by the model of the simulated grouped files."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from demega_jax.data.hdf5 import h5_written_aside
+from demega_jax.data.recordings.runs import OFFICIAL, RunName
+from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
+from demega_jax.data.simulate.speech import Speech, draw_speech
+from demega_jax.errors import UserError
+from demega_jax.files import free_space, write_text
+
+PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
+SHORTEST, LONGEST = 10.0, 2400.0  # s of a run: the shortest has every phoneme, the longest fits a reader's memory
+HELD_OUT_SHARE, HELD_OUT_LONGEST = 1 / 8, 1320.0  # of all, and s: the published runs have 11,300 and 12,100 phonemes
+TASKS = 7  # Sherlock1 .. Sherlock7
+BLOCK = 1 << 15  # samples of one draw: memory is bounded, whatever the length of a run
+FILTER = 1 << 12  # samples; 16 s hold all that noise which is flat below 1 Hz remembers
+# Standard deviation of the noise in a gradiometer (tesla per m, stored like tesla) and a magnetometer (tesla), and
+# by how much, as a logarithm, sensors of a type differ.
+GRADIOMETER, MAGNETOMETER, SENSOR_SPREAD = 4e-12, 2.5e-13, 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """A run to be written. samples: at 250 Hz.  session: whose gain and offset it has.  number: of its random bits."""
+
+    name: RunName
+    samples: int
+    session: int
+    number: int
+
+    def paths(self, out: Path) -> tuple[Path, Path]:
+        """Recording and events in the tree `out`."""
+        name, base = self.name, out / self.name.task / "derivatives"
+        stem = f"sub-{name.subject}_ses-{name.session}_task-{name.task}_run-{name.run}_"
+        return base / "serialised" / f"{stem}{PROCESSING}", base / "events" / f"{stem}events.tsv"
+
+
+def simulate_recordings(
+    out: Path,
+    *,
+    minutes: float,
+    sensors: int = 306,
+    time_points: int = 125,
+    seed: int = 0,
+    runs: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write a recording tree and return the paths of its recordings, in the order of `plan_runs`.
+
+    minutes: of all runs together.  time_points: length of a phoneme's response, in samples of 1/250 s.
+    runs: how many, the validation and the test run included; None: as many as needed.  progress: called with a line
+    for the plan and for each run.
+    A recording is tesla * (gain * (responses + noise) + offset): at each phoneme's onset its template begins and is
+    added to those of its neighbours, which are still going on; the noise is the model's in space and time, without a
+    seam from end to end. The words are made up of phonemes that do not depend on each other: averaged windows hold a
+    phoneme's template and what is the same for all phonemes. Seeded: equal arguments give equal `data` and events.
+    UserError: impossible arguments, a tree that is there already, too little space; nothing is written then.
+    """
+    out = Path(out)
+    plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
+    if progress is not None:
+        size = sum(run.samples for run in plan) * (4 * sensors + 8) / 1e9
+        progress(f"{len(plan)} runs, {minutes:g} minutes of {sensors} sensors, {size:.2f} GB, into {out}")
+    model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
+    scale = sensor_scale(sensors, seed)
+    for run in plan:
+        meg, events = run.paths(out)
+        bits = np.random.SeedSequence(seed, spawn_key=(2, run.number))
+        for_speech, for_noise = (np.random.default_rng(child) for child in bits.spawn(2))
+        speech = draw_speech(run.samples / SAMPLE_RATE, time_points / SAMPLE_RATE, for_speech)
+        write_text(events, speech.table)
+        _write_recording(meg, model, scale, run, speech, for_noise, seed)
+        if progress is not None:
+            progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
+    return [run.paths(out)[0] for run in plan]
+
+
+def plan_runs(minutes: float, runs: int | None = None) -> list[PlannedRun]:
+    """Train runs, then the published validation and test run. UserError: runs too short, too long or too few.
+
+    Validation and test have an eighth of the time each, at least 10 s and at most 22 minutes. Train runs are of
+    equal length; by default two, or as many as keep each below 40 minutes.
+    """
+    total = round(minutes * 60 * SAMPLE_RATE) if math.isfinite(minutes) else 0
+    shortest, longest = int(SHORTEST * SAMPLE_RATE), int(LONGEST * SAMPLE_RATE)
+    if total < 3 * shortest:
+        least = f"at least {3 * SHORTEST / 60:g}: each of three runs needs {SHORTEST:g} s to hold every phoneme"
+        raise UserError("--minutes", f"{minutes:g}", least, "ask for more minutes")
+    held_out = max(shortest, min(int(total * HELD_OUT_SHARE), int(HELD_OUT_LONGEST * SAMPLE_RATE)))
+    train = total - 2 * held_out
+    fewest, most = -(-train // longest), train // shortest
+    count = max(min(2, most), fewest) if runs is None else runs - 2
+    if not fewest <= count <= most:
+        limits = f"{fewest + 2} to {most + 2} for {minutes:g} minutes"
+        why = f"train runs last {SHORTEST:g} to {LONGEST:g} s"
+        raise UserError("--runs", f"{runs}", f"{limits} ({why})", "leave --runs out, or choose such a number")
+    names = [RunName("0", str(1 + i // TASKS), f"Sherlock{1 + i % TASKS}", "1") for i in range(count)]
+    lengths = [train // count + (i < train % count) for i in range(count)]
+    planned = [*zip(names, lengths, strict=True), *((name, held_out) for name in OFFICIAL)]
+    return [PlannedRun(name, samples, i % SESSIONS, i) for i, (name, samples) in enumerate(planned)]
+
+
+def sensor_scale(sensors: int, seed: int) -> Float[np.ndarray, " C"]:
+    """Standard deviation of each sensor's noise in tesla (gradiometers: per m): triplets of two and a magnetometer."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))
+    typical = np.where(np.arange(sensors) % 3 == 2, MAGNETOMETER, GRADIOMETER)
+    return typical * np.exp(SENSOR_SPREAD * rng.standard_normal(sensors))
+
+
+def noise_filter(length: int = FILTER) -> Float[np.ndarray, " L"]:
+    """A causal filter that gives white noise the spectrum of `generative.autocovariance` and variance 1."""
+    frequency = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
+    response = np.roll(np.fft.irfft(1 / np.sqrt(np.maximum(frequency, 1.0)), length), length // 2)
+    return response / np.linalg.norm(response)
+
+
+def draw_noise(sensors: int, samples: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "C n"]]:
+    """Noise of variance 1 of independent sensors, float32, a block of time at a time and continuous across blocks.
+
+    Overlap-save: a block is filtered together with the white noise before it, and what wraps around is dropped.
+    """
+    response = noise_filter()
+    memory = len(response) - 1
+    past = rng.standard_normal((sensors, memory), dtype=np.float32)
+    for start in range(0, samples, BLOCK):
+        count = min(BLOCK, samples - start)
+        white = np.concatenate([past, rng.standard_normal((sensors, count), dtype=np.float32)], axis=1)
+        size = 1 << (white.shape[1] - 1).bit_length()
+        spectrum = np.fft.rfft(white, size, axis=1)
+        spectrum *= np.fft.rfft(response, size).astype(np.complex64)
+        past = white[:, count:]
+        yield np.fft.irfft(spectrum, size, axis=1)[:, memory : memory + count]
+
+
+def draw_signal(
+    model: GenerativeModel, speech: Speech, samples: int, session: int, rng: np.random.Generator
+) -> Iterator[Float[np.ndarray, "C n"]]:
+    """A run in the model's units (noise of a standard deviation of about 1), float32, a block of time at a time."""
+    _, sensors, length = model.templates.shape
+    spatial = model.spatial.astype(np.float32)
+    onset = np.floor(speech.onset * SAMPLE_RATE).astype(np.int64)
+    begin = 0
+    for noise in draw_noise(sensors, samples, rng):
+        x = spatial @ noise
+        end = begin + x.shape[1]
+        for i in range(np.searchsorted(onset, begin - length, "right"), np.searchsorted(onset, end)):
+            first, last = max(onset[i], begin), min(onset[i] + length, end)
+            response = model.templates[speech.label[i], :, first - onset[i] : last - onset[i]]
+            x[:, first - begin : last - begin] += response
+        x *= np.float32(model.session_gain[session])
+        x += model.session_offset[session].astype(np.float32)[:, None]
+        yield x
+        begin = end
+
+
+def _write_recording(
+    path: Path,
+    model: GenerativeModel,
+    scale: Float[np.ndarray, " C"],
+    run: PlannedRun,
+    speech: Speech,
+    rng: np.random.Generator,
+    seed: int,
+) -> None:
+    """One recording, written block by block, with the sensors' means and standard deviations as published."""
+    total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
+    with h5_written_aside(path) as (file, disk):
+        data = file.create_dataset("data", (len(scale), run.samples), np.float32)
+        for x in draw_signal(model, speech, run.samples, run.session, rng):
+            total += x.sum(axis=1, dtype=np.float64)
+            squares += np.square(x, dtype=np.float64).sum(axis=1)
+            x *= scale.astype(np.float32)[:, None]
+            data[:, begin : begin + x.shape[1]] = x
+            begin += x.shape[1]
+            disk.check()
+        file.create_dataset("times", data=np.arange(run.samples) / SAMPLE_RATE)
+        mean = total / run.samples
+        data.attrs["channel_means"] = scale * mean
+        data.attrs["channel_stds"] = scale * np.sqrt(squares / run.samples - mean**2)
+        file.attrs.update(sample_frequency=SAMPLE_RATE, simulated=True, seed=seed)
+
+
+def _checked_plan(
+    out: Path, minutes: float, sensors: int, time_points: int, seed: int, runs: int | None
+) -> list[PlannedRun]:
+    """The plan. UserError if it cannot be carried out."""
+    for option, value, least in (("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)):
+        if value < least:
+            raise UserError(option, f"{value}", f"at least {least}", "give a larger number")
+    longest = int(SHORTEST * SAMPLE_RATE / 2)
+    if time_points > longest:
+        raise UserError("--time-points", f"{time_points}", f"at most {longest} (5 s)", "give a smaller number")
+    plan = plan_runs(minutes, runs)
+    present = next(out.glob("*/derivatives"), None)
+    if present is not None:
+        came = f"holds recordings or events ({present.relative_to(out)})"
+        raise UserError(out, came, "a new folder", "choose another folder, or move the tree away")
+    need, free = sum(run.samples for run in plan) * (4 * sensors + 8), free_space(out)
+    if need > free:
+        came, wanted = f"{free / 1e9:.2f} GB are free", f"{need / 1e9:.2f} GB"
+        raise UserError(out, came, wanted, "free space, or ask for fewer --minutes or --sensors")
+    return plan

@@ -1,0 +1,338 @@
+"""`demega-jax benchmark`: what it counts against arithmetic by hand, and that its figures agree with each other."""
+
+import json
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import TINY_MODEL
+
+from demega_jax.benchmark.cases import Case, all_cases, case_config, open_case
+from demega_jax.benchmark.flops import matrix_flops
+from demega_jax.benchmark.machine import COPIED, Machine, copy_bandwidth, matrix_peak
+from demega_jax.benchmark.measure import Limits, Work, add_scaling, against_machine, time_steps
+from demega_jax.benchmark.simulated import noise_split, published_groups, write_noise_file
+from demega_jax.benchmark.tables import seconds
+from demega_jax.benchmark.traffic import Activations, Kept, activations
+from demega_jax.cli import main
+from demega_jax.config import Config
+from demega_jax.config.load import override, parse_overrides
+from demega_jax.data.rows import disk_reader
+
+TINY = [*TINY_MODEL, "model.sensors=5", "model.time_points=9", "model.input_norm=zscore"]  # compiles sooner
+ROWS = 16
+
+
+@pytest.fixture(autouse=True)
+def small_peaks(monkeypatch):
+    """Peaks are measured on small arrays: that they are high matters to nobody here."""
+    monkeypatch.setattr("demega_jax.benchmark.machine.SMALLEST", 512)
+    monkeypatch.setattr("demega_jax.benchmark.machine.LONG_ENOUGH", 0.0)
+    monkeypatch.setitem(COPIED, "cpu", 2**22)
+
+
+def flops(function, *shapes: tuple[int, ...]) -> int:
+    return matrix_flops(jax.make_jaxpr(function)(*(jnp.zeros(shape) for shape in shapes)).jaxpr)
+
+
+def test_flops_of_products_convolutions_and_scans():
+    assert flops(jnp.matmul, (2, 3, 4), (2, 4, 5)) == 2 * 2 * 3 * 4 * 5
+    assert flops(lambda x, y: jnp.einsum("btd,bsd->bts", x, y), (6, 7, 3), (6, 2, 3)) == 2 * 6 * 7 * 2 * 3
+    convolution = lambda x, kernel: jax.lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+    assert flops(convolution, (2, 10, 3), (5, 3, 7)) == 2 * (2 * 10 * 7) * (5 * 3)
+
+    def repeated(x, w):
+        return jax.lax.scan(lambda x, _: (jax.jit(jnp.matmul)(x, w), None), x, length=6)[0]
+
+    assert flops(repeated, (8, 4), (4, 4)) == 6 * 2 * 8 * 4 * 4
+
+    def ways(x, w):
+        return jax.lax.platform_dependent(x, w, cpu=jnp.matmul, default=lambda x, w: x[:, :1] @ w[:1])
+
+    assert flops(ways, (8, 4), (4, 5)) == 2 * 8 * 1 * 5  # of the ways of several backends, the shortest
+    # Forward, and backward the gradients of both operands.
+    gradient = jax.grad(lambda both: jnp.sum(both[0] @ both[1]) ** 2)
+    assert flops(lambda x, w: gradient((x, w)), (8, 4), (4, 5)) == 3 * 2 * 8 * 4 * 5
+
+
+def kept(loss, params, *others) -> dict[tuple[tuple[int, ...], str], int]:
+    found = activations(loss, params, *others)
+    assert found.nbytes == sum(each.nbytes for each in found.kept) <= found.residuals
+    return {(each.shape, each.dtype): each.count for each in found.kept}
+
+
+def test_activations_of_a_product_are_its_elementwise_input():
+    """silu(x w): its gradient follows from x w alone, though differentiation asks for the sigmoid as well."""
+    x, w = jax.ShapeDtypeStruct((6, 3), jnp.float32), jax.ShapeDtypeStruct((3, 5), jnp.float32)
+    loss = lambda w, x: jnp.sum(jax.nn.silu(x @ w) * 3.0)  # noqa: E731
+    assert kept(loss, w, x) == {((6, 5), "float32"): 1}
+    found = activations(loss, w, x)
+    assert found.nbytes == 6 * 5 * 4 and found.residuals > found.nbytes
+    assert found.kept == (Kept((6, 5), "float32", 1, 120),)
+
+
+def test_a_barrier_on_one_backend_is_no_activation():
+    x, w = jax.ShapeDtypeStruct((6, 3), jnp.float32), jax.ShapeDtypeStruct((3, 5), jnp.float32)
+    held = lambda y: jax.lax.platform_dependent(y, cpu=jax.lax.optimization_barrier, default=lambda y: y)  # noqa: E731
+    assert kept(lambda w, x: jnp.sum(jnp.sin(held((x @ w).T))), w, x) == {((6, 5), "float32"): 1}
+
+
+def test_activations_of_two_layers_are_kept_in_their_own_type():
+    """tanh, whose gradient follows from its result, in half precision; then a product that is squared."""
+
+    def loss(params, x):
+        hidden = jnp.tanh(x.astype(jnp.bfloat16) @ params["a"].astype(jnp.bfloat16))
+        return jnp.sum(jnp.square(hidden.astype(jnp.float32) @ params["b"]))
+
+    params = {"a": jax.ShapeDtypeStruct((3, 8), jnp.float32), "b": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
+    x = jax.ShapeDtypeStruct((6, 3), jnp.float32)
+    assert kept(loss, params, x) == {((6, 8), "bfloat16"): 1, ((6, 2), "float32"): 1}
+
+
+def test_activations_take_the_smaller_of_two_ways():
+    """What a wide array was repeated from is kept in its place; arguments are there anyway."""
+
+    def loss(w, x):
+        narrow = x @ w
+        return jnp.sum(jnp.exp(jnp.broadcast_to(narrow[:, None], (6, 100))) * jnp.sin(x[:, :1]))
+
+    w, x = jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((6, 3), jnp.float32)
+    assert kept(loss, w, x) == {((6,), "float32"): 1}
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_memory():
+    work = Work(4000, 10, 20, Activations((Kept((5,), "float32", 2, 40),), 99), microbatches=2)
+    assert work.activation_bytes == 2 * 40 * 2 and work.nbytes == 10 + 20 + 160
+    alone = against_machine(4.0, work, "float32", 2, Machine({"float32": 1000.0}, 380.0, True))
+    assert (alone["floor_seconds"], alone["floor_of"], alone["over_floor"]) == (4.0, "arithmetic", 1.0)
+    apart = against_machine(4.0, work, "float32", 2, Machine({"float32": 9000.0}, 19.0, False))
+    assert (apart["floor_seconds"], apart["floor_of"], apart["share_of_copy"]) == (5.0, "memory", 1.25)
+    assert apart["share_of_peak"] == 4000 / 4.0 / 18000.0
+
+
+def test_a_machine_is_as_good_as_its_best_measurement():
+    one, other = (
+        Machine({"float32": 2.0, "bfloat16": 5.0}, 7.0, True),
+        Machine({"float32": 3.0, "bfloat16": 4.0}, 6.0, True),
+    )
+    assert one.better(other) == other.better(one) == Machine({"float32": 3.0, "bfloat16": 5.0}, 7.0, True)
+
+
+@pytest.mark.parametrize(("each", "limits", "dispatches"), [
+    (1, Limits(6, math.inf), 6), (4, Limits(20, math.inf), 5), (1, Limits(200, 0.05), 3), (1, Limits(1, math.inf), 3),
+])  # fmt: skip
+def test_steps_are_timed_until_enough(each, limits, dispatches):
+    """A dispatch that takes 20 ms, and input that takes 10: the host's time, as both happen in it."""
+    taken = []
+
+    def take():
+        time.sleep(0.01)
+        taken.append(0)
+        return (len(taken),)
+
+    def run(state, number):
+        time.sleep(0.02)
+        return state + 1, {"loss": jnp.zeros(())}
+
+    times = time_steps(run, take, jnp.zeros(()), each, limits)
+    assert len(times.steps) == dispatches
+    assert min(times.steps) >= 0.03 / each and np.median(times.steps) < 0.3 / each
+    assert times.host >= 0.03 / each and 0.01 / each <= times.input_wait < times.host
+
+
+def test_scaling_is_over_the_fewest_devices_of_like_cases():
+    like = {"level": 5, "feed": "resident", "precision": "float32"}
+    cases = [like | {"devices": n, "samples_per_second": rate} for n, rate in ((4, 30.0), (1, 10.0))]
+    cases.append(like | {"level": 20, "devices": 4, "samples_per_second": 8.0})
+    add_scaling(cases)
+    assert [case["scaling_efficiency"] for case in cases] == [0.75, 1.0, 1.0]
+
+
+def test_simulated_data_have_the_shape_of_a_level(tmp_path):
+    assert [published_groups(level) for level in (1, 5, 100)] == [1_600_000, 320_000, 16_000]
+    split = noise_split(1300, 4, 6)
+    assert split.rows == len(split.labels) == 1536 and len(np.unique(split.labels)) == 39
+    read = disk_reader(split)[0].read(np.array([1530, 506, 0]))
+    assert read.shape == (3, 4, 6) and np.array_equal(read[0], read[1]) and not np.array_equal(read[0], read[2])
+    base = override(Config(), parse_overrides([*TINY, "train.batch_size=16", "data.memory=1M"]), "test")
+    found = {}
+    for level, feed in ((5, "stream"), (50_000, "stream"), (7, "regroup"), (100_000, "resident")):
+        given = open_case(case_config(base, Case(level, feed, 1, "float32")), tmp_path, 1)
+        assert (given.data.train.sensors, given.data.train.time_points) == (5, 9)
+        assert given.simulated and given.about and given.epoch_groups == round(1.6e6 / level)
+        found[level] = given
+    assert (found[5].config.data.memory, found[50_000].config.data.memory) == ("0", "1M")  # 58 MB, and 5.8 kB
+    assert found[100_000].data.train.rows == 16
+    sizes = found[7].data.train.plan.group_size
+    assert set(sizes[sizes > 0].tolist()) == {7}  # each has K windows, however short the recording
+
+
+def test_files_are_real_unless_they_say_otherwise(tmp_path):
+    import h5py
+
+    files = [tmp_path / "grouped_5" / f"{split}_grouped.h5" for split in ("train", "validation")]
+    for path in files:
+        write_noise_file(path, 80, 5, 9, 5)
+    base = override(Config(), {"data.path": str(tmp_path), "train.batch_size": 16}, "test")
+    config = case_config(base, Case(5, "stream", 1, "float32"))
+    said = open_case(config, tmp_path, 1)
+    assert said.simulated and said.epoch_groups == 320_000
+    with h5py.File(files[0], "a") as file:
+        del file.attrs["simulated"]
+    real = open_case(config, tmp_path, 1)
+    assert not real.simulated and (real.epoch_groups, real.about) == (80, False)
+
+
+def test_peaks_are_of_this_machine():
+    device = jax.devices()[0]
+    assert 1e8 < matrix_peak(device, "float32") < 1e14 and 1e8 < copy_bandwidth(device) < 1e13
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (0.00085, "850 us"), (0.0123, "12.3 ms"), (1.45, "1.45 s"), (99.96, "100 s"), (150.0, "2m30s"), (9.1e-6, "9.10 us"),
+])  # fmt: skip
+def test_times_have_three_digits(value, text):
+    assert seconds(value) == text
+
+
+def check_case(case: dict, batch: int) -> None:
+    """Figures that follow from each other do."""
+    step, epoch, count = case["step_seconds"], case["epoch"], case["bytes"]
+    assert step["median"] == np.median(step["all"]) and step["min"] <= step["median"] <= step["p95"] <= step["max"]
+    assert case["samples_per_second"] * step["median"] == pytest.approx(batch)
+    assert epoch["groups"] == round(1.6e6 / case["level"]) and epoch["about"] and case["data"] == "simulated"
+    assert epoch["steps"] == math.ceil(epoch["groups"] / batch)
+    assert epoch["seconds"] == pytest.approx(epoch["steps"] * step["median"])
+    assert case["flops_per_second"] == pytest.approx(case["flops"] / step["median"])
+    assert case["share_of_peak"] == pytest.approx(case["flops_per_second"] / case["peak_flops_per_second"])
+    assert count["total"] == count["input"] + count["state"] + count["activations"]
+    assert count["activations"] == 2 * sum(each["nbytes"] for each in case["activations"])
+    assert case["share_of_copy"] == pytest.approx(case["bytes_per_second"] / case["copy_bytes_per_second"])
+    assert case["over_floor"] == pytest.approx(step["median"] / case["floor_seconds"])
+    assert 0 <= case["input_wait_seconds"] <= case["host_seconds"]
+    assert case["compile_seconds"] > 0 and case["peak_memory_bytes"] > 0 and case["step_memory_bytes"] > 0
+
+
+def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
+    options = ["--level", "5", "--devices", "1", "2", "--batch-size", str(ROWS), "--steps", "4"]
+    files = [tmp_path / "new" / "figures.json", tmp_path / "figures.png"]
+    words = ["benchmark", *options, "--stages", "--json", str(files[0]), "--plot", str(files[1]), *TINY]
+    assert main(words) == 0
+    result = json.loads(files[0].read_text())
+    assert result["format"] == 1 and result["command"].startswith("demega-jax benchmark --level 5 --devices 1 2")
+    assert result["data"] == "simulated" and result["window"] == [5, 9]
+    assert result["versions"]["jax"] == jax.__version__ and result["hardware"]["platform"] == "cpu"
+    one, two = result["cases"]
+    for case in (one, two):
+        check_case(case, ROWS)
+        assert len(case["step_seconds"]["all"]) == 4 and case["feed"] == "resident"
+        assert case["bytes"]["input"] == ROWS * (5 * 9 * 4 + 4 + 1)  # windows, label, valid
+        assert case["bytes"]["state"] == case["devices"] * one["bytes"]["state"]
+        assert case["peak_flops_per_second"] == one["peak_flops_per_second"]  # virtual devices share the machine
+    assert (one["devices"], two["devices"], one["scaling_efficiency"]) == (1, 2, 1.0)
+    assert two["scaling_efficiency"] == pytest.approx(two["samples_per_second"] / 2 / one["samples_per_second"])
+    stages = {stage["stage"]: stage["times"] for stage in result["stages"]}
+    assert list(stages) == [
+        "normalise", "stem", "attention", "convolution and feed-forward", "head", "losses", "optimiser",
+    ]  # fmt: skip
+    assert sum(stage["share"] for stage in result["stages"]) == pytest.approx(1)
+    assert files[1].read_bytes().startswith(b"\x89PNG") and files[1].stat().st_size > 10_000
+    shown = capsys.readouterr().out
+    assert "SIMULATED data" in shown and "The sum is not the step" in shown and "scaling" in shown
+    tables = shown.partition("figures " + str(files[0]))[0].splitlines()[3:]  # less the title, which is not wrapped
+    assert max(map(len, tables)) <= 80 and "…" not in shown
+
+
+def test_the_other_feeds_and_half_precision(tmp_path):
+    file = tmp_path / "figures.json"
+    words = [
+        "benchmark",
+        "--level",
+        "5",
+        "60",
+        "--feed",
+        "stream",
+        "regroup",
+        "--precision",
+        "bfloat16",
+        "--devices",
+        "1",
+    ]
+    dispatch = ["--batch-size", str(ROWS), "--steps", "3", "--json", str(file)]
+    assert main([*words, *dispatch, *TINY]) == 0
+    result = json.loads(file.read_text())
+    for case in result["cases"]:
+        check_case(case, ROWS)
+        assert case["precision"] == "bfloat16"
+    assert list(result["machine"]["matrix_flops_per_second"]) == ["bfloat16"] and result["stages"] is None
+    read = {case["level"]: case["bytes"]["input"] for case in result["cases"] if case["feed"] == "regroup"}
+    assert read == {level: ROWS * level * (5 * 9 * 4) for level in (5, 60)}  # K windows a row
+
+
+def test_members_do_the_work_of_as_many(tmp_path, capsys):
+    cases = {}
+    for count in (1, 2):
+        file = tmp_path / f"{count}.json"
+        words = ["benchmark", "--level", "5", "--devices", "1", "--batch-size", str(ROWS), "--steps", "3", "--stages"]
+        assert main([*words, "--json", str(file), "--plot", str(file.with_suffix(".png")), *TINY,
+                     f"train.members={count}"]) == 0  # fmt: skip
+        result = json.loads(file.read_text())
+        cases[count] = result["cases"][0]
+        assert len(result["stages"]) == 7  # of one model
+    assert f"batch {ROWS} of 5 x 9 for each of 2 members" in capsys.readouterr().out
+    one, two = cases[1], cases[2]
+    assert (one["members"], two["members"]) == (1, 2)
+    assert two["flops"] == 2 * one["flops"] and two["bytes"]["total"] == 2 * one["bytes"]["total"]
+    assert two["activations"] == one["activations"]
+    assert two["samples_per_second"] == 2 * ROWS / two["step_seconds"]["median"]
+
+
+def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
+    file = tmp_path / "figures.json"
+    words = ["benchmark", "--level", "5", "--level", "100", "--devices", "1", "--batch-size", str(ROWS)]
+    assert main([*words, "--steps", "6", "--json", str(file), *TINY, "train.steps_per_dispatch=2"]) == 0
+    cases = json.loads(file.read_text())["cases"]
+    assert [case["level"] for case in cases] == [5, 100]
+    for case in cases:
+        check_case(case, ROWS)
+        assert case["steps_per_dispatch"] == 2 and len(case["step_seconds"]["all"]) == 3
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--level", "five"], "--level: 'five'"),
+    (["--level", "0"], "--level: '0'"),
+    (["--feed", "steam"], "--feed: 'steam'; wanted stream, resident or regroup"),
+    (["--precision", "float64"], "--precision: 'float64'"),
+    (["--devices", "1", "99"], "--devices: 99"),
+    (["--devices", "3"], "train.batch_size: 16 rows over 3 devices"),
+    (["--steps", "0"], "--steps: 0"),
+    (["--batch-size", "-4"], "--batch-size: -4"),
+    (["--feed", "stream", "train.members=2"], "train.members=2 needs a feed on the devices"),
+    (["--feed", "stream", "train.steps_per_dispatch=2"], "train.steps_per_dispatch=2 needs a feed on the devices"),
+    (["--config", "none.yaml"], "none.yaml"),
+    (["--data", "nowhere"], "nowhere: no such folder"),
+    (["model.widht=8"], "unknown key model.widht"),
+    (["--json", "there/is/no"], "there/is/no"),
+    (["--plot", "."], "a folder"),
+    (["--json", "one", "--plot", "one"], "two different files"),
+])  # fmt: skip
+def test_refusals_are_one_line_before_anything_is_measured(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").write_text("a file")
+    monkeypatch.setattr("demega_jax.commands.benchmark._measure", None)
+    batch = [] if "--batch-size" in words else ["--batch-size", "16"]
+    assert main(["benchmark", *batch, *words, *([] if "--devices" in words else ["--devices", "1"]), *TINY]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and told in lines[0], lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def test_every_combination_once():
+    cases = all_cases([5, 5, 20], ["resident"], [1, 2], ["float32"])
+    assert [(case.level, case.devices) for case in cases] == [(5, 1), (5, 2), (20, 1), (20, 2)]
+    assert str(cases[1]) == "level 5, resident, 2 devices, float32"

@@ -1,0 +1,327 @@
+"""The command line as a user meets it: what it prints, writes and refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import jax
+import numpy as np
+import pytest
+from helpers import GOLDEN, TINY_MODEL
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+import demega_jax
+from demega_jax.cli import main
+from demega_jax.config import page as config_page
+from demega_jax.config.load import load_config
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.training import loop
+
+SMALL = [
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
+    "train.log_every=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    simulate_grouped(folder, levels=[100], groups=125, sensors=5, time_points=9, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert (
+        main(["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), "--devices", "1", *SMALL]) == 0
+    )
+    return folder
+
+
+def fails(capsys, *arguments: object) -> str:
+    """The one line of a command that stops with exit status 2."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    last = error.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert all(line.startswith("warning: ") for line in error.splitlines()[:-1])
+    return last
+
+
+def test_run_folder(run):
+    assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "report"}
+    config = load_config(run / "config.yaml")
+    assert (config.model.sensors, config.model.time_points, len(config.model.classes)) == (5, 9, 39)
+    assert config.optim.schedule_length == 12
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(m["split"], m["step"]) for m in read] == [
+        ("train", 3), ("train", 6), ("validation", 6), ("train", 9), ("train", 12), ("validation", 12)
+    ]  # fmt: skip
+    train, validation = read[0], read[2]
+    assert set(train) == {
+        "step", "epoch", "split", "loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm", "learning_rate",
+        "samples_per_second", "input_wait",
+    }  # fmt: skip
+    assert set(validation) == {"step", "epoch", "split", "loss", "macro_f1", "balanced_accuracy", "accuracy"}
+    assert train["epoch"] == pytest.approx(3 / 8)
+    total = train["class_loss"] + 0.5 * train["contrastive_loss"] + 0.2 * train["ipa_loss"]
+    assert train["loss"] == pytest.approx(total, rel=1e-6)
+    assert (run / "report" / "training_curve.png").stat().st_size > 10_000
+
+
+def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", str(run), "--split", "test", "--json", str(out)]) == 0
+    assert "macro-F1" in capsys.readouterr().out
+    scores = json.loads(out.read_text())
+    with h5py.File(data / "grouped_100" / "test_grouped.h5") as file:
+        x, label = file["data"][:], file["labels"][:]
+    model = demega_jax.load(run)
+    probabilities = model.predict(x)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    predicted = probabilities.argmax(1)
+    present = np.unique(label)
+    assert scores["macro_f1"] == pytest.approx(f1_score(label, predicted, labels=present, average="macro"), abs=1e-12)
+    assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted), abs=1e-12)
+    assert scores["chance"] == pytest.approx(1 / len(present))
+    assert np.sum(scores["confusion"]) == len(label) == scores["rows"]
+
+
+def test_validation_in_training_is_what_evaluate_says(run, tmp_path):
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", str(run), "--json", str(out)]) == 0
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max((m for m in read if m["split"] == "validation"), key=lambda m: m["macro_f1"])
+    scores = json.loads(out.read_text())
+    for name in ("macro_f1", "balanced_accuracy", "accuracy"):
+        assert scores[name] == pytest.approx(best[name], abs=1e-12)
+    assert scores["loss"] == pytest.approx(best["loss"], rel=1e-5)
+
+
+def test_dry_run_changes_nothing(data, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", folder, "--dry-run", "--devices", "1", *SMALL]
+    assert main([str(a) for a in arguments]) == 0
+    out = capsys.readouterr().out
+    assert not folder.exists()
+    for words in (
+        "sensors: 5",
+        "# parameters: ",
+        "# memory: ",
+        "# steps: 12, 8 an epoch",
+        "train_grouped.h5 (125 rows",
+    ):
+        assert words in out
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(out)
+    assert load_config(printed).model.time_points == 9  # what is printed is a configuration
+
+
+@pytest.mark.parametrize(("parallel", "devices"), [("jit", "8"), ("pmap", "8")])
+def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices):
+    folder = tmp_path / "run"
+    arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), *SMALL]
+    assert main([*arguments, "--parallel", parallel, "--devices", devices]) == 0
+
+    def losses(path: Path) -> list[float]:
+        return [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+    np.testing.assert_allclose(losses(folder), losses(run), rtol=1e-4)
+
+
+def test_init_takes_what_fits(data, run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), "--devices", "1", *SMALL]
+    assert main([*arguments, "--init", str(run), "model.projection_width=6", "train.steps=1"]) == 0
+    out = capsys.readouterr().out
+    assert "parameters from" in out and "new: projection.out" in out
+
+
+def test_files_of_the_original_library_train(tmp_path, capsys):
+    """Written by the original's data library; without names of classes, of sensors or of their order."""
+    folder = tmp_path / "data"
+    for level in (5, 10):
+        shutil.copytree(GOLDEN / f"grouped_{level}", folder / "data" / f"grouped_{level}")
+    run = tmp_path / "run"
+    arguments = ["train", "configs/tiny.yaml", "--data", str(folder), "--run", str(run), "--devices", "1", *SMALL]
+    assert main([*arguments, "--level", "5", "train.steps=2"]) == 0
+    assert main(["evaluate", str(run), "--level", "10", "--split", "test"]) == 0
+    arguments[arguments.index(str(run))] = str(tmp_path / "another")
+    assert "levels 5, 10" in fails(capsys, *arguments)
+
+
+def test_wrong_input_is_one_line(run, data, tmp_path, capsys):
+    train = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "run"]
+    assert "no such folder" in fails(capsys, *train[:3], tmp_path / "none", *train[4:])
+    assert "no data folder" in fails(capsys, "train", "configs/tiny.yaml", "--run", tmp_path / "run")
+    assert "no level 7" in fails(capsys, *train, "--level", 7)
+    assert "did you mean train.batch_size" in fails(capsys, *train, "train.batch_sise=3")
+    assert "heads that fit" in fails(capsys, *train, "model.heads=5")
+    assert "train.batch_size=56" in fails(capsys, *train, "train.batch_size=60", "--devices", 8)
+    assert "--devices" in fails(capsys, *train, "--devices", 99)
+    assert "model.time_points" in fails(capsys, *train, "model.time_points=11")
+    assert "no config.yaml" in fails(capsys, *train, "--resume")
+    assert "no --run" in fails(capsys, *train[:4], "--resume")
+    assert "No such file" in fails(capsys, "train", tmp_path / "none.yaml")
+    assert "no config.yaml" in fails(capsys, "evaluate", tmp_path)
+    assert "no level 5" in fails(capsys, "evaluate", run, "--level", 5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_on_windows_of_another_shape(run, tmp_path, capsys):
+    simulate_grouped(tmp_path, levels=[100], groups=48, sensors=5, time_points=12, seed=1)
+    error = fails(capsys, "evaluate", run, "--data", tmp_path)
+    assert "windows of 5 sensors x 12 time points; wanted 5 x 9" in error
+
+
+def test_a_row_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    with h5py.File(folder / "grouped_100" / "train_grouped.h5", "r+") as file:
+        file["data"][77, 3, 4] = np.nan
+    error = fails(
+        capsys, "train", "configs/tiny.yaml", "--data", folder, "--run", tmp_path / "r", "--devices", 1, *SMALL
+    )
+    assert "train_grouped.h5: row 77 has nan at sensor 3, time point 4" in error
+
+
+def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys):
+    error = fails(
+        capsys, "train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL,
+        "optim.learning_rate=1e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=2",
+        "train.log_every=1",
+    )  # fmt: skip
+    assert "was not finite, in 3 steps so far; wanted at most 2 such steps (train.max_nonfinite_steps)" in error
+    # The first step is fine and moves the parameters by 1e38; every later one is not.
+    assert error.startswith("error: step 4:")
+
+
+def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
+    """Hardly any memory: the message names a batch size, and that one runs."""
+    monkeypatch.setattr(loop, "available_memory", lambda device: 1_500_000)
+    arguments = ["train", "configs/tiny.yaml", "--data", data, "--devices", 1, *SMALL]
+    error = fails(capsys, *arguments, "train.batch_size=120", "--run", tmp_path / "a")
+    size = error.partition("use train.batch_size=")[2].split()[0].strip("();")
+    assert 0 < int(size) < 120
+    again = [*arguments, f"train.batch_size={size}", "train.steps=1", "--run", tmp_path / "b"]
+    assert main([str(a) for a in again]) == 0
+
+
+def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
+    """What a device says when it has no memory left, at any step, becomes a line with a smaller batch size."""
+    original = loop.Loop._compile
+
+    def compiled(self, feed, progress):
+        function, take = original(self, feed, progress)
+
+        def step(state, batch):
+            if int(state.step) == 2:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+            return function(state, batch)
+
+        return step, take
+
+    monkeypatch.setattr(loop.Loop, "_compile", compiled)
+    arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
+    error = fails(capsys, *arguments)
+    size = int(error.partition("use train.batch_size=")[2].split()[0].strip("();"))
+    assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
+
+
+def test_compiled_programs_are_remembered(data, tmp_path):
+    """A second process takes the step from the cache: nothing is added to it."""
+    cache = tmp_path / "cache"
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    kept = []
+    for run in ("first", "second"):
+        arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / run, "--devices", 1, *SMALL]
+        done = subprocess.run(
+            [sys.executable, "-m", "demega_jax", *map(str, arguments)], capture_output=True, text=True, check=False,
+            env=environment | {"XDG_CACHE_HOME": str(cache)},
+        )  # fmt: skip
+        assert done.returncode == 0 and "compiled the step in" in done.stdout, done.stderr
+        assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
+        kept.append({file.name for file in (cache / "demega-jax" / "compiled").glob("*-cache")})
+    assert kept[0] and kept[0] == kept[1]
+
+
+def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
+    """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
+    reads, steps = [], []
+    original_compile, original_log = loop.Loop._compile, loop.Loop._log
+
+    class Guarded:
+        """Stands in for a metric: reading it outside the log is an error."""
+
+        def __init__(self, value):
+            self.value = value
+
+        def __array__(self, *args, **kwargs):
+            raise AssertionError("a metric was read between log points")
+
+        __float__ = __int__ = __bool__ = item = __array__
+
+        def block_until_ready(self):
+            return self
+
+    def compiled_once(self, feed, progress):
+        function, take = original_compile(self, feed, progress)
+        assert isinstance(function, jax.stages.Compiled)
+
+        def step(state, batch):
+            with jax.transfer_guard_host_to_device("disallow"):  # the batch is on the device before the step
+                state, metrics = function(state, batch)
+            steps.append(function)
+            return state, {name: Guarded(value) for name, value in metrics.items()}
+
+        return step, take
+
+    def log(self, step, metrics, *rest):
+        reads.append(step)
+        return original_log(self, step, {name: guarded.value for name, guarded in metrics.items()}, *rest)
+
+    monkeypatch.setattr(loop.Loop, "_compile", compiled_once)
+    monkeypatch.setattr(loop.Loop, "_log", log)
+    arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
+    assert main([str(a) for a in arguments]) == 0
+    assert reads == [3, 6, 9, 12]
+    assert len(steps) == 12 and len(set(map(id, steps))) == 1
+
+
+def test_config_page_is_up_to_date():
+    assert Path("configs/README.md").read_text() == config_page.page(), "run `make config-page`"
+
+
+@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["train", "configs/tiny.yaml", "--frob"]])
+def test_usage_errors(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_no_space_left_for_a_checkpoint(data, tmp_path):
+    """A limit on the size of files stands in for a full disk: one line, and no half-written checkpoint counts.
+
+    However the checkpoint is cut into files, one array of this model alone passes the limit.
+    """
+    run = tmp_path / "run"
+    arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(run), "--devices", "1", *SMALL]
+    arguments.append("model.width=64")
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from demega_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith(f"error: {run}/checkpoints: no space left"), done.stderr

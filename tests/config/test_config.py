@@ -1,0 +1,242 @@
+"""The configuration: files, overrides, what cannot be, and what a resumed run may change."""
+
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from demega_jax.config import Config, ModelConfig
+from demega_jax.config.load import differing_keys, load_config, override, parse_overrides, to_yaml
+from demega_jax.errors import UserError
+from demega_jax.files import parse_bytes
+from demega_jax.training.run import resumed_config
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def read(tmp_path):
+    """`read(text, *overrides)` is the configuration in a file of that text."""
+
+    def load(text: str, *overrides: str) -> Config:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return load_config(path, overrides)
+
+    return load
+
+
+def changed(**changes) -> Config:
+    """The defaults with `section__key` changed."""
+    return override(Config(), {key.replace("__", "."): value for key, value in changes.items()}, "test")
+
+
+def test_yaml_round_trip(read):
+    odd = changed(
+        model__classes=["aa", "no", "1e3", "null"], model__position_terms=[], model__sensors=306, train__epochs=7,
+        data__path="a: #b", optim__learning_rate=3e-7, optim__frozen=["final_norm", "encoder.layers.0"],
+        train__averaging="swa", optim__swa_learning_rate=1e-22, model__stem_kernel_sizes=[4, 1],
+    )  # fmt: skip
+    for config in (Config(), odd):
+        assert read(to_yaml(config)) == config
+    assert odd.model.classes == ("aa", "no", "1e3", "null")
+
+
+def test_an_empty_file_has_the_defaults(read):
+    assert read("") == read("# nothing\n") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("2.e-4", 2e-4), (".5e-2", 5e-3), ("0.25", 0.25), ("1", 1.0)]
+)
+def test_floats_of_yaml(read, text, value):
+    got = read(f"optim:\n  learning_rate: {text}\n").optim.learning_rate
+    assert (got, type(got)) == (value, float)
+    assert read("", f"optim.learning_rate={text}").optim.learning_rate == value
+
+
+def test_overrides_come_after_the_file(read):
+    config = read(
+        "train: {batch_size: 32, seed: 5}\n",
+        "train.batch_size=64", "model.norm=post", "model.position_terms=[c2p]", "train.epochs=null", "data.path=a=b",
+    )  # fmt: skip
+    assert differing_keys(config, Config()) == {
+        "train.batch_size": (64, 512), "train.seed": (5, 777), "model.norm": ("post", "pre"),
+        "model.position_terms": (("c2p",), ("c2p", "p2c")), "data.path": ("a=b", None),
+    }  # fmt: skip
+
+
+def test_an_override_has_a_section_a_key_and_a_value():
+    for text in ("train.seed", "seed=3"):
+        with pytest.raises(UserError, match=r"section\.key=value"):
+            parse_overrides([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "near"),
+    [
+        ("modle: {}", "section modle", "model"),
+        ("train: {batchsize: 3}", "key train.batchsize", "train.batch_size"),
+        ("model: {learning_rate: 1}", "key model.learning_rate", "optim.learning_rate"),
+        ("loss: {focal_gama: 1.0}", "key loss.focal_gama", "loss.focal_gamma"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(read, text, unknown, near):
+    with pytest.raises(UserError, match=rf"unknown {unknown}\b.*did you mean {near}\?"):
+        read(text)
+
+
+def test_an_unknown_override_is_refused_with_the_nearest(read):
+    with pytest.raises(UserError, match=r"command line: unknown key train\.step\b.*did you mean train\.steps\?"):
+        read("", "train.step=3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: {width: '8'}", "model.width='8': input should be a valid integer"),
+        ("train: {seed: 1.5}", "train.seed=1.5: input should be a valid integer"),
+        ("train: {epochs: true}", "train.epochs=True: input should be a valid integer"),
+        ("train: {deterministic: 1}", "train.deterministic=1: input should be a valid boolean"),
+        ("train: {batch_size: 0}", "train.batch_size=0: input should be greater than 0"),
+        ("model: {dropout: 1.0}", "model.dropout=1.0: input should be less than 1"),
+        ("model: {norm: mid}", "model.norm='mid': input should be 'pre' or 'post'"),
+        ("loss: {ipa_weight: .nan}", "loss.ipa_weight=nan: input should be a finite number"),
+        ("optim: {learning_rate: fast}", "optim.learning_rate='fast': input should be a valid number"),
+        ("optim: {frozen: final_norm}", "optim.frozen='final_norm': input should be a valid tuple"),
+        ("model:", "model=None: input should be a valid dictionary"),
+        ("[1, 2]", "list at the top; wanted sections of keys"),
+        ("model: {width: 8", "line 2, column 1"),
+    ],
+)
+def test_wrong_types_are_refused(read, text, words):
+    with pytest.raises(UserError) as error:
+        read(text + "\n")
+    assert words in str(error.value)
+
+
+IMPOSSIBLE = {
+    "heads": (dict(model__width=12, model__heads=5), "heads that fit: [3, 4, 6]"),
+    "buckets": (dict(model__num_buckets=7), "num_buckets=7 is odd; even numbers fit, such as 8"),
+    "distance": (dict(model__num_buckets=32, model__max_distance=17), "max_distance=17", "at least 18 fits"),
+    "accumulate": (dict(train__batch_size=10, train__accumulate=4), "batch_size=8 fits"),
+    "accumulate more than rows": (dict(train__batch_size=2, train__accumulate=4), "batch_size=4 fits"),
+    "length": (dict(train__epochs=3, train__steps=4), "epochs=3 and steps=4 are both set; set one"),
+    "classifier": (
+        dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0), "needs the IPA head; ipa_width=64",
+    ),
+    "contrastive": (dict(model__projection_width=0), "model.projection_width=128 fits, or 0 weight"),
+    "ipa": (dict(model__ipa_width=0), "model.ipa_width=64 fits, or loss.ipa_weight=0"),
+    "classes": (dict(model__classes=["aa", "b", "aa"]), "at least two different names"),
+    "one class": (dict(model__classes=["aa"]), "at least two different names"),
+    "terms": (dict(model__position_terms=["c2p", "c2p"]), "repeats a term"),
+    "swa": (dict(optim__swa_learning_rate=1e-3), "train.averaging=swa"),
+    "memory": (dict(data__memory="much"), "4G, 512M or 1.5G fit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_impossible_combinations_say_what_fits(case):
+    changes, *words = IMPOSSIBLE[case]
+    with pytest.raises(UserError) as error:
+        changed(**changes)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_fits_next_to_the_impossible():
+    """The ways out that the messages name."""
+    changed(model__width=12, model__heads=6)
+    changed(model__num_buckets=32, model__max_distance=18)
+    changed(model__num_buckets=0, model__max_distance=1)
+    changed(model__projection_width=0, loss__contrastive_weight=0.0)
+    changed(model__ipa_width=0, loss__ipa_weight=0.0)
+    changed(model__encoder="lstm", model__width=12, model__heads=5)
+
+
+def test_data_fill_in_the_model():
+    found = dict(sensors=12, time_points=25, classes=["aa", "b"])
+    filled = ModelConfig().for_data(**found)
+    assert (filled.sensors, filled.time_points, filled.classes) == (12, 25, ("aa", "b"))
+    assert filled.for_data(**found) == filled
+    for key, value, words in (
+        ("sensors", 13, "12 in the config; wanted 13, as in the data"),
+        ("time_points", 24, "25 in the config; wanted 24, as in the data"),
+        ("classes", ["aa", "b", "d"], "2 classes aa .. b in the config; wanted 3 classes aa .. d"),
+    ):
+        with pytest.raises(UserError) as error:
+            filled.for_data(**found | {key: value})
+        assert f"model.{key}: {words}" in str(error.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations(path):
+    config = load_config(path)
+    assert differing_keys(config, Config()), "a configuration that changes nothing says nothing"
+
+
+def test_a_length_in_steps_takes_the_place_of_one_in_epochs():
+    """And the reverse; both at once still fit no run."""
+    config = override(Config(), {"train.epochs": 30}, "command line")
+    train = override(config, {"train.steps": 12}, "command line").train
+    assert (train.epochs, train.steps) == (None, 12)
+    train = override(override(config, {"train.steps": 12}, "command line"), {"train.epochs": 2}, "command line").train
+    assert (train.epochs, train.steps) == (2, None)
+    with pytest.raises(UserError, match="both set"):
+        override(config, {"train.steps": 12, "train.epochs": 3}, "command line")
+
+
+def test_shipped_configurations_are_all_there():
+    levels = ["grouped_100", "grouped_20", "grouped_5"]
+    assert [path.stem for path in CONFIGS] == ["default", "demo", *levels, "original", "regroup", "tiny"]
+
+
+def test_original_configuration_is_the_published_one():
+    optim = load_config(next(path for path in CONFIGS if path.stem == "original")).optim
+    assert (optim.schedule, optim.schedule_length, optim.warmup * optim.schedule_length) == ("per_epoch", 200, 5.0)
+    assert optim.frozen == ("final_norm",)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("4G", 4 * 2**30), ("512M", 512 * 2**20), ("1.5GiB", 3 * 2**29), ("64k", 65536), (" 7 B", 7), ("2T", 2**41)],
+)
+def test_bytes(text, count):
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "1 2", "4GG"])
+def test_no_bytes(text):
+    with pytest.raises(ValueError, match="is no size"):
+        parse_bytes(text)
+
+
+def saved() -> Config:
+    """What a run's folder holds: filled in from the data, with the length of its schedule."""
+    config = changed(train__epochs=3, train__seed=5)
+    model = config.model.for_data(sensors=4, time_points=9, classes=("aa", "b"))
+    optim = config.optim.model_copy(update={"schedule_length": 30})
+    return config.model_copy(update={"model": model, "optim": optim})
+
+
+def test_a_resumed_run_keeps_what_was_filled_in():
+    assert resumed_config(saved(), changed(train__epochs=3, train__seed=5), Path("run")) == saved()
+
+
+def test_a_resumed_run_may_change_its_cadence_and_end():
+    asked = changed(train__steps=90, train__seed=5, train__log_every=3, train__eval_every=7, data__memory="1G")
+    got = resumed_config(saved(), asked, Path("run"))
+    assert differing_keys(got, saved()) == {
+        "train.steps": (90, None), "train.epochs": (None, 3), "train.log_every": (3, 50),
+        "train.eval_every": (7, None), "data.memory": ("1G", "4G"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "was"), [("train.seed", 6, 5), ("optim.learning_rate", 1e-3, 1e-4), ("model.sensors", 5, 4)]
+)
+def test_a_resumed_run_refuses_other_changes(key, value, was):
+    asked = override(changed(train__epochs=3, train__seed=5), {key: value}, "test")
+    with pytest.raises(UserError) as error:
+        resumed_config(saved(), asked, Path("run"))
+    assert f"run: {key}={was} in the run, {value} asked" in str(error.value)

@@ -1,0 +1,198 @@
+"""The resident feed: rows once an epoch, the same on any number of devices, exact after a restore."""
+
+import json
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+from helpers import TINY_MODEL
+
+from demega_jax.cli import main
+from demega_jax.data.feeds.resident import ResidentFeed, device_bytes
+from demega_jax.data.feeds.sharded import check_shares, class_chances, deal
+from demega_jax.data.feeds.stream import split_batches
+from demega_jax.data.levels import open_levels
+from demega_jax.data.shards.plan import ShardSettings
+from demega_jax.data.shards.writer import write_shards
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.errors import UserError
+from demega_jax.training import feeds
+from demega_jax.training.parallel import make_placement
+
+SMALL = [
+    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
+    "train.log_every=1", "data.feed=resident",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resident")
+    simulate_grouped(folder / "files", levels=[5, 10], groups=93, sensors=5, time_points=9, seed=1)
+    write_shards(
+        folder / "files", folder / "raw", levels=[5, 10], splits=("train", "validation"),
+        settings=ShardSettings(norm="raw", dtype="float32"),
+    )  # fmt: skip
+    return folder
+
+
+def feed_of(split, *, devices=1, **changes) -> ResidentFeed:
+    options = {"batch_size": 16, "seeds": 3, "shares": 8, "shares_seed": 3, "dtype": "float32"} | changes
+    return ResidentFeed(split, placement=make_placement("jit", devices, options["batch_size"]), **options)
+
+
+def take(feed, count) -> list[dict]:
+    return [{name: np.asarray(values) for name, values in next(feed).items()} for _ in range(count)]
+
+
+def rows(split) -> dict[bytes, int]:
+    x = np.concatenate([b["x"][b["valid"]].copy() for b in split_batches(split, batch_size=50)])
+    return {window.tobytes(): row for row, window in enumerate(x)}
+
+
+def numbers(batch, known) -> list[int]:
+    found = [known[x.tobytes()] for x, valid in zip(batch["x"], batch["valid"], strict=True) if valid]
+    return found
+
+
+@pytest.mark.parametrize("source", ["files", "raw"])
+@pytest.mark.parametrize("level", [10, (5, 10)])
+def test_each_row_once_an_epoch_in_new_orders(data, source, level):
+    split = open_levels(data / source, level, "train")
+    known, feed = rows(split), feed_of(split)
+    assert feed.steps_per_epoch == -(-split.rows // 16)
+    epochs = [[numbers(b, known) for b in take(feed, feed.steps_per_epoch)] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(sum(epoch, [])) == list(range(split.rows))
+    assert epochs[0] != epochs[1]
+    for batch in take(feed, 3):
+        at = numbers(batch, known)
+        assert batch["label"][batch["valid"]].tolist() == split.labels[at].tolist()
+        assert set(batch) == {"x", "label", "valid"} | ({"median", "iqr"} if source == "raw" else set())
+        if source == "raw":
+            np.testing.assert_allclose(batch["median"], np.sort(batch["x"], axis=2)[:, :, 4])
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+def test_devices_change_no_batch_and_no_row_crosses(data, sampling):
+    split = open_levels(data / "files", 10, "train")
+    known, feeds = rows(split), {n: feed_of(split, devices=n, sampling=sampling) for n in (1, 2, 8)}
+    shares = deal(split.labels, 8, 3)
+    for _ in range(feeds[1].steps_per_epoch + 2):
+        one, two, eight = (take(feeds[n], 1)[0] for n in (1, 2, 8))
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name])
+            np.testing.assert_array_equal(one[name], eight[name])
+        for share in range(8):  # an equal part from each share, in the order of the shares
+            part = {k: v[share * 2 : share * 2 + 2] for k, v in one.items()}
+            assert set(numbers(part, known)) <= set(shares[share].tolist())
+    text = feeds[8].draw.lower(*feeds[8].take(1)).compile().as_text()
+    assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
+
+
+def test_restore_in_mid_epoch_is_exact(data):
+    split = open_levels(data / "files", 10, "train")
+    whole = take(feed_of(split), 11)
+    feed = feed_of(split)
+    feed.restore({"next_step": 8})
+    assert feed.state() == {"next_step": 8}
+    for got, wanted in zip(take(feed, 3), whole[8:], strict=True):
+        for name in wanted:
+            np.testing.assert_array_equal(got[name], wanted[name])
+
+
+def test_shares_hold_all_rows_and_each_class_evenly():
+    labels = np.sort(np.random.default_rng(0).integers(0, 5, 203))
+    dealt = deal(labels, 8, 7)
+    assert sorted(dealt[dealt >= 0]) == list(range(203)) and dealt.shape == (8, 26)
+    assert (dealt[:, :-1] >= 0).all()  # what is missing is missing at the end
+    for c in range(5):
+        counts = [(labels[share[share >= 0]] == c).sum() for share in dealt]
+        assert max(counts) - min(counts) <= 1
+    assert (deal(labels, 8, 8) != dealt).any()
+
+
+def test_balanced_draws_each_class_equally_often(data):
+    split = open_levels(data / "files", (5, 10), "train")
+    feed = feed_of(split, sampling="balanced")
+    drawn = Counter(np.concatenate([b["label"][b["valid"]] for b in take(feed, 400)]).tolist())
+    counts, total = split.class_counts(), sum(drawn.values())
+    present = np.flatnonzero(counts)
+    assert counts[present].min() < 8  # a class that is not in every share
+    shares, wanted = np.array([drawn[c] / total for c in present]), 1 / len(present)
+    np.testing.assert_allclose(shares, wanted, atol=4 * np.sqrt(wanted * (1 - wanted) / total))
+
+
+def test_chances_of_classes_that_few_shares_have():
+    counts = np.array([[40, 9, 1, 0], [41, 0, 0, 0], [40, 9, 0, 2], [0, 0, 0, 0]])
+    chances = class_chances(counts)
+    np.testing.assert_allclose(chances.sum(axis=1), [1, 1, 1, 0])
+    assert ((chances > 0) == (counts > 0)).all()
+    draws = counts.sum(axis=1) / counts.sum()  # a share draws as many rows as it has
+    # One share has but one class, so that class takes its 41 of 142; the others share the rest, as far as they can.
+    np.testing.assert_allclose(draws @ chances, [41 / 142, *[101 / 142 / 3] * 3], atol=0.03)
+    for counts in ([[5, 3, 0], [5, 3, 1], [6, 0, 1]], [[10, 2], [1, 8]], [[60, 20, 9], [60, 20, 3], [20, 5, 0]]):
+        counts = np.array(counts)
+        frequency = counts.sum(axis=1) / counts.sum() @ class_chances(counts)
+        np.testing.assert_allclose(frequency, 1 / counts.shape[1], atol=2e-3)
+
+
+def test_half_precision(data):
+    split = open_levels(data / "files", 10, "train")
+    batch = take(feed_of(split, dtype="float16"), 1)[0]
+    assert batch["x"].dtype == np.float16
+    full = take(feed_of(split), 1)[0]
+    np.testing.assert_array_equal(batch["x"], full["x"].astype(np.float16))
+    assert device_bytes(split, 8, 2, "float16") == 12 * 4 * 5 * 9 * 2  # 93 rows: 12 in a share, 4 shares
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((8, 3, 24, "jit"), "data.shares=9"), ((8, 2, 20, "jit"), "train.batch_size=16"),
+        ((8, 2, 16, "pmap"), "use --parallel jit"),
+    ],
+)  # fmt: skip
+def test_what_does_not_divide_is_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        check_shares(*arguments)
+    check_shares(8, 2, 16, "jit")
+
+
+def losses(run) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["split"] == "train"]
+
+
+def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):
+    base = ["train", "configs/tiny.yaml", "--data", str(data / "files"), "--level", "10", *SMALL]
+    for devices in (1, 8):
+        assert main([*base, "--run", str(tmp_path / str(devices)), "--devices", str(devices)]) == 0
+    assert "resident: 0.00 GiB of float32 windows on each device" in capsys.readouterr().out
+    np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-4)
+    half = [*base, "--run", str(tmp_path / "half"), "--devices", "1"]
+    assert main([*half, "train.steps=5", "optim.schedule_length=10"]) == 0
+    assert main([*half, "--resume", "train.steps=10"]) == 0
+    assert losses(tmp_path / "half") == losses(tmp_path / "1")
+    assert main([*base, "--dry-run", "--devices", "1", "data.dtype=float16", "data.sampling=balanced"]) == 0
+    out = capsys.readouterr().out
+    assert "# feed: resident" in out and "# sampling: balanced, weight of a row: aa" in out
+
+
+def test_what_cannot_fit_is_refused_beforehand(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(feeds, "available_memory", lambda device: 10_000)
+    run = tmp_path / "run"
+    base = ["train", "configs/tiny.yaml", "--data", str(data / "files"), "--level", "10", *SMALL]
+    assert main([*base, "--run", str(run), "--devices", "1"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: data.feed: resident: 93 rows") and "data.feed=stream" in error
+    assert not run.exists()
+
+
+def test_the_host_sends_no_rows_during_training(data):
+    feed = feed_of(open_levels(data / "files", 10, "train"))
+    next(feed)
+    with jax.transfer_guard_host_to_device("disallow"):
+        for _ in range(feed.steps_per_epoch - 1):
+            next(feed)

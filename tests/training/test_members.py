@@ -1,0 +1,220 @@
+"""Many steps a dispatch, and many models in one program: the numbers of one step, and one model, at a time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import TINY_MODEL
+from test_regroup import feed_of as regroup_feed
+from test_regroup import write_marked
+from test_resident import feed_of as resident_feed
+
+from demega_jax.cli import main
+from demega_jax.config.load import load_config
+from demega_jax.data.feeds.resident import ResidentFeed
+from demega_jax.data.levels import open_levels
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.errors import UserError
+from demega_jax.evaluation.predict import load
+from demega_jax.training.checkpoint import Checkpoints, flatten
+from demega_jax.training.parallel import make_placement
+from demega_jax.training.setup import Data, make_experiment
+
+SMALL = [
+    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "train.eval_every=8",
+    "train.log_every=4", "data.feed=resident", "optim.learning_rate=3e-3", "train.averaging=ema",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    simulate_grouped(folder, levels=[10], groups=93, sensors=5, time_points=9, seed=1)
+    return folder
+
+
+def feed(kind: str, data: Path, recordings: Path, **options):
+    if kind == "resident":
+        return resident_feed(open_levels(data, 10, "train"), **options)
+    return regroup_feed(recordings, recordings=kind, **options)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    return write_marked(tmp_path_factory.mktemp("marked"))
+
+
+@pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+def test_a_dispatch_draws_the_batches_of_its_steps(kind, data, recordings):
+    """Also where it reaches over several epochs, and begins in the midst of one."""
+    one, many = feed(kind, data, recordings), feed(kind, data, recordings, steps_per_dispatch=17)
+    assert one.steps_per_epoch < 17
+    for _ in range(3):
+        *tables, place = many.take(17)
+        for step in range(17):
+            got, wanted = many.draw(*tables, place + step), next(one)
+            for name in wanted:
+                np.testing.assert_array_equal(got[name], wanted[name])
+    assert many.state() == one.state() == {"next_step": 51}
+
+
+@pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+def test_each_member_has_the_batches_of_its_seed_alone(kind, data, recordings):
+    seeds = (3, 4, 9)
+    alone = [feed(kind, data, recordings, seeds=s) for s in seeds]
+    together = feed(kind, data, recordings, devices=2, seeds=seeds)
+    seen = []
+    for _ in range(alone[0].steps_per_epoch + 1):
+        batch, wanted = next(together), [next(one) for one in alone]
+        for number, one in enumerate(wanted):
+            assert set(one) == set(batch)
+            for name in one:
+                np.testing.assert_array_equal(batch[name][number], one[name])
+        seen.append(np.asarray(batch["label"]))
+    assert any((labels[0] != labels[1]).any() for labels in seen)
+
+
+def train(data: Path, run: Path, *more: str, devices: int = 1) -> int:
+    arguments = ["--data", str(data), "--level", "10", "--run", str(run), "--devices", str(devices)]
+    return main(["train", "configs/tiny.yaml", *arguments, *SMALL, *more])
+
+
+def lines(run: Path, split: str) -> dict[int, dict]:
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line for line in read if line["split"] == split}
+
+
+def arrays(run: Path) -> dict[str, np.ndarray]:
+    found = Checkpoints(run / "checkpoints").read_newest("latest", ("model", "training"))
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory) -> Path:
+    """Two runs of 16 steps, of seeds 777 and 778."""
+    folder = tmp_path_factory.mktemp("alone")
+    for seed in (777, 778):
+        assert train(data, folder / str(seed), f"train.seed={seed}", "train.steps=16") == 0
+    return folder
+
+
+def assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        # A bias of keys moves all scores of a query alike, which softmax does not see: its gradient is rounding alone,
+        # and Adam makes steps of it.
+        if not name.endswith((".key.bias", ".position_key.bias")):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
+    assert_close(arrays(run), arrays(wanted))
+    for split in ("train", "validation"):
+        ours, theirs = lines(run, split), lines(wanted, split)
+        assert set(ours) == {step for step in theirs if step % every == 0}
+        for step, line in ours.items():
+            assert line["loss"] == pytest.approx(theirs[step]["loss"], rel=1e-3)
+
+
+def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "train.steps=16", "train.steps_per_dispatch=8", devices=2) == 0
+    assert "compiled the step in" in capsys.readouterr().out
+    assert_alike(tmp_path / "run", alone / "777", every=8)
+    half = ("train.steps_per_dispatch=4", "optim.schedule_length=16")
+    assert train(data, tmp_path / "half", *half, "train.steps=8") == 0
+    assert train(data, tmp_path / "half", *half, "train.steps=16", "--resume") == 0
+    assert_alike(tmp_path / "half", alone / "777")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_one_program_of_many_steps_is_those_steps(data, members):
+    """What accelerators run; a CPU starts the steps of a dispatch one by one."""
+    config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])
+    split, placement = open_levels(data, 10, "train"), make_placement("jit", 2, 16)
+    experiment = make_experiment(config, Data(split, split), placement)
+    feed, states = experiment.feed(), []
+    inputs = feed.take(4)
+    for steps in (1, 4):
+        run = placement.compile_dispatch(experiment.train_step, feed.draw, steps=steps, members=members > 1)
+        state, *tables = placement.replicate(experiment.fresh_state()), *inputs[:-1]
+        for step in range(0, 4, steps):
+            state, metrics = run(state, *tables, inputs[-1] + step)
+        states.append((state, metrics))
+    assert states[0][0].step.tolist() == ([4, 4] if members > 1 else 4)
+    assert_close(*map(flatten, states))
+
+
+def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16")
+    assert train(data, run, *options, "train.steps=8", devices=2) == 0
+    assert "2 x " in capsys.readouterr().out
+    assert train(data, run, *options, "train.steps=16", "--resume", devices=2) == 0
+    for number, seed in enumerate((777, 778)):
+        assert_alike(run / "members" / str(number), alone / str(seed))
+        assert (run / "members" / str(number) / "report" / "training_curve.png").is_file()
+    # each is a run that every command takes; the whole is their mean
+    capsys.readouterr()
+    scores = {}
+    for name in ("", "members/0", "members/1"):
+        file = tmp_path / "scores.json"
+        assert main(["evaluate", str(run / name), "--data", str(data), "--json", str(file)]) == 0
+        scores[name] = json.loads(file.read_text())
+    assert "mean of 2 members" in capsys.readouterr().out
+    assert scores["members/0"]["loss"] != scores["members/1"]["loss"]
+    x = np.random.default_rng(0).standard_normal((6, 5, 9)).astype(np.float32)
+    both, each = load(run).predict(x), [load(run / "members" / str(m)).predict(x) for m in (0, 1)]
+    np.testing.assert_allclose(both, np.mean(each, axis=0), rtol=1e-5, atol=1e-7)
+    assert scores[""]["loss"] <= np.mean([scores["members/0"]["loss"], scores["members/1"]["loss"]]) + 0.05
+    assert main(["inspect", str(run)]) == 0
+    assert capsys.readouterr().out.count("members/") >= 2
+
+
+def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
+    """A run killed while its members saved one after the other goes on from the save that all have."""
+    run = tmp_path / "run"
+    options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16", "train.save_every=4")
+    assert train(data, run, *options, "train.steps=16") == 0
+    whole = [arrays(run / "members" / m) for m in "01"]
+    newest = run / "members" / "1" / "checkpoints" / "latest" / "16"
+    newest.rename(tmp_path / "away")
+    assert train(data, run, *options, "train.steps=16", "--resume") == 0
+    for m, wanted in zip("01", whole, strict=True):
+        for name, array in arrays(run / "members" / m).items():
+            np.testing.assert_array_equal(array, wanted[name])
+
+
+def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    stop = ("train.members=3", "train.eval_every=1", "train.early_stopping=2", "optim.learning_rate=1e-9")
+    assert train(data, run, *stop, "train.steps=60", "train.log_every=60") == 0
+    out = capsys.readouterr().out
+    for number in range(3):
+        found = lines(run / "members" / str(number), "validation")
+        best = max(found.values(), key=lambda line: line["macro_f1"])["step"]
+        assert max(found) == min(60, best + 2) and f"member {number}: stopped early after step {best + 2}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["train.members=2", "data.feed=stream"], "data.feed=resident fits"),
+        (["train.steps_per_dispatch=4", "data.feed=stream"], "data.feed=resident fits"),
+        (["train.steps_per_dispatch=5", "train.steps=16"], "steps=15 fits"),
+        (["train.members=2", "report.wandb=true", "train.steps=16"], "report.tensorboard=true fits"),
+        (["train.members=2", "train.seed=4294967295", "train.steps=16"], "leaves no seeds"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(data, tmp_path, capsys, options, words):
+    assert train(data, tmp_path / "run", *options) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and words in error[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_placement_refuses_members_under_pmap(data):
+    options = {"batch_size": 16, "shares": 8, "shares_seed": 0, "dtype": "float32"}
+    with pytest.raises(UserError, match="use --parallel jit"):
+        ResidentFeed(open_levels(data, 10, "train"), placement=make_placement("pmap", 2, 16), seeds=(1, 2), **options)

@@ -1,0 +1,184 @@
+"""A run that was stopped, however, and resumed is the run that never stopped: bit for bit (design rule 3)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import TINY_MODEL
+
+from demega_jax.cli import main
+from demega_jax.data.feeds.stream import StreamFeed
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.training.checkpoint import Checkpoints
+
+STEPS = 20  # 2.5 epochs of 8 steps
+TINY = [
+    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", f"optim.schedule_length={STEPS}",
+    "optim.learning_rate=1e-3", "train.averaging=ema", "train.save_every=3", "train.eval_every=5",
+    "train.log_every=2", "data.memory=1K",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    simulate_grouped(folder, levels=[100], groups=125, sensors=5, time_points=9, seed=1)
+    return folder
+
+
+def command(data: Path, run: Path, *more: str) -> list[str]:
+    return ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(run), "--devices", "1", *more]
+
+
+def train(data: Path, run: Path, *more: str, steps: int = STEPS) -> int:
+    return main([*command(data, run, *more), *TINY, f"train.steps={steps}", "train.epochs=null"])
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """The run that nothing stopped."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(data, run) == 0
+    return run
+
+
+def arrays(run: Path) -> dict[str, np.ndarray]:
+    found = Checkpoints(run / "checkpoints").read_newest("latest", ("model", "training"))
+    assert found is not None
+    return found[0]
+
+
+def lines(run: Path) -> list[dict]:
+    """metrics.jsonl without what depends on the clock."""
+    timed = ("samples_per_second", "input_wait")
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in timed} for line in read]
+
+
+def assert_same_run(run: Path, whole: Path) -> None:
+    ours, theirs = arrays(run), arrays(whole)
+    assert set(ours) == set(theirs)
+    assert int(ours["step"]) == STEPS
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)
+    ours, theirs = lines(run), lines(whole)
+    # A run that ended early also logged its last step; nothing else may differ.
+    cadence = [line for line in ours if line in theirs]
+    assert cadence == theirs
+    assert {line["step"] for line in ours if line not in theirs} <= {7}
+
+
+def test_a_run_continued_beyond_its_end(data, whole, tmp_path):
+    run = tmp_path / "run"
+    assert train(data, run, steps=7) == 0  # in mid-epoch, between all cadences
+    assert train(data, run, "--resume") == 0
+    assert_same_run(run, whole)
+
+
+def test_resume_goes_back_to_the_last_checkpoint(data, whole, tmp_path):
+    """A run killed after step 20: everything after the checkpoint of step 18 is done, and logged, again."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoints" / "latest" / "20")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 20, "torn')
+    assert train(data, run, "--resume") == 0
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeypatch, capsys, number):
+    run = tmp_path / "run"
+    original = StreamFeed.__next__
+
+    def batch_then_signal(feed):
+        if feed.state()["next_step"] == 6:
+            os.kill(os.getpid(), number)
+        return original(feed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamFeed, "__next__", batch_then_signal)
+        assert train(data, run) == 128 + number
+    assert "--resume" in capsys.readouterr().out
+    assert int(arrays(run)["step"]) == 7
+    assert train(data, run, "--resume") == 0
+    assert_same_run(run, whole)
+
+
+def test_sigkill_in_mid_epoch(data, whole, tmp_path):
+    """A real process, really killed, at whatever it is doing after its second checkpoint."""
+    run = tmp_path / "run"
+    arguments = [*command(data, run), *TINY, f"train.steps={STEPS}", "train.epochs=null"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demega_jax", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "latest" / "6").is_dir():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    done = subprocess.run([sys.executable, "-m", "demega_jax", *arguments, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(run, whole)
+
+
+def test_a_damaged_newest_checkpoint(data, whole, tmp_path, capsys):
+    """One flipped byte: a warning, the checkpoint before it, and the same end."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    largest = max((run / "checkpoints/latest/20").rglob("d/*"), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    assert train(data, run, "--resume") == 0
+    assert "warning: " in capsys.readouterr().err
+    assert_same_run(run, whole)
+
+
+def test_no_whole_checkpoint_left(data, whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = (run / "metrics.jsonl").read_text()
+    for meta in (run / "checkpoints/latest").glob("*/meta/metadata"):
+        meta.write_text("{")
+    assert train(data, run, "--resume") == 2
+    assert "none whole" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_resume_with_another_configuration_is_refused(data, whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    assert train(data, run, "--resume", "optim.weight_decay=0.5") == 2
+    assert "optim.weight_decay=0.001 in the run, 0.5 asked" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_not_overwritten(data, whole, capsys):
+    before = (whole / "metrics.jsonl").read_text()
+    assert train(data, whole) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "--resume" in error and len(error.splitlines()) == 1
+    assert (whole / "metrics.jsonl").read_text() == before
+
+
+def test_resume_on_more_devices(data, whole, tmp_path):
+    """Other devices, other rounding, the same run: and from a checkpoint of one device."""
+    run = tmp_path / "run"
+    assert train(data, run, steps=7) == 0
+    arguments = command(data, run, "--resume")
+    arguments[arguments.index("--devices") + 1] = "4"
+    assert main([*arguments, *TINY, f"train.steps={STEPS}", "train.epochs=null"]) == 0
+    ours, theirs = arrays(run), arrays(whole)
+    for name in theirs:
+        if name.startswith("params.") and not name.endswith("attention.position_key.bias"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
