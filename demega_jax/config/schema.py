@@ -58,6 +58,12 @@ class ModelConfig(Section):
     position_terms: PositionTerms = _key(
         ("c2p", "p2c"), "Terms of disentangled attention: content to position, position to content; [] for none."
     )
+    position_init: PositiveFloat = _key(
+        0.02,
+        "Standard deviation that position tables start with. A table is normalised before use, so this changes not "
+        "what the network computes at first, but how fast the table learns: at 0.02 fifty times as fast as at 1.0, "
+        "the start of the published DeMEGa (configs/original.yaml). 0.02 is DeBERTa's own start.",
+    )
     share_key: bool = _key(False, "Project positions by the layer's own key and query projections.")
     num_buckets: Annotated[int, Field(ge=0)] = _key(
         32, "Log buckets R of relative distance in each direction; 0: one per distance up to max_distance."
