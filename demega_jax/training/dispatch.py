@@ -1,4 +1,4 @@
-"""What the host starts at a time: a step, or several, with the batches they take."""
+"""Dispatches: a dispatch is one compiled program of one or more train steps, which the host starts at once."""
 
 import dataclasses
 import functools
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 
 from demega_jax.data.feeds.feed import Feed
-from demega_jax.data.feeds.sharded import DealtFeed
 from demega_jax.training.memory import StepMemory, step_memory
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState
@@ -31,9 +30,9 @@ class Dispatch(NamedTuple):
 def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
     """Compile `train.steps_per_dispatch` steps of an experiment, with batches from where its feed stands."""
     placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
-    steps, on_cpu = config.steps_per_dispatch, placement.mesh.devices.flat[0].platform == "cpu"
+    steps, held = config.steps_per_dispatch, experiment.data.plan.device_bytes(placement.devices)
     take: Callable[[], tuple[Any, ...]]
-    if isinstance(feed, DealtFeed) and not on_cpu:
+    if feed.draw is not None and not placement.on_cpu:
         take = functools.partial(feed.take, steps)
         jitted = placement.compile_dispatch(step, feed.draw, steps=steps, members=config.members > 1)
     else:  # on a CPU each batch and each step by itself: programs of several run slower there (benchmarks/NOTES.md)
@@ -43,10 +42,10 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     began = time.perf_counter()
     compiled = jitted.lower(state, *first).compile()
     seconds = time.perf_counter() - began
-    need = step_memory(compiled, state, feed.device_bytes)
-    if not on_cpu:  # a CPU's free memory is less what the feed took already
-        need = dataclasses.replace(need, kept=need.kept + feed.device_bytes)
-    run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and on_cpu else compiled
+    need = step_memory(compiled, state, held)
+    if not placement.on_cpu:  # a CPU's free memory is less what the feed took already
+        need = dataclasses.replace(need, kept=need.kept + held)
+    run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and placement.on_cpu else compiled
     return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds)
 
 

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
-from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.training.dispatch import compile_dispatch
 from demega_jax.training.members import Member, Standing, member_config
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory
@@ -33,14 +32,29 @@ def due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
+class Scored(Protocol):
+    """The scores of a split, of which the loop asks a summary alone."""
+
+    def summary(self) -> dict[str, float]:
+        """What a validation line of metrics.jsonl holds; `macro_f1` is among it."""
+        ...
+
+
+Validate = Callable[[Any, Any], Scored]
+
+
 class Loop:
     """A run in motion. `run` takes it to its end, or to a signal."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None
-    ):
-        """metas: of the checkpoint of each model that `state` came from; None for a new run."""
-        self.experiment, self.state = experiment, state
+        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None,
+        validate: Validate,
+    ):  # fmt: skip
+        """metas: of the checkpoint of each model that `state` came from; None for a new run.
+
+        validate: (params, buffers) -> the scores of the validation split.
+        """
+        self.experiment, self.state, self._validate_model = experiment, state, validate
         self.config: Config = experiment.config
         self.start = 0 if metas is None else int(metas[0]["step"])
         self.total = experiment.total_steps
@@ -51,7 +65,6 @@ class Loop:
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._need: StepMemory | None = None
-        self._evaluate_step = experiment.placement.compile_evaluate(experiment.evaluate_step)
 
     def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
         """Train to the end; where each model stands. Raises `Interrupted` after a signal, with everything saved."""
@@ -99,9 +112,8 @@ class Loop:
     def _memory(self) -> tuple[int | None, int, int]:
         """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
         placement = self.experiment.placement
-        device = placement.mesh.devices.flat[0]
-        sharing = placement.devices if device.platform == "cpu" else 1
-        return available_memory(device), placement.devices * self.config.train.accumulate, sharing
+        available = available_memory(placement.mesh.devices.flat[0])
+        return available, placement.devices * self.config.train.accumulate, placement.sharing
 
     def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
         train = self.config.train
@@ -185,19 +197,16 @@ class Loop:
         return until(step) - until(step - steps)
 
     def _validate(self, step: int, progress: Progress) -> None:
-        split, epoch = self.experiment.data.validation, step / self.experiment.steps_per_epoch
+        epoch = step / self.experiment.steps_per_epoch
         best, found = False, []
         for member in self.members:
             if member.stopped:
                 continue
             params, buffers = member.of((evaluation_params(self.state), self.state.buffers))
-            scores = evaluate_split(
-                self._evaluate_step, params, buffers, split, self.config, self.experiment.placement,
-                self.config.train.batch_size,
-            )  # fmt: skip
-            found.append(scores.summary())
-            member.writers.write("validation", step, epoch, scores.summary())
-            if member.standing.update(scores.macro_f1, step):
+            scores = self._validate_model(params, buffers).summary()
+            found.append(scores)
+            member.writers.write("validation", step, epoch, scores)
+            if member.standing.update(scores["macro_f1"], step):
                 best = True
                 member.save("best", self.state, self._meta(step), scores)
             if member.stopped and step < self.total:

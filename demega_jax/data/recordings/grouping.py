@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.hdf5 import Disk, h5_written_aside
-from demega_jax.data.recordings.runs import POSITIONS, Recording, Windows
+from demega_jax.data.recordings.events import POSITIONS
+from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
 CHUNK_ROWS = 32

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from demega_jax.data.hdf5 import Disk, h5_written_aside
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
+from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
-SPLITS = ("train", "validation", "test")
 BLOCK_ROWS = 32  # rows of a chunk, of a draw, and of a seed: a file needs a few chunks of memory, whatever its size
 
 

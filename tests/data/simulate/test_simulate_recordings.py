@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from demega_jax.cli import main
-from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings, find_windows
+from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings
+from demega_jax.data.recordings.windows import find_windows
 from demega_jax.data.recordings.statistics import statistics
 from demega_jax.data.simulate import recordings as module
 from demega_jax.data.simulate.generative import MatchedFilter, autocovariance, generative_model
