@@ -17,7 +17,7 @@ from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memor
 from demega_jax.benchmark.traffic import Activations, activations
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
-from demega_jax.training.loop import DISPATCHES_IN_FLIGHT
+from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
 from demega_jax.training.memory import available_memory, check_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Experiment, make_experiment

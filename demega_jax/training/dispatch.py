@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.memory import StepMemory, step_memory
@@ -16,8 +17,10 @@ from demega_jax.training.state import TrainState
 
 
 class Dispatch(NamedTuple):
-    """run: (state, *inputs) -> (state, metrics of the last step), compiled.  take: the inputs of the next.
+    """A compiled dispatch.
 
+    run: (state, *inputs) -> (state, metrics), metrics with an axis of steps in front where it has several steps.
+    take: the inputs of the next dispatch.
     need: memory of a step.  seconds: that compiling took.
     """
 
@@ -52,9 +55,10 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
 def _one_by_one(
     step: Callable[..., tuple[Any, Any]], feed: Feed, times: int, state: Any, batch: Any
 ) -> tuple[Any, Any]:
-    """(state, metrics) after so many steps, each started by itself, from this batch and those that follow it."""
+    """(state, metrics [times, ..]) after so many steps, each started by itself, from this batch and those after it."""
+    found = []
     for number in range(times):
         batch = next(feed) if number else batch
         state, metrics = step(state, batch)
-        jax.block_until_ready(metrics["loss"])
-    return state, metrics
+        found.append(jax.block_until_ready(metrics))
+    return state, jax.tree.map(lambda *each: np.stack(each), *found)

@@ -140,7 +140,7 @@ class Placement:
     def compile_dispatch(
         self, step: TrainStep, draw: Callable[..., Any], *, steps: int = 1, members: bool = False
     ) -> jax.stages.Wrapped:
-        """(state, *inputs) -> (state, metrics of the last step): so many steps in one program that draws their batches.
+        """(state, *inputs) -> (state, metrics [steps, ..]): so many steps in one program that draws their batches.
 
         draw: inputs to batch; the last of the inputs is the place of the first step.  members: state, batches and
         metrics have an axis of members in front.  The state's buffers are reused.
@@ -155,8 +155,7 @@ class Placement:
 
             if steps == 1:
                 return turn(state, first)
-            state, metrics = jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
-            return state, jax.tree.map(lambda each: each[-1], metrics)
+            return jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
 
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 

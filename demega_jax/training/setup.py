@@ -11,7 +11,7 @@ from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.data.open import TrainingData
 from demega_jax.data.split import LabelledRows
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warn
 from demega_jax.losses.focal import class_weights
 from demega_jax.training.checkpoint import flatten, read_model
 from demega_jax.training.members import member_config, stack
@@ -21,7 +21,6 @@ from demega_jax.training.optimizer import (
     learning_rate_schedule,
     make_optimizer,
     run_length,
-    schedule_length,
     swa_start_step,
 )
 from demega_jax.training.parallel import Placement
@@ -32,7 +31,7 @@ from demega_jax.training.step import TrainStep
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A run before its first step. config is resolved: nothing in it is left to the data."""
+    """A training run before its first step. config is resolved: nothing of the model is left to the data."""
 
     config: Config
     data: TrainingData
@@ -64,10 +63,7 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     data.plan.check(placement)
     steps_per_epoch = data.plan.steps_per_epoch
     total = run_length(config, steps_per_epoch)
-    length = schedule_length(config, steps_per_epoch, total)
-    config = config.model_copy(
-        update={"model": model, "optim": config.optim.model_copy(update={"schedule_length": length})}
-    )
+    config = config.model_copy(update={"model": model})
     graphdef, params, _ = abstract(model)
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
     train_step = TrainStep(
@@ -76,6 +72,20 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
         is_normalized(config, data.train),
     )  # fmt: skip
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)
+
+
+def warn_of_no_learning(experiment: Experiment, start: int) -> None:
+    """One line where the schedule ends before the training run, which begins, or goes on, after step `start`."""
+    total, optim = experiment.total_steps, experiment.config.optim
+    if start >= total or float(experiment.schedule(total - 1)) > 0:
+        return
+    each = experiment.steps_per_epoch if optim.schedule == "per_epoch" else 1
+    first = max(start, (optim.schedule_length or 0) * each) + 1
+    warn(
+        f"optim.schedule_length={optim.schedule_length}: the learning rate is 0 from step {first} to the last step, "
+        f"{total}, so nothing is learned there; leave optim.schedule_length out, or begin another training run with "
+        "--init"
+    )
 
 
 def is_normalized(config: Config, rows: LabelledRows) -> bool:
