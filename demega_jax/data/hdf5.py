@@ -1,7 +1,5 @@
 """HDF5 files: opening, where their bytes lie, and atomic writes on disks that may be full."""
 
-import errno
-import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.errors import UserError
+from demega_jax.files import locked
 
 
 @contextmanager
@@ -102,28 +101,8 @@ class Disk(io.FileIO):
             raise self.error
 
 
-def _claimed(partial: Path) -> Disk:
-    """An empty file, the writer's own until it is closed. UserError: another process writes it."""
-    disk = Disk(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    try:
-        try:
-            fcntl.flock(disk, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
-                raise
-        if not partial.exists() or partial.stat().st_ino != os.fstat(disk.fileno()).st_ino:
-            raise BlockingIOError  # whole by now, and renamed
-    except BlockingIOError:
-        disk.close()
-        raise UserError(
-            partial, "another process is writing it", "one writer", "wait until that is done, or choose another folder"
-        ) from None
-    disk.truncate(0)  # what a killed process left
-    return disk
-
-
 @contextmanager
-def h5_written_aside(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
+def atomic_h5(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     """An empty HDF5 file and the `Disk` below it; at the end it is renamed to `path`, on any failure it is removed.
 
     Folders are made as needed. UserError: the file cannot be made or written, as on a full disk,
@@ -132,7 +111,8 @@ def h5_written_aside(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _claimed(partial) as disk:
+        with Disk(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as disk, locked(partial, disk):
+            disk.truncate(0)  # what a killed process left
             try:
                 with h5py.File(disk, "w") as file:
                     yield file, disk

@@ -14,6 +14,7 @@ from demega_jax.data.feeds.shares import check_fits, check_shares, planned_epoch
 from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.data.split import LabelledRows
+from demega_jax.files import format_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,12 +84,12 @@ class RegroupPlan(FeedPlan):
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the recordings take on each device, the groups of an epoch, and how they are sampled."""
-        size, how = self.device_bytes(devices) / 2**30, "dealt" if self.tables.dealt else "replicated"
+        size, how = format_bytes(self.device_bytes(devices)), "dealt" if self.tables.dealt else "replicated"
         sizes = self.tables.group_size[self.tables.there]
         span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
         runs = len(self.windows.recordings)
         lines = [
-            f"{'feed':<10} {self.name}: {size:.2f} GiB of {self.dtype} recordings ({how}) on each device",
+            f"{'feed':<10} {self.name}: {size} of {self.dtype} recordings ({how}) on each device",
             f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(self.windows)} in {runs} session runs",
         ]
         if self.adapted:

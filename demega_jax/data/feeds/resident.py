@@ -22,6 +22,7 @@ from demega_jax.data.feeds.shares import check_fits, check_shares, deal
 from demega_jax.data.feeds.stream import split_specs
 from demega_jax.data.split import LabelledRows, Split
 from demega_jax.errors import warn
+from demega_jax.files import format_bytes
 
 FILL_BYTES = 2**26  # of rows on their way to the devices, at most
 LARGEST_HALF = 6e4  # float16 ends at 65,504
@@ -123,8 +124,8 @@ class ResidentPlan(FeedPlan):
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""
-        size = self.device_bytes(devices) / 2**30
-        line = f"{'feed':<10} {self.name}: {size:.2f} GiB of {self.dtype} windows on each device"
+        size = format_bytes(self.device_bytes(devices))
+        line = f"{'feed':<10} {self.name}: {size} of {self.dtype} windows on each device"
         return [line, *sampling_line(self.split, self.sampling)]
 
     def open(self, placement: Placement) -> ResidentFeed:

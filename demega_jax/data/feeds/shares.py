@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from demega_jax.data.feeds.feed import Placement, Sampling
 from demega_jax.errors import UserError
+from demega_jax.files import format_bytes
 
 FITTING_TURNS = 100
 
@@ -47,8 +48,8 @@ def check_fits(feed: str, what: str, need: int, placement: Placement, ways_out: 
     if free is None or need <= free:
         return
     raise UserError(
-        "data.feed", f"{feed}: {what} take {need / 2**30:.2f} GiB on each of {placement.devices} devices",
-        f"at most {free / 2**30:.2f} GiB", f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}",
+        "data.feed", f"{feed}: {what} take {format_bytes(need)} on each of {placement.devices} devices",
+        f"at most {format_bytes(free)}", f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from demega_jax.data.grouped import GroupedFile, find_levels, find_split, open_g
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
-from demega_jax.files import free_space
+from demega_jax.files import format_bytes, free_space
 from demega_jax.names import SPLITS
 
 Norm = Literal["median_iqr", "instance", "zscore", "none", "raw"]
@@ -119,10 +119,14 @@ def check_room(
         for name, split in plan.splits.items():
             done = sum(shard.rows for shard in there.splits[name].shards) if there else 0
             count = -(-split.rows // plan.shard_rows)
-            say(f"{folder / name}: {split.rows} rows in {count} shard{'s' if count > 1 else ''}, "
-                f"{split.rows * row_bytes / 1e9:.3g} GB" + (f"; {done} rows are there" if done else ""))  # fmt: skip
+            shards, there_already = (
+                f"{count} shard{'s' if count > 1 else ''}",
+                f"; {done} rows are there" if done else "",
+            )
+            size = format_bytes(split.rows * row_bytes)
+            say(f"{folder / name}: {split.rows} rows in {shards}, {size}{there_already}")
             needed += (split.rows - done) * row_bytes
     free = free_space(out)
     if needed > free:
-        raise UserError(out, f"{free / 1e9:.3g} GB free", f"{needed / 1e9:.3g} GB for the shards",
+        raise UserError(out, f"{format_bytes(free)} free", f"{format_bytes(needed)} for the shards",
                         "free space, choose another folder, or shard fewer levels or splits")  # fmt: skip

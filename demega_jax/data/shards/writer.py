@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.grouped import GroupedFile
-from demega_jax.data.hdf5 import h5_written_aside
+from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
 from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
@@ -129,7 +129,7 @@ class _Maker:
     def write(self, path: Path, rows: Int[np.ndarray, " n"]) -> int:
         """Write a shard of rows of the source, in that order; return how many values were cut to the limit."""
         saturated = 0
-        with h5_written_aside(path) as (file, disk):
+        with atomic_h5(path) as (file, disk):
             # In one piece without chunks: each row has its place, and blocks need no index.
             data = file.create_dataset("data", (len(rows), *self.piece.shape[1:]), self.piece.dtype)
             file["labels"], file["rows"] = self.split.labels[rows].astype(np.int64), rows.astype(np.int64)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.hdf5 import Disk, h5_written_aside
+from demega_jax.data.hdf5 import Disk, atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
@@ -48,7 +48,7 @@ def simulate_grouped(
     model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
     best = MatchedFilter(model)
     for (level, split), path in targets.items():
-        with h5_written_aside(path) as (file, disk):
+        with atomic_h5(path) as (file, disk):
             labels = split_labels(classes, rows[split])
             reference = _write(file, disk, model, best, labels, level=level, split=split, seed=seed)
         if progress is not None:
