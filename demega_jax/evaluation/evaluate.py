@@ -10,9 +10,9 @@ from jaxtyping import Int
 from demega_jax.config import Config
 from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
-from demega_jax.evaluation.metrics import Scores, scores
 from demega_jax.evaluation.step import EvaluateStep, EvaluationCounts
 from demega_jax.losses.focal import loss_shares
+from demega_jax.metrics import Scores, scores
 from demega_jax.phonemes import FEATURES
 from demega_jax.training.parallel import Placement
 from demega_jax.training.setup import Experiment, is_normalized, loss_weights

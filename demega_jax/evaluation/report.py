@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demega_jax.evaluation.metrics import Scores
 from demega_jax.files import atomic_write
+from demega_jax.metrics import Scores
 from demega_jax.training.writers import read_metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.

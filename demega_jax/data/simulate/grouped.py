@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from demega_jax.data.hdf5 import Disk, atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
+from demega_jax.metrics import macro_f1
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
@@ -83,15 +84,6 @@ def draw_blocks(
         rows = slice(start, min(start + BLOCK_ROWS, len(labels)))
         bits = np.random.SeedSequence(seed, spawn_key=(1, level, SPLITS.index(split), number))
         yield rows, *model.draw(labels[rows], level, np.random.default_rng(bits))
-
-
-def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
-    """The mean F1 over the classes present in the labels."""
-    scores = []
-    for label in np.unique(labels):
-        is_label, is_predicted = labels == label, predictions == label
-        scores.append(2 * (is_label & is_predicted).sum() / (is_label.sum() + is_predicted.sum()))
-    return float(np.mean(scores))
 
 
 def _write(

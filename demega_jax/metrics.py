@@ -121,6 +121,13 @@ def scores(
     )
 
 
+def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
+    """The mean F1 over the classes present in the labels."""
+    classes = int(max(labels.max(), predictions.max())) + 1
+    confusion = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+    return scores(confusion, [str(number) for number in range(classes)]).macro_f1
+
+
 def _divide(numerator: Int[np.ndarray, " V"], denominator: Int[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
     """The quotient in float64; 0 where there is nothing to divide by."""
     return numerator / np.maximum(denominator, 1)
