@@ -21,6 +21,7 @@ from demega_jax.data.feeds.feed import (
 from demega_jax.data.feeds.shares import check_fits, check_shares, deal
 from demega_jax.data.feeds.stream import split_specs
 from demega_jax.data.split import LabelledRows, Split
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
 
@@ -121,6 +122,10 @@ class ResidentPlan(FeedPlan):
             self.name, f"{self.split.rows} rows", self.device_bytes(placement.devices), placement,
             [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
         )  # fmt: skip
+
+    def check_spread(self, how: str) -> None:
+        """One line where the windows are too small for this normalisation."""
+        check_spread(self.split, how)
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""

@@ -25,6 +25,7 @@ from demega_jax.data.feeds.host_batch import BatchReader, HostBatch
 from demega_jax.data.feeds.order import PADDING, Order, order_of
 from demega_jax.data.rows import open_rows
 from demega_jax.data.split import STATISTICS_PADDING, LabelledRows, Split
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 
 READ_THREADS = 2
@@ -127,6 +128,10 @@ class StreamPlan(FeedPlan):
 
     def check(self, placement: Placement) -> None:
         """Any devices will do: nothing stays on them, and a batch that they cannot share is refused before."""
+
+    def check_spread(self, how: str) -> None:
+        """One line where the windows are too small for this normalisation."""
+        check_spread(self.split, how)
 
     def describe(self, devices: int) -> list[str]:
         """How rows are sampled, where that is not uniform."""
