@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import GOLDEN
-from helpers.data import Hdf5Rows, MemoryRows, OffsetRows, disk_reader, open_grouped, open_rows, write_grouped
+from helpers.data import Hdf5Rows, MemoryRows, OffsetRows, open_grouped, open_rows, write_grouped
 from helpers.errors import refused, the_warning
 
 from demega_jax.data.grouped import find_levels, find_split
@@ -114,7 +114,7 @@ def test_readers_give_the_bytes_that_h5py_gives(path, layout, dtype, warnings):
         expected = file["data"][:].astype(np.float32)
     rows = np.array([79, 0, 1, 2, 3, 40, 31, 32, 33, 79, 5, 4])  # runs, over a chunk's end, backwards, repeated
     by_offset = layout in ("hub", "contiguous", "one row a chunk")
-    reader, slow = disk_reader(split)
+    reader, slow = split.reader(), split.slow_reason
     assert isinstance(reader, OffsetRows if by_offset else Hdf5Rows) and bool(slow) != by_offset
     for each in (reader, MemoryRows.load(split, reader)):
         for wanted in (rows, np.arange(ROWS), rows[:0]):
@@ -132,7 +132,8 @@ def test_chunks_may_lie_in_any_order(path):
         dataset = file.create_dataset("data", data.shape, np.float32, chunks=LAYOUTS["hub"]["chunks"])
         for first in (64, 0, 32):
             dataset[first : first + 32] = data[first : first + 32]
-    reader, slow = disk_reader(open_grouped(path))
+    split = open_grouped(path)
+    reader, slow = split.reader(), split.slow_reason
     assert not slow and reader.read(np.arange(ROWS)).tobytes() == data.tobytes()
 
 
@@ -158,7 +159,7 @@ def test_the_budget_chooses_the_reader_and_a_slow_one_is_warned_of(path, warning
 
 def test_a_reader_serves_threads_and_pickles_without_its_descriptor(path):
     split = open_grouped(write(path, **LAYOUTS["hub"]))
-    reader, _ = disk_reader(split)
+    reader = split.reader()
     expected = reader.read(np.arange(ROWS))
     orders = [np.random.default_rng(i).permutation(ROWS) for i in range(40)]
     with ThreadPoolExecutor(4) as threads:

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers.data import OffsetRows, disk_reader, open_grouped, open_rows, write_grouped
+from helpers.data import OffsetRows, open_grouped, open_rows, write_grouped
 from helpers.errors import refused
 
 ROWS, SENSORS, TIME_POINTS = 80, 3, 5
@@ -93,7 +93,7 @@ def test_what_was_never_written_is_refused(path, name):
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
     split = open_grouped(write(path, **LAYOUTS["contiguous"]))
-    reader, _ = disk_reader(split)
+    reader = split.reader()
     with open(path, "r+b") as file:
         file.truncate(int(reader.offsets[20]) + 1)
     np.testing.assert_array_equal(reader.read(np.arange(20)).shape, (20, SENSORS, TIME_POINTS))
@@ -101,7 +101,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
         reader.read(np.array([3, 20]))
     path.unlink()
     with refused("No such file", where=path):
-        disk_reader(split)
+        split.reader()
     with refused("No such file", where=path):
         OffsetRows(split, reader.offsets, reader.dtype).read(np.arange(2))
 

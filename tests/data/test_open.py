@@ -9,10 +9,10 @@ from helpers.errors import refused
 from helpers.feeds import stream_feed, take
 from helpers.runs import evaluate, losses, train
 
+from demega_jax.commands.levels import parse_levels
 from demega_jax.config import Config
-from demega_jax.data.levels import parse_levels
 from demega_jax.signal.normalize import normalize
-from demega_jax.training.setup import normalised_already
+from demega_jax.training.setup import is_normalized
 from demega_jax.training.step import inputs
 
 SMALL = [
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 def rows_of(folder, level) -> np.ndarray:
     """Rows of a split in file order, normalised as the step does it."""
     split = open_split(folder, level)
-    how = normalised_already(Config(), split)
+    how = is_normalized(Config(), split)
     return np.concatenate([np.asarray(inputs(b, "median_iqr", how))[b["valid"]] for b in batches_of(split, 32)])
 
 
@@ -97,9 +97,9 @@ def test_shards_and_files_train_alike(data, tmp_path, capsys):
 def test_other_normalisation_is_refused(data):
     split = open_split(data / "median_iqr", 5)
     with refused("median_iqr", "instance", "model.input_norm"):
-        normalised_already(Config(model={"input_norm": "instance"}), split)
-    assert normalised_already(Config(), split)
-    assert not normalised_already(Config(), open_split(data / "raw", 5))
+        is_normalized(Config(model={"input_norm": "instance"}), split)
+    assert is_normalized(Config(), split)
+    assert not is_normalized(Config(), open_split(data / "raw", 5))
 
 
 @pytest.mark.parametrize("text", ["", "5,", "five", "5 10"])

@@ -13,7 +13,6 @@ from helpers.data import (
     MemoryRows,
     OffsetRows,
     RowReader,
-    disk_reader,
     grouped_path,
     open_grouped,
     open_rows,
@@ -42,7 +41,7 @@ def write(folder: Path, data: np.ndarray, **layout):
 
 def readers(split) -> list[RowReader]:
     """Every reader that can read the split."""
-    disk, _ = disk_reader(split)
+    disk = split.reader()
     return [MemoryRows.load(split, disk), Hdf5Rows(split)] + ([disk] if isinstance(disk, OffsetRows) else [])
 
 
@@ -92,8 +91,7 @@ import pathlib
 import numpy as np
 import demega_jax.data.feeds.stream
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.rows import disk_reader
-reader, _ = disk_reader(open_grouped(pathlib.Path({str(split.path)!r})))
+reader = open_grouped(pathlib.Path({str(split.path)!r})).reader()
 reader.read(np.arange(3))
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -117,7 +115,7 @@ def test_infinities_that_cancel_and_rows_of_a_whole_run_are_named(tmp_path, layo
     data = np.ones((ROWS, SENSORS, TIME_POINTS), np.float32)
     data[70, 0, 1], data[70, 1, 1], data[75, 0, 0] = np.inf, -np.inf, np.nan
     split = write(tmp_path, data, **LAYOUTS[layout][1])
-    reader, _ = disk_reader(split)
+    reader = split.reader()
     for rows, facts in [
         (np.arange(64, 77), ["row 70", "inf", "sensor 0", "time point 1"]),
         (np.array([3, 75, 70]), ["row 75", "nan", "sensor 0", "time point 0"]),

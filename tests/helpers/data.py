@@ -8,12 +8,14 @@ import numpy as np
 
 from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.levels import open_levels
-from demega_jax.data.rows import Hdf5Rows, MemoryRows, OffsetRows, RowReader, ShardRows, disk_reader, open_rows
+from demega_jax.data.open import open_levels
+from demega_jax.data.rows import Hdf5Rows, MemoryRows, OffsetRows, open_rows
+from demega_jax.data.shards.manifest import MANIFEST, read_manifest
 from demega_jax.data.shards.plan import ShardSettings
-from demega_jax.data.shards.reader import is_sharded, open_shards, read_statistics, verify
+from demega_jax.data.shards.reader import ShardRows, is_sharded, open_shards
 from demega_jax.data.shards.writer import write_shards
 from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.data.split import RowReader
 
 __all__ = [
     "Hdf5Rows",
@@ -24,7 +26,6 @@ __all__ = [
     "ShardSettings",
     "all_rows",
     "batches_of",
-    "disk_reader",
     "grouped_path",
     "is_sharded",
     "open_grouped",
@@ -32,7 +33,6 @@ __all__ = [
     "open_shards",
     "open_split",
     "read_grouped",
-    "read_statistics",
     "simulate_grouped",
     "verify",
     "write_grouped",
@@ -86,6 +86,15 @@ def read_grouped(path: Path) -> dict:
 def open_split(folder: Path, level: int | tuple[int, ...] | None = None, split: str = "train", **options):
     """A split of one level or of several, of grouped files or shards."""
     return open_levels(folder, level, split, **options)
+
+
+def verify(source) -> int:
+    """The number of shards of a split, or of every split of a folder, once their checksums were compared."""
+    if isinstance(source, Path):
+        names = read_manifest(source / MANIFEST).splits
+        return sum(verify(open_shards(source, name, verify=False)) for name in names)
+    source.verify()
+    return len(source.shards)
 
 
 def batches_of(split, batch_size: int = 50, **options) -> list[dict]:

@@ -1,17 +1,21 @@
 """Feeds of tests: batches of 16 or 64 rows in float32, on one device unless told otherwise."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from demega_jax.data.feeds.order import PADDING, BlockOrder, RowOrder
+from demega_jax.config import Config
+from demega_jax.data.feeds.order import PADDING, BlockOrder, RowOrder, order_of
 from demega_jax.data.feeds.regroup import RegroupFeed
 from demega_jax.data.feeds.resident import ResidentFeed
-from demega_jax.data.feeds.stream import StreamFeed, order_of
-from demega_jax.training import feeds as device_feeds
-from helpers.recordings import CLASSES, RecordedData, recorded
+from demega_jax.data.feeds.stream import StreamFeed
+from demega_jax.data.open import plan_regroup
+from demega_jax.data.recordings.tree import RecordingTree
+from demega_jax.training import parallel
+from helpers.recordings import CLASSES, recorded
 from helpers.training import placement_of
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "limit_device_memory",
     "order_of",
     "recorded_feed",
+    "regroup_plan",
     "regroup_feed",
     "resident_feed",
     "stream_feed",
@@ -44,8 +49,15 @@ def resident_feed(split, *, mode: str = "jit", devices: int = 1, seeds=3, dtype:
     )
 
 
+def regroup_plan(tree: RecordingTree, classes=None, **train):
+    """The groups of an epoch of recordings; train: keys of the training run."""
+    config = Config.model_validate({"data": tree.config.model_dump(), "train": {"batch_size": 16} | train})
+    model = config.model.model_copy(update={"classes": classes})
+    return plan_regroup(config.model_copy(update={"model": model}), tree)
+
+
 def recorded_feed(
-    data: RecordedData,
+    tree: RecordingTree,
     classes=None,
     *,
     devices: int = 1,
@@ -55,16 +67,14 @@ def recorded_feed(
     steps_per_dispatch: int = 1,
 ) -> RegroupFeed:
     """Groups that are formed anew on the devices, from recordings."""
-    return RegroupFeed(
-        data.train(classes),
-        batch_size=16,
+    plan = dataclasses.replace(
+        regroup_plan(tree, classes),
         seeds=seeds,
-        dtype=dtype,
-        placement=placement_of("jit", devices, 16),
         sampling=sampling,
-        new_groups=data.config.regroup.new_groups,
+        dtype=dtype,
         steps_per_dispatch=steps_per_dispatch,
     )
+    return plan.open(placement_of("jit", devices, 16))
 
 
 def regroup_feed(
@@ -116,4 +126,4 @@ def assert_host_is_silent(feed) -> None:
 
 def limit_device_memory(monkeypatch, nbytes: int) -> None:
     """Let devices seem to have so little memory."""
-    monkeypatch.setattr(device_feeds, "available_memory", lambda device: nbytes)
+    monkeypatch.setattr(parallel, "available_memory", lambda device: nbytes)

@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 
 from demega_jax.config import DataConfig, RegroupConfig
-from demega_jax.data.recordings.averaged import RecordedData, open_recordings
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.splits import official
 from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 
 CLASSES = ("aa", "ae", "b", "zh")
 COUNTS = (70, 23, 24, 3)  # windows of each class in train
@@ -45,14 +45,14 @@ def write_marked(root: Path) -> Path:
     return root
 
 
-def recorded(root: Path, level=5, **regroup) -> RecordedData:
+def recorded(root: Path, level=5, **regroup) -> RecordingTree:
     """Marked recordings as training reads them, with statistics that change no value."""
     config = DataConfig(level=level, feed="regroup", regroup=RegroupConfig(tmax=TIME_POINTS / 250, **regroup))
     sensors = sum(COUNTS)
     unit = Statistics(np.zeros(sensors), np.ones(sensors))
-    return RecordedData(root, official(find_recordings(root)), lambda: unit, config)
+    return RecordingTree(root, official(find_recordings(root)), lambda: unit, config)
 
 
-def recorded_tree(root: Path, level=5, **regroup) -> RecordedData:
+def recorded_tree(root: Path, level=5, **regroup) -> RecordingTree:
     """Any recording tree as training reads it."""
     return open_recordings(root, DataConfig(level=level, feed="regroup", regroup=RegroupConfig(**regroup)))

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from demega_jax.config import Config
+from demega_jax.data.open import TrainingData, plan_rows
+from demega_jax.evaluation.step import EvaluateStep
 from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
 from demega_jax.training.parallel import Placement, make_placement
-from demega_jax.training.setup import Data, Experiment, make_experiment
+from demega_jax.training.setup import Experiment, make_experiment
 from demega_jax.training.state import TrainState, build, initial_state
-from demega_jax.training.step import EvaluateStep, TrainStep
+from demega_jax.training.step import TrainStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,4 +73,5 @@ def make_training(
 
 def experiment_of(config: Config, split, *, mode: str = "jit", devices: int = 1) -> Experiment:
     """A run before its first step, with one split for training and for validation."""
-    return make_experiment(config, Data(split, split), placement_of(mode, devices, config.train.batch_size))
+    data = TrainingData(plan_rows(config, split), split)
+    return make_experiment(config, data, placement_of(mode, devices, config.train.batch_size))

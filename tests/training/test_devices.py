@@ -13,9 +13,9 @@ from helpers.errors import refused
 from helpers.training import make_training, placement_of
 
 from demega_jax.config import Config
+from demega_jax.evaluation.step import EvaluationCounts
 from demega_jax.training.parallel import AXIS
 from demega_jax.training.state import build
-from demega_jax.training.step import EvaluationCounts
 
 STEPS, ROWS = 4, 16
 CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]

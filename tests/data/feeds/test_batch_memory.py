@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.feeds import by_row
 
-from demega_jax.data.feeds.stream import BatchMemory
+from demega_jax.data.feeds.host_batch import BatchMemory
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -11,8 +11,9 @@ from helpers.errors import assert_facts, fails_with, refused
 from helpers.feeds import assert_host_is_silent, assert_nothing_crosses, limit_device_memory, resident_feed, take
 from helpers.runs import losses, train, train_arguments
 
-from demega_jax.data.feeds.resident import device_bytes
-from demega_jax.data.feeds.sharded import check_shares, class_chances, deal
+from demega_jax.config import Config
+from demega_jax.data.feeds.shares import check_shares, class_chances, deal
+from demega_jax.data.open import plan_rows
 
 SMALL = [
     *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
@@ -126,7 +127,8 @@ def test_half_precision(data):
     assert batch["x"].dtype == np.float16
     full = take(resident_feed(split), 1)[0]
     np.testing.assert_array_equal(batch["x"], full["x"].astype(np.float16))
-    assert device_bytes(split, 8, 2, "float16") == 12 * 4 * 5 * 9 * 2  # 93 rows: 12 in a share, 4 shares
+    config = Config.model_validate({"data": {"feed": "resident", "dtype": "float16"}, "train": {"batch_size": 16}})
+    assert plan_rows(config, split).device_bytes(2) == 12 * 4 * 5 * 9 * 2  # 93 rows: 12 in a share, 4 shares
 
 
 @pytest.mark.parametrize(
@@ -138,8 +140,8 @@ def test_half_precision(data):
 )  # fmt: skip
 def test_what_does_not_divide_is_refused(arguments, fact):
     with refused(fact):
-        check_shares(*arguments)
-    check_shares(8, 2, 16, "jit")
+        check_shares(*arguments, "resident")
+    check_shares(8, 2, 16, "jit", "resident")
 
 
 def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.data import ShardSettings, open_shards, read_statistics, write_shards
+from helpers.data import ShardSettings, open_shards, write_shards
 from helpers.errors import the_warning
 from helpers.runs import files_in
 from helpers.shards import NORMS, ROWS, SENSORS, SMALL, TIME_POINTS, normalised, read_all, source_rows, write_source
@@ -37,7 +37,7 @@ def test_raw_shards_hold_the_rows_and_their_statistics(source, raw):
     )
     split = open_shards(raw, "train")
     assert split.statistics and split.normalized is None
-    median, iqr = read_statistics(split)
+    median, iqr = (split.row_statistics[name] for name in ("median", "iqr"))
     assert median.dtype == iqr.dtype == np.float32
     np.testing.assert_array_equal(median, found["median"])
     np.testing.assert_array_equal(iqr, found["iqr"])
