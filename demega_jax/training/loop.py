@@ -61,7 +61,7 @@ class Loop:
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._carried = _sums_of(metas)
-        self._meter = Meter(self.start, self.config.train.steps_per_dispatch)
+        self._meter: Meter  # from the first step on
         self._need: StepMemory | None = None
 
     def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.draws import generator
 from demega_jax.data.grouped import GroupedFile
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
@@ -68,7 +69,7 @@ def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
     """Which row of the source each row of the shards is: a permutation of train, the same order for other splits."""
     if split != "train":
         return np.arange(rows)
-    return np.random.Generator(np.random.Philox(key=[seed, SPLITS.index(split)])).permutation(rows)
+    return generator(seed, SPLITS.index(split)).permutation(rows)
 
 
 def _write_level(
