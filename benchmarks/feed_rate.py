@@ -24,7 +24,7 @@ import numpy as np
 
 from demega_jax.benchmark.simulated import CHUNK_ROWS, write_noise_file
 from demega_jax.data.feeds.host_batch import BatchReader
-from demega_jax.data.feeds.stream import READ_AHEAD, READ_THREADS, StreamFeed
+from demega_jax.data.feeds.stream import READ_AHEAD, READ_THREADS, StreamFeed, StreamPlan
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.split import Split
 
@@ -48,7 +48,7 @@ def stream(feed: StreamFeed) -> tuple[float, float]:
         next(feed)
     rows, most = 0, 0.0
     began = time.perf_counter()
-    for _ in range(max(8, feed.steps_per_epoch)):
+    for _ in range(max(8, feed.order.steps_per_epoch)):
         rows += int(next(feed)["valid"].sum())
         most = max(most, resident())
     return rows / (time.perf_counter() - began), most
@@ -102,7 +102,7 @@ def rates(split: GroupedFile, batch_size: int, repeats: int) -> dict[str, object
 
     def fed(memory: int) -> float:
         before = resident()
-        feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=memory)
+        feed = StreamFeed(StreamPlan(split, batch_size, 0, "uniform", memory, 2))
         try:
             rate, most = stream(feed)
         finally:
@@ -139,7 +139,7 @@ def rates(split: GroupedFile, batch_size: int, repeats: int) -> dict[str, object
 def memory_check(split: GroupedFile, batch_size: int) -> dict[str, object]:
     """Print and return the growth of resident memory over one epoch read by offset."""
     before = resident()
-    feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=0)
+    feed = StreamFeed(StreamPlan(split, batch_size, 0, "uniform", 0, 2))
     rate, most = stream(feed)
     feed.close()
     size = split.nbytes / GB

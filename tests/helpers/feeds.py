@@ -10,8 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from demega_jax.config import Config
 from demega_jax.data.feeds.order import PADDING, BlockOrder, RowOrder, order_of
 from demega_jax.data.feeds.regroup import RegroupFeed
-from demega_jax.data.feeds.resident import ResidentFeed
-from demega_jax.data.feeds.stream import StreamFeed
+from demega_jax.data.feeds.resident import ResidentPlan
+from demega_jax.data.feeds.stream import StreamFeed, StreamPlan
 from demega_jax.data.open import plan_regroup
 from demega_jax.data.recordings.tree import RecordingTree
 from demega_jax.training import parallel
@@ -36,17 +36,24 @@ __all__ = [
 ]
 
 
-def stream_feed(split, *, batch_size: int = 64, seed: int = 3, memory: int = 0, **options) -> StreamFeed:
-    """Rows read from disk (memory: bytes of a split that are held) and placed nowhere."""
-    return StreamFeed(split, batch_size=batch_size, seed=seed, memory=memory, **options)
+def stream_feed(
+    split, *, batch_size: int = 64, seed: int = 3, memory: int = 0, sampling: str = "uniform", prefetch: int = 2,
+    **options,
+) -> StreamFeed:  # fmt: skip
+    """Rows read from disk (memory: bytes of a split that are held) and placed nowhere; options: of the feed."""
+    return StreamFeed(StreamPlan(split, batch_size, seed, sampling, memory, prefetch), **options)
 
 
 def resident_feed(split, *, mode: str = "jit", devices: int = 1, seeds=3, dtype: str = "float32", **options):
-    """All rows on the devices, in 8 shares."""
-    placement = placement_of(mode, devices, 16)
-    return ResidentFeed(
-        split, batch_size=16, seeds=seeds, shares=8, shares_seed=3, dtype=dtype, placement=placement, **options
-    )
+    """All rows on the devices, in 8 shares; options: keys of the plan."""
+    fixed = {"sampling": "uniform", "steps_per_dispatch": 1} | options
+    plan = ResidentPlan(split=split, batch_size=16, seeds=_all(seeds), shares=8, shares_seed=3, dtype=dtype, **fixed)
+    return plan.open(placement_of(mode, devices, 16))
+
+
+def _all(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds of the members; one number is that of the only one."""
+    return (seeds,) if isinstance(seeds, int) else seeds
 
 
 def regroup_plan(tree: RecordingTree, classes=None, **train):
@@ -69,7 +76,7 @@ def recorded_feed(
     """Groups that are formed anew on the devices, from recordings."""
     plan = dataclasses.replace(
         regroup_plan(tree, classes),
-        seeds=seeds,
+        seeds=_all(seeds),
         sampling=sampling,
         dtype=dtype,
         steps_per_dispatch=steps_per_dispatch,

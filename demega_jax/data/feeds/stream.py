@@ -49,59 +49,9 @@ def _unplaced(batch: HostBatch) -> HostBatch:
     return batch
 
 
-class StreamFeed(Feed):
-    """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
-
-    place: puts a host batch on the devices.  prefetch: batches that are placed ahead.
-    Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
-    """
-
-    def __init__(
-        self, split: Split, *, batch_size: int, seed: int, memory: int, sampling: Sampling = "uniform",
-        place: Put = _unplaced, process_index: int = 0, process_count: int = 1, prefetch: int = 2,
-    ):  # fmt: skip
-        super().__init__()
-        self.order: Order = order_of(split, batch_size, seed, sampling)
-        self.steps_per_epoch = self.order.steps_per_epoch
-        self._share = host_share(batch_size, process_index, process_count)
-        # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
-        most = READ_AHEAD + prefetch + 3
-        rows = self._share.stop - self._share.start
-        self._batch_reader = BatchReader(split, open_rows(split, memory), rows, most)
-        self._place, self._prefetch = place, prefetch
-        self._placed: collections.deque[Any] = collections.deque()
-        self._batches: Any = None
-
-    def _start(self) -> Any:
-        options = grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=READ_AHEAD)
-        pipeline = grain.MapDataset.source(self.order).map(self._read).to_iter_dataset(options)
-        batches = iter(pipeline)
-        batches.set_state({"next_index": self._next_step})
-        return batches
-
-    def _read(self, rows: np.ndarray) -> HostBatch:
-        return self._batch_reader.read(rows[self._share])
-
-    def __next__(self) -> Batch:
-        with self._waiting():
-            if self._batches is None:
-                self._batches = self._start()
-            while len(self._placed) < self._prefetch:
-                self._placed.append(self._place(next(self._batches)))
-            self._next_step += 1
-            return self._placed.popleft()
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        if self._batches is not None:
-            self._batches.close()
-        self._batches = None
-        self._placed.clear()
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamPlan(FeedPlan):
-    """The plan of a `StreamFeed`. memory: bytes up to which a split is held in memory."""
+    """The plan of a `StreamFeed`. memory: bytes up to which a split is held.  prefetch: batches placed ahead."""
 
     split: Split
     batch_size: int
@@ -137,12 +87,58 @@ class StreamPlan(FeedPlan):
         """How rows are sampled, where that is not uniform."""
         return sampling_line(self.split, self.sampling)
 
-    def open(self, placement: Placement) -> StreamFeed:
+    def open(self, placement: Placement) -> "StreamFeed":
         """The feed itself, at its first step."""
-        return StreamFeed(
-            self.split, batch_size=self.batch_size, seed=self.seed, memory=self.memory, sampling=self.sampling,
-            place=placement.put_batch, prefetch=self.prefetch,
-        )  # fmt: skip
+        return StreamFeed(self, placement.put_batch)
+
+
+class StreamFeed(Feed):
+    """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
+
+    place: puts a host batch on the devices.
+    Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
+    """
+
+    def __init__(
+        self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1
+    ):  # fmt: skip
+        super().__init__()
+        split = plan.split
+        self.order: Order = order_of(split, plan.batch_size, plan.seed, plan.sampling)
+        self._share = host_share(plan.batch_size, process_index, process_count)
+        # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
+        most = READ_AHEAD + plan.prefetch + 3
+        rows = self._share.stop - self._share.start
+        self._batch_reader = BatchReader(split, open_rows(split, plan.memory), rows, most)
+        self._place, self._prefetch = place, plan.prefetch
+        self._placed: collections.deque[Any] = collections.deque()
+        self._batches: Any = None
+
+    def _start(self) -> Any:
+        options = grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=READ_AHEAD)
+        pipeline = grain.MapDataset.source(self.order).map(self._read).to_iter_dataset(options)
+        batches = iter(pipeline)
+        batches.set_state({"next_index": self._next_step})
+        return batches
+
+    def _read(self, rows: np.ndarray) -> HostBatch:
+        return self._batch_reader.read(rows[self._share])
+
+    def __next__(self) -> Batch:
+        with self._waiting():
+            if self._batches is None:
+                self._batches = self._start()
+            while len(self._placed) < self._prefetch:
+                self._placed.append(self._place(next(self._batches)))
+            self._next_step += 1
+            return self._placed.popleft()
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._batches is not None:
+            self._batches.close()
+        self._batches = None
+        self._placed.clear()
 
 
 def split_specs(split: Split) -> dict[str, RowSpec]:
