@@ -2,6 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
+
+from demega_jax.names import ShardNorm
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +20,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--split", nargs="+", choices=("train", "validation", "test"), help="splits (default: those that are there)"
     )
     command.add_argument(
-        "--norm", choices=("median_iqr", "instance", "zscore", "none", "raw"), default="median_iqr",
+        "--norm", choices=get_args(ShardNorm), default="median_iqr",
         help="normalisation of each window (default median_iqr); raw: none, with median and interquartile range beside",
     )  # fmt: skip
     command.add_argument(
