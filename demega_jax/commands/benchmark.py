@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from demega_jax.benchmark.measure import Limits, Work
     from demega_jax.config import Config
 
-FORMAT = 1
+FORMAT = 2
 CPU_BATCH = 64  # where no batch size is asked for: 512, the default, would take a CPU minutes
 MOST_STEPS, MOST_SECONDS = 200, 12.0  # of a case, where no number of steps is asked for
 DEFAULT_LEVEL = 100
