@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import ROOT
 
 from demega_jax.config import ModelConfig
+from demega_jax.config.load import load_config
 from demega_jax.model.attention import DisentangledAttention, disentangled_scores
 from demega_jax.model.conformer import ConformerEncoder
 from demega_jax.model.demega import DeMEGa
@@ -272,6 +274,13 @@ def test_position_tables_start_with_the_spread_of_the_configuration(spread):
     assert table.std() == pytest.approx(spread, rel=0.055)
     usual = DisentangledAttention(tiny(**wide), rng=generator())
     np.testing.assert_allclose(table / spread, weights(usual.position_table) / 0.02, rtol=1e-6)
+
+
+def test_the_published_training_starts_as_it_was_published():
+    """torch.nn.Embedding starts at a standard deviation of 1, and PyTorch multiplies float32 in full precision."""
+    published = load_config(ROOT / "configs" / "original.yaml")
+    assert (published.model.position_init, published.train.matmul_precision) == (1.0, "highest")
+    assert ModelConfig().position_init == 0.02
 
 
 # --- normalisation ---------------------------------------------------------------------------------------------------
