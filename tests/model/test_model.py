@@ -266,9 +266,8 @@ def test_initial_values_are_numpy_draws_in_order():
 
 @pytest.mark.parametrize("spread", [0.02, 1.0])
 def test_position_tables_start_with_the_spread_of_the_configuration(spread):
-    attention = DisentangledAttention(
-        tiny(position_init=spread, width=64, num_buckets=32, max_distance=128), rng=generator()
-    )
+    wide = dict(width=64, num_buckets=32, max_distance=128)
+    attention = DisentangledAttention(tiny(position_init=spread, **wide), rng=generator())
     table = weights(attention.position_table)
     # 64 x 64 numbers: their standard deviation is off by 1 / sqrt(2 x 4096), about 1 %; five times that is allowed.
     assert table.std() == pytest.approx(spread, rel=0.055)
