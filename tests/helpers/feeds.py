@@ -1,5 +1,6 @@
 """Feeds of tests: batches of 16 or 64 rows in float32, on one device unless told otherwise."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -26,6 +27,7 @@ __all__ = [
     "recorded_feed",
     "regroup_feed",
     "resident_feed",
+    "signal_before_batch",
     "stream_feed",
     "take",
 ]
@@ -117,3 +119,15 @@ def assert_host_is_silent(feed) -> None:
 def limit_device_memory(monkeypatch, nbytes: int) -> None:
     """Let devices seem to have so little memory."""
     monkeypatch.setattr(device_feeds, "available_memory", lambda device: nbytes)
+
+
+def signal_before_batch(monkeypatch, number: int, sent: int) -> None:
+    """Send this process a signal when its stream feed is asked for the batch of step `number`, counted from 0."""
+    original = StreamFeed.__next__
+
+    def signal_then_batch(feed):
+        if feed.state()["next_step"] == number:
+            os.kill(os.getpid(), sent)
+        return original(feed)
+
+    monkeypatch.setattr(StreamFeed, "__next__", signal_then_batch)
