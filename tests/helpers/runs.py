@@ -21,9 +21,12 @@ def run_command(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def train_arguments(data: Path, run: Path, *more: object, devices: int = 1, config: object = CONFIG) -> list[str]:
-    """The command that trains on `data` into `run`; more: options and section.key=value."""
-    return [str(word) for word in ("train", config, "--data", data, "--run", run, "--devices", devices, *more)]
+def train_arguments(
+    data: Path, run: Path, *more: object, devices: int | None = 1, config: object = CONFIG
+) -> list[str]:
+    """The command that trains on `data` into `run`; more: options and keys.  devices: None leaves it out."""
+    words = ["train", config, "--data", data, "--run", run, *more]
+    return [str(word) for word in words + (["--devices", devices] if devices is not None else [])]
 
 
 def train(data: Path, run: Path, *more: object, devices: int = 1, config: object = CONFIG) -> int:
