@@ -68,10 +68,10 @@ def _usage_error(error: "typer.TyperException") -> UserError:
 
     message = error.format_message().rstrip(".")
     if isinstance(error, typer.BadParameter) and error.param is not None:
-        where = error.param.opts[-1] if error.param.param_type_name == "option" else error.param.metavar or ""
-        came = error.message.rstrip(".") or "not given"
-        help_text = (error.param.help or "a value").rstrip(".")
-        return UserError(where, came, help_text[:1].lower() + help_text[1:], "see `--help` of the command")
+        option = error.param.param_type_name == "option"
+        where = error.param.opts[-1] if option else error.param.metavar or error.param.name
+        see = "see `--help` of the command"
+        return UserError(where, error.message.rstrip(".") or "not given", "a value that fits", see)
     return UserError("demega-jax", message[:1].lower() + message[1:], "a command", "see `demega-jax --help`")
 
 

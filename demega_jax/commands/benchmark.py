@@ -47,7 +47,7 @@ Level = Annotated[
     ),
 ]  # fmt: skip
 Feed = Annotated[
-    list[str] | None, typer.Option("--feed", metavar="F,..", help=f"Of {', '.join(FEEDS)} (default: resident).")
+    list[str] | None, typer.Option("--feed", metavar="F,..", help=f"{', '.join(FEEDS)} or all (default: resident).")
 ]
 Devices = Annotated[
     list[str] | None,
@@ -58,7 +58,7 @@ Devices = Annotated[
 ]  # fmt: skip
 Precision = Annotated[
     list[str] | None,
-    typer.Option("--precision", metavar="P,..", help=f"Of {', '.join(PRECISIONS)} (default: model.dtype)."),
+    typer.Option("--precision", metavar="P,..", help=f"{', '.join(PRECISIONS)} or all (default: model.dtype)."),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="CONFIG", help="YAML configuration (default: the defaults).")

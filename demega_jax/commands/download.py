@@ -27,12 +27,12 @@ Recordings = Annotated[bool, typer.Option("--recordings", help="Recordings and t
 Run = Annotated[
     list[str] | None,
     typer.Option(
-        "--run", metavar="SES:TASK:RUN,..",
-        help="Recordings of these session runs, such as 1:Sherlock1:1 (default: all).",
+        "--run", metavar="RUN,..",
+        help="Recordings of these session runs, such as 1:Sherlock1:1 (session, task, run; default: all).",
     ),
 ]  # fmt: skip
 Split = Annotated[
-    list[str] | None, typer.Option("--split", metavar="SPLIT,..", help=f"Of {', '.join(SPLITS)} (default: all).")
+    list[str] | None, typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all).")
 ]
 Revision = Annotated[
     str | None,

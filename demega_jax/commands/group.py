@@ -32,7 +32,9 @@ DropRemaining = Annotated[bool, typer.Option("--drop-remaining", help="Drop grou
 ByPosition = Annotated[bool, typer.Option("--by-position", help="Groups of one position in the word (B, I, E, S).")]
 Run = Annotated[
     list[str] | None,
-    typer.Option("--run", metavar="SES:TASK:RUN,..", help="These session runs only, such as 1:Sherlock1:1."),
+    typer.Option(
+        "--run", metavar="RUN,..", help="These session runs only, as session:task:run, such as 1:Sherlock1:1."
+    ),
 ]
 Splits = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Splits by session run, as --split-shares wrote them.")
@@ -135,7 +137,7 @@ def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Tar
             if not len(groups):
                 came = f"no group of {level} windows in {split}"
                 raise UserError("--level", came, "a level with groups", "lower it, or leave --drop-remaining out")
-            attributes = {
+            attributes: dict[str, object] = {
                 "drop_remaining": settings.drop_remaining, "shuffle": shuffle,
                 "shuffle_seed": settings.seed if shuffle else -1, "tmin": asked.tmin, "tmax": asked.tmax,
                 "by_position": settings.by_position,

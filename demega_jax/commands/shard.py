@@ -17,13 +17,17 @@ Level = Annotated[
 ]
 Split = Annotated[
     list[str] | None,
-    typer.Option("--split", metavar="SPLIT,..", help=f"Of {', '.join(SPLITS)} (default: those that are there)."),
+    typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: those that are there)."),
 ]
 Norm = Annotated[
     Literal["median_iqr", "instance", "zscore", "none", "raw"],
-    typer.Option(help="Normalisation of each window; raw: none, with median and interquartile range beside."),
+    typer.Option(
+        metavar="NORM",
+        help="Normalisation of each window: median_iqr, instance, zscore, none, or raw (none, with median and "
+        "interquartile range stored beside).",
+    ),
 ]
-Dtype = Annotated[Literal["float16", "float32"], typer.Option(help="Type of the windows.")]
+Dtype = Annotated[Literal["float16", "float32"], typer.Option(metavar="TYPE", help="Stored type: float16 or float32.")]
 ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Largest size of a shard.")]
 Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for the rows that are held at one time.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the permutation.")]

@@ -26,9 +26,7 @@ ConfigFile = Annotated[
 ]  # fmt: skip
 Level = Annotated[
     list[str] | None,
-    typer.Option(
-        "--level", metavar="K,..", help=f"Grouping level, or several at once (default: the only one); {THERE}."
-    ),
+    typer.Option("--level", metavar="K,..", help=f"Grouping level, or several at once; {THERE}."),
 ]
 Run = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: runs/{config name}-{time}).")]
 Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all there are).")]

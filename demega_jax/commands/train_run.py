@@ -3,7 +3,7 @@
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from rich.console import Console
@@ -25,7 +25,7 @@ from demega_jax.training.writers import truncate_after
 __all__ = ["begin", "make", "print_plan"]
 
 
-def make(config: Config, parallel: str, devices: int | None) -> Experiment:
+def make(config: Config, parallel: Literal["jit", "pmap"], devices: int | None) -> Experiment:
     """The experiment of a configuration: its data opened, its devices chosen. devices: None for all."""
     data = open_data(config)
     placement = make_placement(parallel, devices, config.train.batch_size, config.train.accumulate)

@@ -91,7 +91,8 @@ def is_override(word: str) -> bool:
 
 def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:
     """Sort the words after a command. UserError: an unknown option, one without its value, or one given twice."""
-    found, left, given = Sorted(), list(args), {}
+    found, left = Sorted(), list(args)
+    given: dict[str, str] = {}
     while left:
         word = left.pop(0)
         if word == "--":
