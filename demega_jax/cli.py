@@ -58,21 +58,9 @@ def run(words: Sequence[str], *, own: bool) -> int:
     try:
         app, process = build_app(), Process(tuple(words), own)
         return app(list(words), standalone_mode=False, prog_name="demega-jax", obj=process) or 0
-    except typer.TyperException as error:
-        raise _usage_error(error) from None
-
-
-def _usage_error(error: "typer.TyperException") -> UserError:
-    """What Typer refuses, as the one line that every bad input becomes."""
-    import typer
-
-    message = error.format_message().rstrip(".")
-    if isinstance(error, typer.BadParameter) and error.param is not None:
-        option = error.param.param_type_name == "option"
-        where = error.param.opts[-1] if option else error.param.metavar or error.param.name
-        see = "see `--help` of the command"
-        return UserError(where, error.message.rstrip(".") or "not given", "a value that fits", see)
-    return UserError("demega-jax", message[:1].lower() + message[1:], "a command", "see `demega-jax --help`")
+    except typer.TyperException as error:  # before a command is known: what follows it is refused there
+        came = error.format_message().rstrip(".")
+        raise UserError("demega-jax", came, f"one of {', '.join(COMMANDS)}", "see `demega-jax --help`") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,15 +23,6 @@ class CombinedSplit(GroupedSplit):
         return sum(part.nbytes for part in self.parts)
 
 
-def parse_levels(text: str) -> int | tuple[int, ...]:
-    """`5` or `5,10` of the command line."""
-    try:
-        levels = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError("--level", repr(text), "a grouping level, or several as 5,10", "mend it") from None
-    return levels if len(levels) > 1 else levels[0]
-
-
 def open_levels(
     data: Path, levels: int | Sequence[int] | None, split: str, *, classes: Sequence[str] | None = None,
     expect_shape: tuple[int, int | None] | None = None,

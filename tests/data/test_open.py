@@ -10,7 +10,7 @@ from helpers import TINY_MODEL
 from demega_jax.cli import main
 from demega_jax.config import Config
 from demega_jax.data.feeds.stream import StreamFeed, split_batches
-from demega_jax.data.levels import open_levels, parse_levels
+from demega_jax.data.levels import open_levels
 from demega_jax.data.shards.plan import ShardSettings
 from demega_jax.data.shards.writer import write_shards
 from demega_jax.data.simulate.grouped import simulate_grouped
@@ -116,13 +116,6 @@ def test_other_normalisation_is_refused(data):
         normalised_already(Config(model={"input_norm": "instance"}), split)
     assert normalised_already(Config(), split)
     assert not normalised_already(Config(), open_levels(data / "raw", 5, "train"))
-
-
-@pytest.mark.parametrize("text", ["", "5,", "five", "5 10"])
-def test_levels_that_are_none(text):
-    with pytest.raises(UserError, match="--level"):
-        parse_levels(text)
-    assert parse_levels("5") == 5 and parse_levels("5,10") == (5, 10)
 
 
 def test_raw_shards_need_no_sort_in_the_step(data):

@@ -1,6 +1,7 @@
 """The words of a command line before Typer reads them: lists, overrides, and what is refused with its nearest kin."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,13 +50,31 @@ class Command(TyperCommand):
         }
         overridable = any(parameter.name == "overrides" for parameter in parameters)
         sorted_words = sort_words(args, options, ctx.command_path, overridable)
-        rest = super().parse_args(ctx, sorted_words.words)
+        try:
+            rest = super().parse_args(ctx, sorted_words.words)
+        except typer.TyperException as error:
+            raise _refused(error, ctx.command_path, sorted_words.given) from None
         if overridable:
             if ctx.params["overrides"]:
                 came = f"unexpected word {ctx.params['overrides'][0]}"
                 raise UserError(ctx.command_path, came, "section.key=value", f"see `{ctx.command_path} --help`")
             ctx.params["overrides"] = sorted_words.overrides
         return rest
+
+
+def _refused(error: typer.TyperException, command: str, given: dict[str, str]) -> UserError:
+    """What Typer refuses, with the value that was given and the nearest one that fits."""
+    see = f"see `{command} --help`"
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return UserError(command, error.format_message().rstrip("."), "the words that it takes", see)
+    parameter: Any = error.param
+    word = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+    if word not in given:
+        return UserError(command, f"no {word}", parameter.help.rstrip("."), see)
+    # "Input should be a valid integer, unable to .." of pydantic, "'x' is not one of 'a', 'b'" of Typer
+    wanted = error.message.rpartition("Input should be ")[2].partition(", unable")[0].rpartition(" is not ")[2]
+    choices = re.findall("'([^']+)'", wanted)
+    return UserError(word, repr(given[word]), wanted.rstrip("."), did_you_mean(given[word], choices, see))
 
 
 def _plain(parameter: Any) -> Any:
@@ -77,10 +96,14 @@ class Option:
 
 @dataclasses.dataclass
 class Sorted:
-    """words: for Typer, every item of a list with its option before it.  overrides: `section.key=value`."""
+    """words: for Typer, every item of a list with its option before it.  overrides: `section.key=value`.
+
+    given: the value of each option that takes one.
+    """
 
     words: list[str] = dataclasses.field(default_factory=list)
     overrides: list[str] = dataclasses.field(default_factory=list)
+    given: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def is_override(word: str) -> bool:
@@ -92,7 +115,6 @@ def is_override(word: str) -> bool:
 def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:
     """Sort the words after a command. UserError: an unknown option, one without its value, or one given twice."""
     found, left = Sorted(), list(args)
-    given: dict[str, str] = {}
     while left:
         word = left.pop(0)
         if word == "--":
@@ -112,10 +134,10 @@ def sort_words(args: Sequence[str], options: dict[str, Option], command: str, ov
             values = [value, *_following(option, left)]
             found.words += [part for item in _items(option, values) for part in (option.word, item)]
             continue
-        if option.word in given:
-            came = f"given twice, {given[option.word]} and {value}"
+        if option.word in found.given:
+            came = f"given twice, {found.given[option.word]} and {value}"
             raise UserError(option.word, came, "one value", f"leave one {option.word} out")
-        given[option.word] = value
+        found.given[option.word] = value
         found.words += [option.word, value]
     return found
 
