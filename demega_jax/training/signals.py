@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from demega_jax.errors import warn
+
 ASKING = (signal.SIGTERM, signal.SIGINT)
-HEARD = "interrupted: the run finishes its step, saves and ends; Ctrl-C again ends it at once, without saving"
-AT_ONCE = "ended at once: nothing since the last checkpoint is saved"
+HEARD = "interrupted: finishing the step, then saving; Ctrl-C again ends at once"
+AT_ONCE = "ended at once; what came after the last checkpoint is lost"
 
 
 class Interrupted(Exception):
@@ -62,15 +64,14 @@ class Signals:
                 continue
             heard += 1
             if heard == 1:
-                _say(HEARD)
+                warn(HEARD)
             else:
-                _say(AT_ONCE)
-                os._exit(128 + numbers[0])
+                _end_at_once(numbers[0])
 
 
-def _say(text: str) -> None:
-    """A warning on a line of its own. It is written past Python's buffers, which the main thread may hold."""
-    terminal = sys.stderr.isatty()
-    # On a terminal: over the progress bar and the ^C, with the cursor that the bar hides.
-    before = "\r\x1b[2K\x1b[?25h" if terminal else ""
-    os.write(2, f"{before}warning: {text}\n".encode())
+def _end_at_once(number: int) -> None:
+    """End the process, past Python's buffers and locks, which the main thread may hold."""
+    # On a terminal: a line of its own below the progress bar, and the cursor that the bar hides.
+    before = "\n\x1b[?25h" if sys.stderr.isatty() else ""
+    os.write(2, f"{before}warning: {AT_ONCE}\n".encode())
+    os._exit(128 + number)
