@@ -1,3 +1,13 @@
-"""Names that several rooms share. Nothing is imported here: the command line reads them before anything is loaded."""
+"""Names and constants that several rooms share. Only typing is imported: the command line reads them first of all."""
+
+from typing import Literal
 
 SPLITS = ("train", "validation", "test")
+FEEDS = ("stream", "resident", "regroup")  # of `data.feed`
+PRECISIONS = ("float32", "bfloat16")  # of `model.dtype`
+
+# Normalisations of windows: of `model.input_norm`, and of `shard --norm`, where raw leaves windows as they are.
+Norm = Literal["median_iqr", "instance", "zscore", "none"]
+ShardNorm = Literal[Norm, "raw"]
+IQR_EPSILON = 1e-6  # added to an interquartile range, as the published system does (model.md section 1)
+VARIANCE_EPSILON = 1e-5  # added to a variance before its root is taken

@@ -22,7 +22,7 @@ def matrix_flops(jaxpr: Any) -> int:
             kernel = shapes[1]
             total += 2 * out * math.prod(kernel) // kernel[dims.rhs_spec[0]]
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        inner = [matrix_flops(each) for each in inner_jaxprs(equation.params)]
+        inner = [matrix_flops(each) for each in _inner_jaxprs(equation.params)]
         total += min(inner) if equation.primitive.name == "cond" else times * sum(inner)
     return total
 
@@ -32,7 +32,7 @@ def _shapes(equation: Any) -> tuple[list[tuple[int, ...]], int]:
     return [variable.aval.shape for variable in equation.invars], math.prod(equation.outvars[0].aval.shape)
 
 
-def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
     """The jaxprs among an equation's parameters: of functions that it calls."""
     for value in params.values():
         for each in value if isinstance(value, tuple | list) else (value,):

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from demega_jax.benchmark.cases import Case, CaseData
+from demega_jax.benchmark.compiled import CompilerFigures, compiler_figures
 from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
-from demega_jax.benchmark.traffic import Activations, activations
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
@@ -49,29 +48,23 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a step has to do on all devices together: FLOPs of products and convolutions, and bytes.
+    """What a step does on all devices together.
 
-    The least of bytes: input read once, parameters and optimizer state read and written on every device, and each
-    activation that the backward pass needs written and read once.
-
-    activations: of one model's microbatch.  microbatches: of all models.
+    flops: of products and convolutions, counted in the program as it is written.
+    input_bytes: of a batch's windows, labels and marks of valid rows.
+    state_bytes: of parameters and optimizer state, read and written on every device.
+    compiled: what the compiler says of the compiled step.
     """
 
     flops: int
     input_bytes: int
     state_bytes: int
-    activations: Activations
-    microbatches: int = 1
+    compiled: CompilerFigures
 
     @property
-    def activation_bytes(self) -> int:
-        """Written and read."""
-        return 2 * self.activations.nbytes * self.microbatches
-
-    @property
-    def nbytes(self) -> int:
-        """All of them."""
-        return self.input_bytes + self.state_bytes + self.activation_bytes
+    def least_bytes(self) -> int:
+        """Bytes that no program for this step can avoid: the input read once, the state read and written."""
+        return self.input_bytes + self.state_bytes
 
 
 def measure(case: Case, given: CaseData, limits: Limits, tell: Callable[[str], None]) -> tuple[dict[str, Any], Work]:
@@ -93,7 +86,7 @@ def measure(case: Case, given: CaseData, limits: Limits, tell: Callable[[str], N
     finally:
         feed.close()
     found = figures(case, given, experiment, times) | compiling
-    return found | {"peak_memory_bytes": peak, "peak_memory_of": source}, step_work(experiment)
+    return found | {"peak_memory_bytes": peak, "peak_memory_of": source}, step_work(experiment, dispatch)
 
 
 def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispatch, dict[str, Any]]:
@@ -159,31 +152,24 @@ def time_steps(run: Run, take: Take, state: Any, each: int, limits: Limits) -> T
     return Times(seconds, statistics.fmean(waits) / each, statistics.fmean(hosts) / each)
 
 
-def step_work(experiment: Experiment) -> Work:
-    """What a step has to do, counted in its jaxpr."""
-    config, step = experiment.config, experiment.train_step
-    members = config.train.members
+def step_work(experiment: Experiment, dispatch: Dispatch) -> Work:
+    """What a step of the experiment does, counted in its jaxpr and asked of the compiler."""
+    config, step, plan = experiment.config, experiment.train_step, experiment.data.plan
+    members, devices = config.train.members, experiment.placement.devices
     state = jax.eval_shape(experiment.fresh_state)
-    if members > 1:  # of one of them: the step is that of a model
+    if members > 1:  # `step` is that of one model
         state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
-    size = config.train.batch_size
-
-    def batch_of(rows: int) -> dict[str, Any]:
-        return {
-            name: jax.ShapeDtypeStruct((rows, *shape), dtype)
-            for name, (shape, dtype) in experiment.data.plan.batch.items()
-        }
-
-    part = size // config.train.accumulate
-    flops = matrix_flops(jax.make_jaxpr(step.__call__)(state, batch_of(size)).jaxpr)
-    kept = activations(
-        lambda params, buffers, batch, keys: step.losses(params, buffers, batch, keys, None)[0],
-        state.params, state.buffers, batch_of(part), jax.ShapeDtypeStruct((part, 2), jnp.uint32),
-    )  # fmt: skip
-    trained = (state.params, state.opt_state, state.average)
-    read = experiment.data.plan.input_bytes
-    state_bytes = 2 * _nbytes(trained) * experiment.placement.devices
-    return Work(members * flops, members * read, members * state_bytes, kept, members * config.train.accumulate)
+    batch = {
+        name: jax.ShapeDtypeStruct((config.train.batch_size, *shape), dtype)
+        for name, (shape, dtype) in plan.batch.items()
+    }
+    flops = matrix_flops(jax.make_jaxpr(step.__call__)(state, batch).jaxpr)
+    state_bytes = 2 * _nbytes((state.params, state.opt_state, state.average)) * devices
+    compiled = compiler_figures(dispatch.program, devices)
+    if config.train.accumulate > 1 or config.model.encoder == "lstm":
+        # Most of such a step is a loop, and the compiler counts the body of a loop once.
+        compiled = dataclasses.replace(compiled, flops=None, bytes_accessed=None)
+    return Work(members * flops, members * plan.input_bytes, members * state_bytes, compiled)
 
 
 def _nbytes(tree: Any) -> int:
@@ -217,29 +203,30 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
 
 
 def against_machine(seconds: float, work: Work, precision: str, devices: int, machine: Machine) -> dict[str, Any]:
-    """A step's work over its time, beside what the devices were measured to do, and the least time that allows."""
+    """A step's work over its time, beside what the devices were measured to do, and the least time that allows.
+
+    The floor is the longer of two times: that of the products at the measured peak, and that of the least bytes at the
+    measured bandwidth. Rates of bytes are of those that the compiler counts, and None where it counts none.
+    """
     together = 1 if machine.shared else devices
     peak, bandwidth = machine.flops[precision] * together, machine.bandwidth * together
-    arithmetic, memory = work.flops / peak, work.nbytes / bandwidth
+    arithmetic, memory = work.flops / peak, work.least_bytes / bandwidth
     floor = max(arithmetic, memory)
+    accessed = work.compiled.bytes_accessed
     return {
         "flops": work.flops,
         "flops_per_second": work.flops / seconds,
         "peak_flops_per_second": peak,
         "share_of_peak": work.flops / seconds / peak,
-        "bytes": {
-            "input": work.input_bytes, "state": work.state_bytes, "activations": work.activation_bytes,
-            "total": work.nbytes,
-        },
-        "activations": [dataclasses.asdict(kept) for kept in work.activations.kept],
-        "residual_bytes": work.activations.residuals,
-        "bytes_per_second": work.nbytes / seconds,
+        "least_bytes": {"input": work.input_bytes, "state": work.state_bytes, "total": work.least_bytes},
+        "compiled": dataclasses.asdict(work.compiled),
+        "bytes_per_second": None if accessed is None else accessed / seconds,
         "copy_bytes_per_second": bandwidth,
-        "share_of_copy": work.nbytes / seconds / bandwidth,
+        "share_of_copy": None if accessed is None else accessed / seconds / bandwidth,
         "floor_seconds": floor,
         "floor_of": "arithmetic" if arithmetic >= memory else "memory",
         "over_floor": seconds / floor,
-    }  # fmt: skip
+    }
 
 
 def add_scaling(cases: list[dict[str, Any]]) -> None:

@@ -43,7 +43,7 @@ def plot_result(result: Figures, png: Path) -> Path:
     _times(epoch, series, lambda case: case["epoch"]["seconds"], "epoch time")
     epoch.set_xlabel("grouping level K")
     _roofline(roofline, result, series)
-    handles, names = roofline.get_legend_handles_labels()
+    handles, names = step.get_legend_handles_labels()
     # One for both sides, outside: it covers no point, wherever points lie.
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9)
     return save_figure(figure, png)
@@ -97,19 +97,21 @@ def _clock(value: float) -> str:
     return f"{value * 1e6:.3g} us" if value > 0 else "0"
 
 
+def _intensity(case: Figures) -> float:
+    """FLOP of products for each byte that the compiler counts."""
+    return case["flops"] / case["compiled"]["bytes_accessed"]
+
+
 def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures]]) -> None:
-    """Achieved FLOP/s over FLOP a byte; below the lesser of peak and bandwidth, for each precision and number of
-    devices."""
+    """Achieved FLOP/s over FLOP a byte, with a roof for each precision and number of devices: the lesser of the peak of
+    products and what the bandwidth of copies allows. Cases whose bytes the compiler does not give are left out."""
     cases = result["cases"]
-    scale, unit = (
-        (1e12, "TFLOP/s") if any(case["peak_flops_per_second"] >= 1e12 for case in cases) else (1e9, "GFLOP/s")
-    )
-    intensity = lambda case: case["flops"] / case["bytes"]["total"]  # noqa: E731
-    roofs = {
-        (case["peak_flops_per_second"], case["copy_bytes_per_second"]): case for case in cases
-    }  # fmt: skip
-    ridges = [peak / bandwidth for peak, bandwidth in roofs]
-    span = np.array([min(*ridges, *map(intensity, cases)) / 6, max(*ridges, *map(intensity, cases)) * 6])
+    known = [case for case in cases if case["compiled"]["bytes_accessed"]]
+    tera = any(case["peak_flops_per_second"] >= 1e12 for case in cases)
+    scale, unit = (1e12, "TFLOP/s") if tera else (1e9, "GFLOP/s")
+    roofs = {(case["peak_flops_per_second"], case["copy_bytes_per_second"]): case for case in cases}
+    places = [peak / bandwidth for peak, bandwidth in roofs] + [_intensity(case) for case in known]
+    span = np.array([min(places) / 6, max(places) * 6])
     for peak, bandwidth in roofs:
         x = np.array([span[0], peak / bandwidth, span[1]])
         axes.plot(x, np.minimum(peak, x * bandwidth) / scale, color=GREY, linewidth=1.6, zorder=1)
@@ -119,30 +121,36 @@ def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures
         f"copies: {lowest / 1e9:.3g} GB/s", (span[0], span[0] * lowest / scale), ha="left", va="top", xytext=(14, 2),
         textcoords="offset points", fontsize=9, color=GREY,
     )  # fmt: skip
-    for number, (name, group) in enumerate(series.items()):
-        color, marker = _look(number)
-        axes.plot(
-            [intensity(case) for case in group], [case["flops_per_second"] / scale for case in group], marker=marker,
-            color=color, linestyle="none", markersize=8, label=name, zorder=3,
-        )  # fmt: skip
-        best = max(group, key=lambda case: case["share_of_peak"])
-        place = (intensity(best), best["flops_per_second"] / scale)
-        axes.annotate(
-            f"{1 / best['over_floor']:.0%} of the roof", place, ha="right", va="center", xytext=(-9, 0),
-            textcoords="offset points", fontsize=9, color=color,
-        )  # fmt: skip
+    for number, group in enumerate(series.values()):
+        _points(axes, _look(number), [case for case in group if case in known], scale)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("FLOP a byte (least bytes of a step)")
+    some_missing = "" if len(known) == len(cases) else "; cases without such a count are left out"
+    axes.set_xlabel(f"FLOP a byte (bytes as the compiler counts them{some_missing})")
     axes.set_ylabel(unit)
-    axes.set_ylim(
-        min(case["flops_per_second"] for case in cases) / scale / 5, 2 * max(peak for peak, _ in roofs) / scale
-    )
+    slowest, highest = min(case["flops_per_second"] for case in cases), max(peak for peak, _ in roofs)
+    axes.set_ylim(slowest / scale / 5, 2 * highest / scale)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     _finish(axes)
+
+
+def _points(axes: Axes, look: tuple[str, str], cases: Sequence[Figures], scale: float) -> None:
+    """The cases of a series on the roofline, and how much of the peak of products the best of them reaches."""
+    if not cases:
+        return
+    color, marker = look
+    heights = [case["flops_per_second"] / scale for case in cases]
+    axes.plot(
+        list(map(_intensity, cases)), heights, marker=marker, color=color, linestyle="none", markersize=8, zorder=3
+    )
+    best = max(cases, key=lambda case: case["share_of_peak"])
+    axes.annotate(
+        f"{best['share_of_peak']:.0%} of products", (_intensity(best), best["flops_per_second"] / scale), ha="right",
+        va="center", xytext=(-9, 0), textcoords="offset points", fontsize=9, color=color,
+    )  # fmt: skip
 
 
 def _name_roofs(axes: Axes, peaks: Mapping[float, Figures], at: float, scale: float) -> None:

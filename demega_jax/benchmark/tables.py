@@ -46,6 +46,11 @@ def _flops(rate: float) -> str:
     return f"{rate:.0f} "
 
 
+def _known(text: Callable[[float], str], value: float | None) -> str:
+    """A dash for a figure that the compiler does not give."""
+    return "-" if value is None else text(value)
+
+
 TIMES: dict[str, Callable[[Figures], str]] = {
     "compile": lambda case: seconds(case["compile_seconds"]) + ("*" if case["compiled_from_cache"] else ""),
     "step": lambda case: seconds(case["step_seconds"]["median"]),
@@ -61,12 +66,18 @@ SHARES: dict[str, Callable[[Figures], str]] = {
     "FLOP": lambda case: _flops(case["flops"]).strip(),
     "FLOP/s": lambda case: _flops(case["flops_per_second"]).strip(),
     "of peak": lambda case: _share(case["share_of_peak"]),
-    "bytes": lambda case: _size(case["bytes"]["total"]),
-    "bytes/s": lambda case: _size(case["bytes_per_second"]),
-    "of copy": lambda case: _share(case["share_of_copy"]),
+    "bytes": lambda case: _known(_size, case["compiled"]["bytes_accessed"]),
+    "bytes/s": lambda case: _known(_size, case["bytes_per_second"]),
+    "of copy": lambda case: _known(_share, case["share_of_copy"]),
     "floor": lambda case: seconds(case["floor_seconds"]),
     "step/floor": lambda case: _three(case["over_floor"]),
 }
+BESIDE = (
+    "FLOP: of products and convolutions. bytes: operands and results of every operation of the compiled step, as the "
+    "compiler counts them; what a cache holds is read faster than a copy. floor: FLOP at the measured peak, or the "
+    "input read once and parameters and optimizer state read and written at the measured bandwidth, whichever takes "
+    "longer."
+)
 
 
 def print_result(result: Figures, console: Console) -> None:
@@ -85,11 +96,7 @@ def print_result(result: Figures, console: Console) -> None:
     console.print()
     console.print(Text("Beside what the machine was measured to do", style="bold"))
     _print_cases(cases, SHARES, console)
-    console.print(Text(
-        "bytes: the least that a step can do with, input read once, parameters and optimizer state read and written, "
-        "each activation that the backward pass needs written and read once. floor: FLOP at the measured peak, or "
-        "bytes at the measured bandwidth, whichever takes longer.", style="dim",
-    ))  # fmt: skip
+    console.print(Text(BESIDE, style="dim"))
     if result["stages"] is not None:
         _print_stages(result["stages"], first, console)
 

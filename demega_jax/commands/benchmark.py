@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demega_jax.commands.shared.lists import (
-    FEEDS,
-    PRECISIONS,
     PUBLISHED_LEVELS,
     all_devices,
     check_numbers,
@@ -25,6 +23,7 @@ from demega_jax.commands.shared.lists import (
 from demega_jax.commands.shared.options import Overrides, check_outputs, check_there
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError, warn
+from demega_jax.names import FEEDS, PRECISIONS
 
 if TYPE_CHECKING:
     from demega_jax.benchmark.cases import Case, CaseData
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from demega_jax.config import Config
 
 EXAMPLES = "demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png"
-FORMAT = 1
+FORMAT = 2
 CPU_BATCH = 64  # where no batch size is asked for: 512, the default, would take a CPU minutes
 MOST_STEPS, MOST_SECONDS = 200, 12.0  # of a case, where no number of steps is asked for
 DEFAULT_LEVEL = 100

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demega_jax.commands.shared.console import moves, warnings_above
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, SPLITS, names, numbers
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
 from demega_jax.commands.shared.options import MADE
 from demega_jax.errors import UserError, warn
+from demega_jax.names import SPLITS
 
 if TYPE_CHECKING:
     from rich.console import Console

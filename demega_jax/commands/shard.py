@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.lists import SPLITS, names, numbers
+from demega_jax.commands.shared.lists import names, numbers
 from demega_jax.commands.shared.options import THERE, parse_size
+from demega_jax.names import SPLITS, ShardNorm
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
 
@@ -20,7 +21,7 @@ Split = Annotated[
     typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: those that are there)."),
 ]
 Norm = Annotated[
-    Literal["median_iqr", "instance", "zscore", "none", "raw"],
+    ShardNorm,
     typer.Option(
         metavar="NORM",
         help="Normalisation of each window: median_iqr, instance, zscore, none, or raw (none, with median and "

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
+from demega_jax.names import Norm
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -42,7 +43,7 @@ class ModelConfig(Section):
     sensors: Positive | None = _key(None, "Sensors C of a window; null: as in the data.")
     time_points: Positive | None = _key(None, "Time points T of a window; null: as in the data.")
     classes: Names | None = _key(None, "Names of the classes, in the order of the logits; null: as in the data.")
-    input_norm: Literal["median_iqr", "instance", "zscore", "none"] = _key(
+    input_norm: Norm = _key(
         "median_iqr",
         "Normalisation of each window. median_iqr: (x - median) / IQR per sensor over time; instance: zero mean and "
         "unit variance per sensor over time; zscore: the same over sensors and time together; none.",
@@ -57,6 +58,12 @@ class ModelConfig(Section):
     norm: Literal["pre", "post"] = _key("pre", "LayerNorm before each sublayer, or after its residual sum.")
     position_terms: PositionTerms = _key(
         ("c2p", "p2c"), "Terms of disentangled attention: content to position, position to content; [] for none."
+    )
+    position_init: PositiveFloat = _key(
+        0.02,
+        "Standard deviation that position tables start with. A table is normalised before use, so this changes not "
+        "what the network computes at first, but how fast the table learns: at 0.02 fifty times as fast as at 1.0, "
+        "the start of the published DeMEGa (configs/original.yaml). 0.02 is DeBERTa's own start.",
     )
     share_key: bool = _key(False, "Project positions by the layer's own key and query projections.")
     num_buckets: Annotated[int, Field(ge=0)] = _key(

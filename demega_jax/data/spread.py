@@ -5,7 +5,8 @@ from jaxtyping import Float
 
 from demega_jax.data.split import Split
 from demega_jax.errors import warn
-from demega_jax.signal.normalize_numpy import IQR_EPSILON, VARIANCE_EPSILON, median_and_iqr
+from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON
+from demega_jax.signal.normalize_numpy import median_and_iqr
 
 SAMPLED = 32  # rows that are looked at
 SHARE = 0.01  # of the spread, which the normalisation's epsilon may be

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from demega_jax.config import ModelConfig
 from demega_jax.model.attention import DisentangledAttention
 from demega_jax.model.dropout import Noise, dropout
-from demega_jax.model.layers import Conv, DepthwiseConv, LayerNorm, Linear
+from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear
 
 
 class Stem(nnx.Module):
@@ -18,9 +18,9 @@ class Stem(nnx.Module):
     def __init__(self, config: ModelConfig, sensors: int, *, rng: np.random.Generator):
         first, second = config.stem_kernel_sizes
         width, dtype = config.width, jnp.dtype(config.dtype)
-        self.conv1 = Conv(sensors, width, first, dtype=dtype, rng=rng)
-        self.conv2 = Conv(width, width, second, dtype=dtype, rng=rng)
-        self.skip = Linear(sensors, width, dtype=dtype, rng=rng)
+        self.conv1 = conv(sensors, width, first, dtype=dtype, rng=rng)
+        self.conv2 = conv(width, width, second, dtype=dtype, rng=rng)
+        self.skip = linear(sensors, width, dtype=dtype, rng=rng)
 
     def __call__(self, x: Float[Array, "B T C"], *, keep: Bool[Array, "B T"] | None = None) -> Float[Array, "B T E"]:
         x = _hide(x, keep)
@@ -34,7 +34,7 @@ class ConvModule(nnx.Module):
     def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
         self.depthwise = DepthwiseConv(config.width, config.kernel_size, dtype=dtype, rng=rng)
-        self.pointwise = Linear(config.width, config.width, dtype=dtype, rng=rng)
+        self.pointwise = linear(config.width, config.width, dtype=dtype, rng=rng)
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         return self.pointwise(jax.nn.silu(self.depthwise(x)))
@@ -45,8 +45,8 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         hidden, dtype = config.width * config.feedforward_factor, jnp.dtype(config.dtype)
-        self.up = Linear(config.width, hidden, dtype=dtype, rng=rng)
-        self.down = Linear(hidden, config.width, dtype=dtype, rng=rng)
+        self.up = linear(config.width, hidden, dtype=dtype, rng=rng)
+        self.down = linear(hidden, config.width, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:

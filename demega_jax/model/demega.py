@@ -13,7 +13,7 @@ from demega_jax.config import ModelConfig
 from demega_jax.model.conformer import ConformerEncoder
 from demega_jax.model.dropout import Noise
 from demega_jax.model.heads import Aggregator, IPAHead, ProjectionHead, feature_similarity
-from demega_jax.model.layers import Linear
+from demega_jax.model.layers import linear
 from demega_jax.model.lstm import BidirectionalLSTM
 from demega_jax.phonemes import feature_table
 from demega_jax.signal.normalize import normalize
@@ -59,8 +59,8 @@ class DeMEGa(nnx.Module):
         width = config.width if config.encoder == "conformer" else 2 * config.width
         self.encoder = encoder(config, config.sensors, rng=rng)
         self.aggregator = Aggregator(config, width, config.time_points, rng=rng)
-        linear = config.classifier == "linear"
-        self.classifier = Linear(config.embedding_width, len(config.classes), dtype=dtype, rng=rng) if linear else None
+        dense = config.classifier == "linear"
+        self.classifier = linear(config.embedding_width, len(config.classes), dtype=dtype, rng=rng) if dense else None
         if config.ipa_width:
             table = feature_table(config.classes) if features is None else features
             self.feature_table = FeatureTable(jnp.asarray(table, jnp.float32))

@@ -1,5 +1,7 @@
 """Dropout whose bits belong to rows: the same for a row however many devices share the batch.
 
+Ours because Flax's dropout draws one mask for the whole batch from one key.
+
 A row's key is made from the step's key and the row's number in the global batch. Bits come from threefry2x32 in
 counter mode (Salmon et al., 2011): counter = (site, word), so every dropout site of the network draws its own
 stream, and both words of a block are used. One bit an element serves p = 0.5, eight bits any other p.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
 from demega_jax.model.dropout import Noise, dropout
-from demega_jax.model.layers import Linear, uniform_fan_in
+from demega_jax.model.layers import linear, uniform_fan_in
 
 SIMILARITY_SCALE = 10.0
 NORM_FLOOR = 1e-12
@@ -27,8 +27,8 @@ class Aggregator(nnx.Module):
         if config.pool == "attention":
             self.score = nnx.Param(uniform_fan_in(rng, (features,), features))
         inputs = features * time_points if config.pool == "flatten" else features
-        self.hidden = Linear(inputs, 2 * width, dtype=dtype, rng=rng)
-        self.embed = Linear(2 * width, width, dtype=dtype, rng=rng)
+        self.hidden = linear(inputs, 2 * width, dtype=dtype, rng=rng)
+        self.embed = linear(2 * width, width, dtype=dtype, rng=rng)
 
     def pooled(self, x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B I"]:
         if keep is not None:
@@ -58,8 +58,8 @@ class IPAHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, features: int, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
-        self.hidden = Linear(config.embedding_width, config.ipa_width, dtype=dtype, rng=rng)
-        self.out = Linear(config.ipa_width, features, dtype=dtype, rng=rng)
+        self.hidden = linear(config.embedding_width, config.ipa_width, dtype=dtype, rng=rng)
+        self.out = linear(config.ipa_width, features, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
     def __call__(self, z: Float[Array, "B Z"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
@@ -72,8 +72,8 @@ class ProjectionHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rng: np.random.Generator):
         dtype, width = jnp.dtype(config.dtype), config.embedding_width
-        self.hidden = Linear(width, width, dtype=dtype, rng=rng)
-        self.out = Linear(width, config.projection_width, dtype=dtype, rng=rng)
+        self.hidden = linear(width, width, dtype=dtype, rng=rng)
+        self.out = linear(width, config.projection_width, dtype=dtype, rng=rng)
 
     def __call__(self, z: Float[Array, "B Z"]) -> Float[Array, "B P"]:
         u = self.out(jax.nn.relu(self.hidden(z))).astype(jnp.float32)

@@ -12,7 +12,10 @@ from demega_jax.model.layers import uniform_fan_in
 
 
 class LSTM(nnx.Module):
-    """One direction of one layer, [B, T, I] -> [B, T, E]; gates in the order input, forget, cell, output."""
+    """One direction of one layer, [B, T, I] -> [B, T, E]; gates in the order input, forget, cell, output.
+
+    Ours because Flax's cell multiplies the input inside the recurrence and has no mask of real positions.
+    """
 
     def __init__(self, inputs: int, width: int, *, dtype: jnp.dtype, rng: np.random.Generator):
         self.input_kernel = nnx.Param(uniform_fan_in(rng, (inputs, 4 * width), width))

@@ -1,15 +1,10 @@
 """Normalisation of single windows. Statistics belong to the sample alone and carry no gradient."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-InputNorm = Literal["median_iqr", "instance", "zscore", "none"]
-
-IQR_EPSILON = 1e-6  # model.md section 1: what the original adds to the interquartile range
-VARIANCE_EPSILON = 1e-5
+from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON, Norm
 
 
 def sorted_over_time(x: Float[Array, "*B C T"]) -> Float[Array, "T *B C"]:
@@ -74,7 +69,9 @@ def _standardise(x: Float[Array, "*B C T"], axes: tuple[int, ...]) -> Float[Arra
     return centred * jax.lax.rsqrt(variance + VARIANCE_EPSILON)
 
 
-def normalize(x: Float[Array, "*B C T"], how: InputNorm) -> Float[Array, "*B C T"]:
+def normalize(x: Float[Array, "*B C T"], how: Norm) -> Float[Array, "*B C T"]:
     """The window normalised in float32, as `model.input_norm` says, without a gradient."""
-    ways = {"median_iqr": median_iqr, "instance": instance, "zscore": zscore, "none": lambda window: window}
-    return jax.lax.stop_gradient(ways[how](x.astype(jnp.float32)))
+    x = x.astype(jnp.float32)
+    if how != "none":
+        x = {"median_iqr": median_iqr, "instance": instance, "zscore": zscore}[how](x)
+    return jax.lax.stop_gradient(x)

@@ -1,15 +1,9 @@
 """The normalisation of `signal/normalize.py` on the host, for files that are written once: numpy, float32, no JAX."""
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float
 
-HostNorm = Literal["median_iqr", "instance", "zscore", "none"]
-
-# Those of `signal/normalize.py`, which imports JAX; a test compares them.
-IQR_EPSILON = 1e-6
-VARIANCE_EPSILON = 1e-5
+from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON, Norm
 
 
 def median_and_iqr(
@@ -31,7 +25,7 @@ def median_and_iqr(
     return ordered[..., last // 2].copy(), quantile(0.75) - quantile(0.25)
 
 
-def normalize_rows(x: Float[np.ndarray, "n C T"], how: HostNorm) -> Float[np.ndarray, "n C T"]:
+def normalize_rows(x: Float[np.ndarray, "n C T"], how: Norm) -> Float[np.ndarray, "n C T"]:
     """Windows (float32) normalised as `signal.normalize.normalize` does it, within rounding.
 
     A finite window can become infinite or NaN where float32 overflows; nothing is said about that here.

@@ -22,12 +22,14 @@ class Dispatch(NamedTuple):
     run: (state, *inputs) -> (state, metrics), metrics with an axis of steps in front where it has several steps.
     take: the inputs of the next dispatch.
     need: memory of a step.  seconds: that compiling took.
+    program: what was compiled, one step or several.
     """
 
     run: Callable[..., tuple[Any, Any]]
     take: Callable[[], tuple[Any, ...]]
     need: StepMemory
     seconds: float
+    program: jax.stages.Compiled
 
 
 def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
@@ -49,7 +51,7 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     if not placement.on_cpu:  # a CPU's free memory is less what the feed took already
         need = dataclasses.replace(need, kept=need.kept + held)
     run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and placement.on_cpu else compiled
-    return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds)
+    return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds, compiled)
 
 
 def _one_by_one(

@@ -18,8 +18,9 @@ from demega_jax.config import Config
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.losses.reduce import psum
 from demega_jax.model.dropout import Noise, row_keys
+from demega_jax.names import IQR_EPSILON, Norm
 from demega_jax.signal.augment import augment
-from demega_jax.signal.normalize import IQR_EPSILON, InputNorm, normalize
+from demega_jax.signal.normalize import normalize
 from demega_jax.training.optimizer import ParameterGroups
 from demega_jax.training.state import TrainState
 
@@ -35,7 +36,7 @@ def global_rows(batch: Batch, axis_name: str | None) -> UInt32[Array, " B"]:
     return (first + jnp.arange(count)).astype(jnp.uint32)
 
 
-def inputs(batch: Batch, how: InputNorm, normalized: bool) -> Float[Array, "B C T"]:
+def inputs(batch: Batch, how: Norm, normalized: bool) -> Float[Array, "B C T"]:
     """The windows of a batch in float32, normalised once.
 
     normalized: they were when they were written.  Where the batch has `median` and `iqr` [B, C], those are taken.

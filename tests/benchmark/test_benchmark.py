@@ -11,12 +11,12 @@ import pytest
 from helpers import TINY_MODEL
 
 from demega_jax.benchmark.cases import Case, all_cases, case_config, open_case
+from demega_jax.benchmark.compiled import CompilerFigures, compiler_figures
 from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import COPIED, Machine, copy_bandwidth, matrix_peak
 from demega_jax.benchmark.measure import Limits, Work, add_scaling, against_machine, time_steps
 from demega_jax.benchmark.simulated import noise_split, published_groups, write_noise_file
 from demega_jax.benchmark.tables import seconds
-from demega_jax.benchmark.traffic import Activations, Kept, activations
 from demega_jax.cli import main
 from demega_jax.config import Config
 from demega_jax.config.load import override, parse_overrides
@@ -59,59 +59,70 @@ def test_flops_of_products_convolutions_and_scans():
     assert flops(lambda x, w: gradient((x, w)), (8, 4), (4, 5)) == 3 * 2 * 8 * 4 * 5
 
 
-def kept(loss, params, *others) -> dict[tuple[tuple[int, ...], str], int]:
-    found = activations(loss, params, *others)
-    assert found.nbytes == sum(each.nbytes for each in found.kept) <= found.residuals
-    return {(each.shape, each.dtype): each.count for each in found.kept}
+def compiled(function, *shapes: tuple[int, ...]):
+    return jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
 
 
-def test_activations_of_a_product_are_its_elementwise_input():
-    """silu(x w): its gradient follows from x w alone, though differentiation asks for the sigmoid as well."""
-    x, w = jax.ShapeDtypeStruct((6, 3), jnp.float32), jax.ShapeDtypeStruct((3, 5), jnp.float32)
-    loss = lambda w, x: jnp.sum(jax.nn.silu(x @ w) * 3.0)  # noqa: E731
-    assert kept(loss, w, x) == {((6, 5), "float32"): 1}
-    found = activations(loss, w, x)
-    assert found.nbytes == 6 * 5 * 4 and found.residuals > found.nbytes
-    assert found.kept == (Kept((6, 5), "float32", 1, 120),)
+def test_the_compiler_counts_products_and_their_arrays():
+    """[64, 32] x [32, 16] in float32: 2 x 64 x 32 x 16 FLOP; both operands read and the result written."""
+    found = compiler_figures(compiled(jnp.matmul, (64, 32), (32, 16)), 1)
+    assert found.flops == 2 * 64 * 32 * 16
+    assert found.bytes_accessed == 4 * (64 * 32 + 32 * 16 + 64 * 16)
 
 
-def test_a_barrier_on_one_backend_is_no_activation():
-    x, w = jax.ShapeDtypeStruct((6, 3), jnp.float32), jax.ShapeDtypeStruct((3, 5), jnp.float32)
-    held = lambda y: jax.lax.platform_dependent(y, cpu=jax.lax.optimization_barrier, default=lambda y: y)  # noqa: E731
-    assert kept(lambda w, x: jnp.sum(jnp.sin(held((x @ w).T))), w, x) == {((6, 5), "float32"): 1}
+def test_the_compiler_counts_what_is_left_after_fusion():
+    """x + 1, doubled, is one pass over memory without temporaries: 1000 floats read, 1000 written, two FLOP each."""
+    found = compiler_figures(compiled(lambda x: 2 * (x + 1), (1000,)), 1)
+    assert found.bytes_accessed == 2 * 4 * 1000 and 1000 <= found.flops <= 2000
+    # A product of a product needs the inner one in between: [64, 64] floats.
+    assert compiler_figures(compiled(lambda x: (x @ x) @ x, (64, 64)), 1).temporary_bytes >= 4 * 64 * 64
 
 
-def test_activations_of_two_layers_are_kept_in_their_own_type():
-    """tanh, whose gradient follows from its result, in half precision; then a product that is squared."""
+def test_figures_are_of_all_devices():
+    """Each of two devices multiplies its half of the rows by the whole matrix."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("rows",))
+    shardings = [jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("rows",), ())]
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+              for shape, sharding in zip(((64, 32), (32, 16)), shardings, strict=True)]  # fmt: skip
+    found = compiler_figures(jax.jit(jnp.matmul).lower(*shapes).compile(), 2)
+    assert found.flops == 2 * 64 * 32 * 16
+    assert found.bytes_accessed == 4 * (64 * 32 + 2 * 32 * 16 + 64 * 16)
 
-    def loss(params, x):
-        hidden = jnp.tanh(x.astype(jnp.bfloat16) @ params["a"].astype(jnp.bfloat16))
-        return jnp.sum(jnp.square(hidden.astype(jnp.float32) @ params["b"]))
 
-    params = {"a": jax.ShapeDtypeStruct((3, 8), jnp.float32), "b": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
-    x = jax.ShapeDtypeStruct((6, 3), jnp.float32)
-    assert kept(loss, params, x) == {((6, 8), "bfloat16"): 1, ((6, 2), "float32"): 1}
+class Silent:
+    """A compiled program of a backend that says less."""
+
+    def __init__(self, cost, memory=None):
+        self.cost, self.memory = cost, memory
+
+    def cost_analysis(self):
+        return self.cost
+
+    def memory_analysis(self):
+        return self.memory
 
 
-def test_activations_take_the_smaller_of_two_ways():
-    """What a wide array was repeated from is kept in its place; arguments are there anyway."""
-
-    def loss(w, x):
-        narrow = x @ w
-        return jnp.sum(jnp.exp(jnp.broadcast_to(narrow[:, None], (6, 100))) * jnp.sin(x[:, :1]))
-
-    w, x = jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((6, 3), jnp.float32)
-    assert kept(loss, w, x) == {((6,), "float32"): 1}
+@pytest.mark.parametrize(("cost", "figures"), [
+    (None, (None, None)), ([], (None, None)), ({}, (None, None)), ({"flops": -1.0}, (None, None)),
+    ([{"flops": 5.0, "bytes accessed": 7.0}], (10, 14)), ({"bytes accessed": 7.0}, (None, 14)),
+])  # fmt: skip
+def test_what_the_compiler_does_not_say_is_none(cost, figures):
+    assert compiler_figures(Silent(cost), 2) == CompilerFigures(*figures, None)
 
 
 def test_the_floor_is_the_longer_of_arithmetic_and_memory():
-    work = Work(4000, 10, 20, Activations((Kept((5,), "float32", 2, 40),), 99), microbatches=2)
-    assert work.activation_bytes == 2 * 40 * 2 and work.nbytes == 10 + 20 + 160
+    work = Work(4000, 10, 180, CompilerFigures(5000, 380, 7))
+    assert work.least_bytes == 190
     alone = against_machine(4.0, work, "float32", 2, Machine({"float32": 1000.0}, 380.0, True))
     assert (alone["floor_seconds"], alone["floor_of"], alone["over_floor"]) == (4.0, "arithmetic", 1.0)
+    assert (alone["bytes_per_second"], alone["share_of_copy"]) == (95.0, 0.25)
     apart = against_machine(4.0, work, "float32", 2, Machine({"float32": 9000.0}, 19.0, False))
-    assert (apart["floor_seconds"], apart["floor_of"], apart["share_of_copy"]) == (5.0, "memory", 1.25)
+    assert (apart["floor_seconds"], apart["floor_of"], apart["share_of_copy"]) == (5.0, "memory", 2.5)
     assert apart["share_of_peak"] == 4000 / 4.0 / 18000.0
+    unsaid = against_machine(4.0, Work(4000, 10, 180, CompilerFigures(None, None, None)), "float32", 1,
+                             Machine({"float32": 1000.0}, 380.0, True))  # fmt: skip
+    assert unsaid["floor_seconds"] == 4.0
+    assert unsaid["bytes_per_second"] is unsaid["share_of_copy"] is unsaid["compiled"]["bytes_accessed"] is None
 
 
 def test_a_machine_is_as_good_as_its_best_measurement():
@@ -201,7 +212,7 @@ def test_times_have_three_digits(value, text):
 
 def check_case(case: dict, batch: int) -> None:
     """Figures that follow from each other do."""
-    step, epoch, count = case["step_seconds"], case["epoch"], case["bytes"]
+    step, epoch, least, said = case["step_seconds"], case["epoch"], case["least_bytes"], case["compiled"]
     assert step["median"] == np.median(step["all"]) and step["min"] <= step["median"] <= step["p95"] <= step["max"]
     assert case["samples_per_second"] * step["median"] == pytest.approx(batch)
     assert epoch["groups"] == round(1.6e6 / case["level"]) and epoch["about"] and case["data"] == "simulated"
@@ -209,8 +220,12 @@ def check_case(case: dict, batch: int) -> None:
     assert epoch["seconds"] == pytest.approx(epoch["steps"] * step["median"])
     assert case["flops_per_second"] == pytest.approx(case["flops"] / step["median"])
     assert case["share_of_peak"] == pytest.approx(case["flops_per_second"] / case["peak_flops_per_second"])
-    assert count["total"] == count["input"] + count["state"] + count["activations"]
-    assert count["activations"] == 2 * sum(each["nbytes"] for each in case["activations"])
+    assert least["total"] == least["input"] + least["state"]
+    # The compiled step does the products that were counted (a few of them simplified), and more; it moves at least
+    # what the step reads and writes.
+    assert said["flops"] > 0.9 * case["flops"] and said["bytes_accessed"] > least["state"]
+    assert said["temporary_bytes"] > 0
+    assert case["bytes_per_second"] == pytest.approx(said["bytes_accessed"] / step["median"])
     assert case["share_of_copy"] == pytest.approx(case["bytes_per_second"] / case["copy_bytes_per_second"])
     assert case["over_floor"] == pytest.approx(step["median"] / case["floor_seconds"])
     assert 0 <= case["input_wait_seconds"] <= case["host_seconds"]
@@ -223,15 +238,15 @@ def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
     words = ["benchmark", *options, "--stages", "--json", str(files[0]), "--plot", str(files[1]), *TINY]
     assert main(words) == 0
     result = json.loads(files[0].read_text())
-    assert result["format"] == 1 and result["command"].startswith("demega-jax benchmark --level 5 --devices 1 2")
+    assert result["format"] == 2 and result["command"].startswith("demega-jax benchmark --level 5 --devices 1 2")
     assert result["data"] == "simulated" and result["window"] == [5, 9]
     assert result["versions"]["jax"] == jax.__version__ and result["hardware"]["platform"] == "cpu"
     one, two = result["cases"]
     for case in (one, two):
         check_case(case, ROWS)
         assert len(case["step_seconds"]["all"]) == 4 and case["feed"] == "resident"
-        assert case["bytes"]["input"] == ROWS * (5 * 9 * 4 + 4 + 1)  # windows, label, valid
-        assert case["bytes"]["state"] == case["devices"] * one["bytes"]["state"]
+        assert case["least_bytes"]["input"] == ROWS * (5 * 9 * 4 + 4 + 1)  # windows, label, valid
+        assert case["least_bytes"]["state"] == case["devices"] * one["least_bytes"]["state"]
         assert case["peak_flops_per_second"] == one["peak_flops_per_second"]  # virtual devices share the machine
     assert (one["devices"], two["devices"], one["scaling_efficiency"]) == (1, 2, 1.0)
     assert two["scaling_efficiency"] == pytest.approx(two["samples_per_second"] / 2 / one["samples_per_second"])
@@ -269,7 +284,7 @@ def test_the_other_feeds_and_half_precision(tmp_path):
         check_case(case, ROWS)
         assert case["precision"] == "bfloat16"
     assert list(result["machine"]["matrix_flops_per_second"]) == ["bfloat16"] and result["stages"] is None
-    read = {case["level"]: case["bytes"]["input"] for case in result["cases"] if case["feed"] == "regroup"}
+    read = {case["level"]: case["least_bytes"]["input"] for case in result["cases"] if case["feed"] == "regroup"}
     assert read == {level: ROWS * level * (5 * 9 * 4) for level in (5, 60)}  # K windows a row
 
 
@@ -286,8 +301,8 @@ def test_members_do_the_work_of_as_many(tmp_path, capsys):
     assert f"batch {ROWS} of 5 x 9 for each of 2 members" in capsys.readouterr().out
     one, two = cases[1], cases[2]
     assert (one["members"], two["members"]) == (1, 2)
-    assert two["flops"] == 2 * one["flops"] and two["bytes"]["total"] == 2 * one["bytes"]["total"]
-    assert two["activations"] == one["activations"]
+    assert two["flops"] == 2 * one["flops"] and two["least_bytes"]["total"] == 2 * one["least_bytes"]["total"]
+    assert two["compiled"]["bytes_accessed"] > 1.5 * one["compiled"]["bytes_accessed"]
     assert two["samples_per_second"] == 2 * ROWS / two["step_seconds"]["median"]
 
 

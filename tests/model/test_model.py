@@ -13,7 +13,8 @@ from demega_jax.model.attention import DisentangledAttention, disentangled_score
 from demega_jax.model.conformer import ConformerEncoder
 from demega_jax.model.demega import DeMEGa
 from demega_jax.model.heads import Aggregator, feature_similarity
-from demega_jax.model.layers import Conv, DepthwiseConv, Linear
+from demega_jax.model.layers import DepthwiseConv, conv
+from demega_jax.model.layers import linear as linear_layer
 from demega_jax.model.lstm import LSTM, BidirectionalLSTM
 from demega_jax.signal.normalize import normalize
 
@@ -43,7 +44,7 @@ def weights(module: nnx.Module) -> np.ndarray:
     return np.asarray(module[...], np.float64)
 
 
-def linear(module: Linear, x: np.ndarray) -> np.ndarray:
+def linear(module: nnx.Linear, x: np.ndarray) -> np.ndarray:
     return x @ weights(module.kernel) + weights(module.bias)
 
 
@@ -226,9 +227,9 @@ def taps(x: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 12])
 def test_convolutions_keep_the_length(size):
     x = draw(2, TIME, SENSORS)
-    conv = Conv(SENSORS, 5, size, dtype=jnp.float32, rng=generator())
-    want = np.einsum("btki,kio->bto", taps(x, size), weights(conv.kernel)) + weights(conv.bias)
-    np.testing.assert_allclose(conv(jnp.asarray(x)), want, **TOLERANCE)
+    flax_conv = conv(SENSORS, 5, size, dtype=jnp.float32, rng=generator())
+    want = np.einsum("btki,kio->bto", taps(x, size), weights(flax_conv.kernel)) + weights(flax_conv.bias)
+    np.testing.assert_allclose(flax_conv(jnp.asarray(x)), want, **TOLERANCE)
     depthwise = DepthwiseConv(SENSORS, size, dtype=jnp.float32, rng=generator())
     want = np.einsum("btki,ki->bti", taps(x, size), weights(depthwise.kernel)) + weights(depthwise.bias)
     np.testing.assert_allclose(depthwise(jnp.asarray(x)), want, **TOLERANCE)
@@ -242,6 +243,35 @@ def test_depth_and_kernel_sizes(layers):
     assert {layer.conv.depthwise.kernel.shape for layer in model.encoder.layers} == {(6, WIDTH)}
     if layers == 1:
         assert jax.eval_shape(lambda x: model(x), draw(2, SENSORS, TIME)).features.shape == (2, TIME, WIDTH)
+
+
+# --- initial values --------------------------------------------------------------------------------------------------
+
+
+def test_initial_values_are_numpy_draws_in_order():
+    """Kernel first, then bias, uniform in +-1/sqrt(fan in): a seed gives the values that it always gave."""
+    for make, shape, fan_in in (
+        (lambda rng: linear_layer(6, 4, dtype=jnp.float32, rng=rng), (6, 4), 6),
+        (lambda rng: conv(6, 4, 3, dtype=jnp.float32, rng=rng), (3, 6, 4), 18),
+        (lambda rng: DepthwiseConv(4, 3, dtype=jnp.float32, rng=rng), (3, 4), 3),
+    ):
+        rng, bound = generator(), 1 / math.sqrt(fan_in)
+        kernel, bias = (rng.uniform(-bound, bound, size).astype(np.float32) for size in (shape, (4,)))
+        layer = make(generator())
+        np.testing.assert_array_equal(layer.kernel[...], kernel)
+        np.testing.assert_array_equal(layer.bias[...], bias)
+
+
+@pytest.mark.parametrize("spread", [0.02, 1.0])
+def test_position_tables_start_with_the_spread_of_the_configuration(spread):
+    attention = DisentangledAttention(
+        tiny(position_init=spread, width=64, num_buckets=32, max_distance=128), rng=generator()
+    )
+    table = weights(attention.position_table)
+    # 64 x 64 numbers: their standard deviation is off by 1 / sqrt(2 x 4096), about 1 %; five times that is allowed.
+    assert table.std() == pytest.approx(spread, rel=0.055)
+    usual = DisentangledAttention(tiny(**wide), rng=generator())
+    np.testing.assert_allclose(table / spread, weights(usual.position_table) / 0.02, rtol=1e-6)
 
 
 # --- normalisation ---------------------------------------------------------------------------------------------------

@@ -5,10 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from demega_jax.errors import UserError
+from demega_jax.names import FEEDS, PRECISIONS, SPLITS
 
-SPLITS = ("train", "validation", "test")
-FEEDS = ("stream", "resident", "regroup")
-PRECISIONS = ("float32", "bfloat16")
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
 

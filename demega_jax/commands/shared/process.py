@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from demega_jax.heap import keep_heap, only_cpu
+from demega_jax.commands.shared.heap import keep_heap, only_cpu
 
 if TYPE_CHECKING:
     from demega_jax.config import Config

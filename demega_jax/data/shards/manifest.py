@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.errors import UserError
 from demega_jax.files import write_text
+from demega_jax.names import ShardNorm
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
 VERSION = 1
@@ -70,7 +71,7 @@ class Manifest(_Entry):
     sensors: int = Field(gt=0)
     time_points: int = Field(gt=0)
     dtype: Literal["float16", "float32"]
-    normalization: Literal["median_iqr", "instance", "zscore", "none", "raw"]
+    normalization: ShardNorm
     seed: int
     shard_rows: int = Field(gt=0)  # of every shard but a split's last
     block_rows: int = Field(gt=0)  # what one read takes, and what is shuffled each epoch

@@ -13,9 +13,8 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
 from demega_jax.files import format_bytes, free_space
-from demega_jax.names import SPLITS
+from demega_jax.names import SPLITS, ShardNorm
 
-Norm = Literal["median_iqr", "instance", "zscore", "none", "raw"]
 LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to it, and counted
 BLOCK_ROWS = 16  # 1.2 MB of 306 x 125 in half precision: one read, which disks and caches like
 MOST_SHARDS = 512  # of a split: a reader keeps each of them open
@@ -25,7 +24,7 @@ MOST_SHARDS = 512  # of a split: a reader keeps each of them open
 class ShardSettings:
     """What shards are made to be. shard_bytes: of a file, at most; memory: bytes of rows at a time."""
 
-    norm: Norm = "median_iqr"
+    norm: ShardNorm = "median_iqr"
     dtype: Literal["float16", "float32"] = "float16"
     shard_bytes: int = 2**28
     memory: int = 2**28
@@ -36,7 +35,10 @@ class ShardSettings:
         for option, value, minimum in least:
             if value < minimum:
                 raise UserError(option, f"{value}", f"at least {minimum}", "give a larger number")
-        for option, text, choices in [("--norm", self.norm, get_args(Norm)), ("--dtype", self.dtype, tuple(LIMITS))]:
+        for option, text, choices in [
+            ("--norm", self.norm, get_args(ShardNorm)),
+            ("--dtype", self.dtype, tuple(LIMITS)),
+        ]:
             if text not in choices:
                 raise UserError(option, text, f"one of {', '.join(choices)}", "choose one of them")
 

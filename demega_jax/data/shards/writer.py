@@ -21,8 +21,8 @@ from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, warn
-from demega_jax.names import SPLITS
-from demega_jax.signal.normalize_numpy import HostNorm, median_and_iqr, normalize_rows
+from demega_jax.names import SPLITS, Norm
+from demega_jax.signal.normalize_numpy import median_and_iqr, normalize_rows
 
 WORK_ROWS = 8  # that a thread normalises at a time, about the processor's cache
 THREADS = min(8, os.cpu_count() or 1)
@@ -160,7 +160,7 @@ class _Maker:
         self, rows: Int[np.ndarray, " n"], places: Int[np.ndarray, " n"], statistics: Float[np.ndarray, "s n C"]
     ) -> int:
         x = self.reader.read(rows)
-        how: HostNorm = "none" if self.norm == "raw" else self.norm
+        how: Norm = "none" if self.norm == "raw" else self.norm
         y = normalize_rows(x, how)
         peaks = np.maximum(y.max(axis=(1, 2)), -y.min(axis=(1, 2)))  # NaN if a value is
         if len(statistics):
