@@ -178,7 +178,7 @@ def test_simulated_data_have_the_shape_of_a_level(tmp_path):
         found[level] = given
     assert (found[5].config.data.memory, found[50_000].config.data.memory) == ("0", "1M")  # 58 MB, and 5.8 kB
     assert found[100_000].data.train.rows == 16
-    sizes = found[7].data.train.plan.group_size
+    sizes = found[7].data.plan.tables.group_size
     assert set(sizes[sizes > 0].tolist()) == {7}  # each has K windows, however short the recording
 
 

@@ -106,7 +106,7 @@ def test_a_sound_file_of_the_user_is_left_alone(hub, tmp_path, capsys):
 
 def test_space_is_checked_before_anything_is_fetched(hub, tmp_path, capsys):
     hub.datasets[GROUPED_REPO].sizes[TRAIN_10] = 2**60
-    fails(capsys, [tmp_path / "out", "--level", 10], f"{2**30:.1f} GiB", "needed", "free")
+    fails(capsys, [tmp_path / "out", "--level", 10], f"{2**20:.2f} TiB", "needed", "free")
     assert not hub.bytes_asked() and not (tmp_path / "out").exists()
 
 
