@@ -3,6 +3,8 @@
 from typing import Literal
 
 SPLITS = ("train", "validation", "test")
+FEEDS = ("stream", "resident", "regroup")  # of `data.feed`
+PRECISIONS = ("float32", "bfloat16")  # of `model.dtype`
 
 # Normalisations of windows: of `model.input_norm`, and of `shard --norm`, where raw leaves windows as they are.
 Norm = Literal["median_iqr", "instance", "zscore", "none"]

@@ -9,6 +9,7 @@ import pytest
 from helpers import ROOT
 
 import demega_jax
+from demega_jax.cli import COMMANDS
 
 HEAVY = {"flax", "grain", "h5py", "huggingface_hub", "jax", "jaxlib", "matplotlib", "numpy", "optax", "orbax", "torch"}
 # name==version, with at most a marker for the Pythons that the version is for: no paths, addresses or options.
@@ -37,8 +38,11 @@ def lock() -> list[str]:
     [
         "import demega_jax",
         "import demega_jax; dir(demega_jax); demega_jax.UserError",
-        "from demega_jax.cli import build_parser; assert 'usage: demega-jax' in build_parser().format_help()",
-        "from demega_jax.cli import main\ntry: main(['--help'])\nexcept SystemExit as end: assert end.code == 0",
+        "from demega_jax.cli import build_app; assert build_app().info.name == 'demega-jax'",
+        "from demega_jax.cli import main; assert main(['--help']) == 0",
+        *(f"from demega_jax.cli import main; assert main(['{name}', '--help']) == 0" for name in COMMANDS),
+        "from demega_jax.cli import main; assert main(['tran']) == main(['train', 'nosuch.yaml']) == 2",
+        "from demega_jax.cli import main; assert main(['train', 'configs/tiny.yaml', 'trian.epochs=2']) == 2",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(code):

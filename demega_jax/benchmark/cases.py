@@ -15,8 +15,6 @@ from demega_jax.data.feeds.shares import check_shares
 from demega_jax.data.open import TrainingData, open_training
 from demega_jax.training.parallel import make_placement
 
-FEEDS = ("stream", "resident", "regroup")
-PRECISIONS = ("float32", "bfloat16")
 SENSORS, TIME_POINTS = 306, 125  # of the published windows, unless the configuration says otherwise
 
 

@@ -1,180 +1,187 @@
 """`demega-jax benchmark`: what a training step takes here, and what it could take."""
 
-import argparse
-import contextlib
 import datetime
 import functools
 import importlib.metadata
 import json
-import os
+import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from demega_jax.errors import UserError, set_warning_sink, warn
+import typer
+
+from demega_jax.commands.shared.lists import (
+    PUBLISHED_LEVELS,
+    all_devices,
+    check_numbers,
+    names,
+    numbers,
+)
+from demega_jax.commands.shared.options import Overrides, check_outputs, check_there
+from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
+from demega_jax.errors import UserError, warn
+from demega_jax.names import FEEDS, PRECISIONS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from demega_jax.benchmark.cases import Case, CaseData
     from demega_jax.benchmark.measure import Limits, Work
     from demega_jax.config import Config
 
+EXAMPLES = "demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png"
 FORMAT = 2
 CPU_BATCH = 64  # where no batch size is asked for: 512, the default, would take a CPU minutes
 MOST_STEPS, MOST_SECONDS = 200, 12.0  # of a case, where no number of steps is asked for
 DEFAULT_LEVEL = 100
 VERSIONS = ("demega-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
+Level = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--level", metavar="K,..",
+        help="Grouping levels (default: that of --data, else 100); all, and ranges as 5-100, choose from the levels of "
+        "--data, else from the published ones.",
+    ),
+]  # fmt: skip
+Feed = Annotated[
+    list[str] | None, typer.Option("--feed", metavar="F,..", help=f"{', '.join(FEEDS)} or all (default: resident).")
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--devices", metavar="N,..",
+        help="Numbers of devices (default: all there are); all, and ranges as 1-8, choose from 1, 2, 4 .. and all.",
+    ),
+]  # fmt: skip
+Precision = Annotated[
+    list[str] | None,
+    typer.Option("--precision", metavar="P,..", help=f"{', '.join(PRECISIONS)} or all (default: model.dtype)."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="CONFIG", help="YAML configuration (default: the defaults).")
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: noise).")
+]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="train.batch_size (default: 512, on a CPU 64).")
+]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Steps of a case (default: 12 s of them, 3 to 200).")
+]
+Stages = Annotated[bool, typer.Option("--stages", help="Time the stages of the first case's step as well.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to a JSON file.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them, as PNG.")]
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register the command's arguments."""
-    text = "measure a training step, beside what this machine could do"
-    command = commands.add_parser("benchmark", help=text, description=text)
-    several: dict[str, Any] = {"nargs": "+", "action": "extend"}  # words: `benchmark_command` finds overrides in them
-    command.add_argument("--level", metavar="K", help="grouping levels (default 100, or --data's)", **several)
-    command.add_argument("--feed", metavar="F", help="stream, resident, regroup (default resident)", **several)
-    command.add_argument("--devices", metavar="N", help="numbers of devices (default: all there are)", **several)
-    command.add_argument("--precision", metavar="P", help="float32, bfloat16 (default model.dtype)", **several)
-    command.add_argument("--config", type=Path, metavar="CONFIG", help="YAML configuration (default: the defaults)")
-    command.add_argument("--data", metavar="DIR", help="folder that holds grouped_K, or recordings (default: noise)")
-    command.add_argument("--batch-size", type=int, metavar="N", help="train.batch_size (default 512, on a CPU 64)")
-    command.add_argument("--steps", type=int, metavar="N", help="steps of a case (default: of 12 s, 3 to 200)")
-    command.add_argument("--stages", action="store_true", help="time the stages of the first case's step as well")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a JSON file")
-    command.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as PNG")
-    command.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the configuration")
-    command.set_defaults(function=benchmark_command)
 
+def command(
+    ctx: typer.Context, overrides: Overrides = None, level: Level = None, feed: Feed = None, devices: Devices = None,
+    precision: Precision = None, config: ConfigFile = None, data: Data = None, batch_size: BatchSize = None,
+    steps: Steps = None, stages: Stages = False, json_file: Json = None, plot: Plot = None,
+) -> int:  # fmt: skip
+    """Measure a training step, beside what this machine could do."""
+    process: Process = ctx.obj
+    check_outputs(json_file, plot)
+    check_numbers("--level", level or ())
+    check_numbers("--devices", devices or ())
+    feeds = names("--feed", feed or (), FEEDS)
+    precisions = names("--precision", precision or (), PRECISIONS)
+    base = _asked_config(config, overrides or (), data, batch_size)
+    prepare_process(process, max((int(n) for item in devices or () for n in re.findall(r"\d+", item)), default=1))
+    set_numerics(process, base, remember=False)  # else compile times would be those of reading remembered programs
+    import jax
 
-def benchmark_command(arguments: argparse.Namespace) -> int:
-    """Measure every case and print tables; write and draw what is asked for. Returns the exit status."""
-    from rich.console import Console
+    counts = numbers("--devices", devices or (), lambda: all_devices(jax.device_count())) or [jax.device_count()]
+    levels = numbers("--level", level or (), lambda: _levels_there(base)) or _default_levels(base)
+    chosen = (levels, feeds or [base.data.feed], counts, precisions or [base.model.dtype])
+    own_batch = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
+    if not own_batch and jax.default_backend() == "cpu":
+        from demega_jax.config.load import override
 
-    from demega_jax.benchmark.cases import all_cases, case_config, open_case
-    from demega_jax.benchmark.tables import print_result
-
-    gather_overrides(arguments)
-    _check_outputs(arguments.json, arguments.plot)
-    base = asked_config(arguments)
-    cases = all_cases(*_choices(arguments, base))
-    configs = [case_config(base, case) for case in cases]
-    console = Console(highlight=False, markup=False)
-    with tempfile.TemporaryDirectory(prefix="demega-jax-benchmark-") as folder, _progress(console) as tell:
-        # All data are opened before anything is measured: what does not fit together is refused at once.
-        given = [open_case(config, Path(folder), case.devices) for config, case in zip(configs, cases, strict=True)]
-        result = _measure(cases, given, arguments, tell)
-    print_result(result, console)
-    if arguments.json is not None:
-        from demega_jax.files import write_text
-
-        write_text(arguments.json, json.dumps(result, indent=1, allow_nan=False) + "\n")
-        console.print(f"figures {arguments.json}", soft_wrap=True)
-    if arguments.plot is not None:
-        from demega_jax.benchmark.plot import plot_result
-
-        console.print(f"plot {plot_result(result, arguments.plot)}", soft_wrap=True)
+        base = override(base, {"train.batch_size": CPU_BATCH}, "benchmark")
+    result = _measure_all(base, chosen, steps, stages) | {"command": shlex.join(["demega-jax", *process.words])}
+    _show(result, json_file, plot)
     return 0
 
 
-def gather_overrides(arguments: argparse.Namespace) -> None:
-    """Move `section.key=value` from the lists of options, which take every word that follows, to the overrides."""
-    for name in ("level", "feed", "devices", "precision"):
-        words = getattr(arguments, name)
-        if words is not None:
-            arguments.overrides = [*arguments.overrides, *(word for word in words if "=" in word)]
-            setattr(arguments, name, [word for word in words if "=" not in word])
-
-
-def asked_config(arguments: argparse.Namespace) -> "Config":
-    """The configuration of the file or the defaults, the overrides, --data and --batch-size, with its numerics set."""
-    import jax
-
-    from demega_jax.commands.train import set_numerics
+def _asked_config(file: Path | None, overrides: Sequence[str], data: str | None, batch_size: int | None) -> "Config":
+    """The configuration of the file or the defaults, the overrides, --data and --batch-size."""
+    if file is not None:
+        check_there(file, "a YAML configuration", folder=False)
+    if data is not None:
+        check_there(Path(data), "the folder that holds grouped_K, or recordings", folder=True)
+    from demega_jax.commands.shared.config import changed
     from demega_jax.config import Config
-    from demega_jax.config.load import load_config, override, parse_overrides
+    from demega_jax.config.load import load_config, override
 
-    for option in ("steps", "batch_size"):
-        value = getattr(arguments, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option.replace('_', '-')}", f"{value}", "at least 1", "give a larger number, or none")
-    changes = parse_overrides(arguments.overrides)
-    if arguments.data is not None:
-        changes["data.path"] = arguments.data
-    if arguments.batch_size is not None:
-        changes["train.batch_size"] = arguments.batch_size
-    config = Config() if arguments.config is None else load_config(arguments.config)
-    if config.data.feed == "stream":
-        changes.setdefault("data.feed", "resident")
-    config = override(config, changes, "command line")
-    set_numerics(config)
-    # Programs remembered from other runs would make compile times those of reading them: only where the user says so.
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or None)
-    if arguments.config is None and "train.batch_size" not in changes and jax.default_backend() == "cpu":
-        config = override(config, {"train.batch_size": CPU_BATCH}, "benchmark")
-    return config
-
-
-def _choices(arguments: argparse.Namespace, base: "Config") -> tuple[list[int], list[str], list[int], list[str]]:
-    """Levels, feeds, numbers of devices and precisions. UserError: what there is not."""
-    import jax
-
-    from demega_jax.benchmark.cases import FEEDS, PRECISIONS
-
-    levels = _numbers("--level", arguments.level) or list(base.data.levels) or _levels_there(base)
-    devices = _numbers("--devices", arguments.devices) or [jax.device_count()]
-    feeds = _named("--feed", arguments.feed, FEEDS) or [base.data.feed]
-    precisions = _named("--precision", arguments.precision, PRECISIONS) or [base.model.dtype]
-    return levels, feeds, devices, precisions
+    config = Config() if file is None else load_config(file)
+    if config.data.feed == "stream" and not any(word.startswith("data.feed=") for word in overrides):
+        config = override(config, {"data.feed": "resident"}, "benchmark")
+    options = {"data.path": ("--data", data), "train.batch_size": ("--batch-size", batch_size)}
+    return changed(config, overrides, options)
 
 
 def _levels_there(base: "Config") -> list[int]:
-    """The only level of the data, as training would take it; else one to simulate."""
+    """The levels that `all` and ranges choose from."""
+    from demega_jax.commands.shared.config import levels_there
+
+    return list(PUBLISHED_LEVELS) if base.data.path is None else levels_there(Path(base.data.path), base.data.feed)
+
+
+def _default_levels(base: "Config") -> list[int]:
+    """The configuration's levels; else the only one of the data, as training would take it; else one to simulate."""
     from demega_jax.data.grouped import find_level, find_levels
     from demega_jax.data.recordings.runs import has_recordings
 
     path = None if base.data.path is None else Path(base.data.path)
+    if base.data.levels:
+        return list(base.data.levels)
     if path is None or (has_recordings(path) and not find_levels(path)):
         return [DEFAULT_LEVEL]
     folder = find_level(path, None)
     return [level for level, there in find_levels(path).items() if there == folder]
 
 
-def _numbers(option: str, words: Sequence[str] | None) -> list[int]:
-    for word in words or ():
-        if not word.isdecimal() or int(word) < 1:
-            raise UserError(option, repr(word), "whole numbers from 1 on", f"for example {option} 5 20")
-    return [int(word) for word in words or ()]
+def _measure_all(
+    base: "Config", chosen: tuple[list[int], list[str], list[int], list[str]], steps: int | None, stages: bool
+) -> dict[str, Any]:
+    """Open the data of every case, then measure. chosen: levels, feeds, numbers of devices, precisions."""
+    from rich.console import Console
+
+    from demega_jax.benchmark.cases import all_cases, case_config, open_case
+    from demega_jax.commands.shared.console import status_line
+
+    cases = all_cases(*chosen)
+    configs = [case_config(base, case) for case in cases]
+    folder_made = tempfile.TemporaryDirectory(prefix="demega-jax-benchmark-")
+    with folder_made as folder, status_line(Console(highlight=False, markup=False)) as tell:
+        # All data are opened before anything is measured: what does not fit together is refused at once.
+        given = [open_case(each, Path(folder), case.devices) for each, case in zip(configs, cases, strict=True)]
+        return _measure(cases, given, steps, stages, tell)
 
 
-def _named(option: str, words: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    for word in words or ():
-        if word not in known:
-            raise UserError(option, repr(word), f"{', '.join(known[:-1])} or {known[-1]}", "mend it")
-    return list(words or ())
+def _show(result: dict[str, Any], json_file: Path | None, plot: Path | None) -> None:
+    """Print tables; write and draw what is asked for."""
+    from rich.console import Console
 
+    from demega_jax.benchmark.tables import print_result
+    from demega_jax.files import write_text
 
-def _check_outputs(*paths: Path | None) -> None:
-    """UserError for a file that could not be written: better now than after minutes of measuring."""
-    given = [path.absolute() for path in paths if path is not None]
-    if len(set(given)) < len(given):
-        raise UserError("--plot", f"{given[0]}, as --json", "two different files", "choose another")
-    for path in given:
-        folder = next(above for above in path.parents if above.exists())
-        came = "a folder" if path.is_dir() else None if folder.is_dir() else f"below {folder}, which is a file"
-        if came is None:
-            try:
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError as error:
-                came = f"cannot be written ({error.strerror or error})"
-        if came is not None:
-            raise UserError(path, came, "a file that can be written", "choose another place")
+    console = Console(highlight=False, markup=False)
+    print_result(result, console)
+    if json_file is not None:
+        write_text(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        console.print(f"figures {json_file}", soft_wrap=True)
+    if plot is not None:
+        from demega_jax.benchmark.plot import plot_result
+
+        console.print(f"plot {plot_result(result, plot)}", soft_wrap=True)
 
 
 def _measure(
-    cases: "Sequence[Case]", given: "Sequence[CaseData]", arguments: argparse.Namespace, tell: Callable[[str], None]
+    cases: "Sequence[Case]", given: "Sequence[CaseData]", steps: int | None, stages: bool, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measure the machine, the cases and the stages; everything that is known of them."""
     import jax
@@ -186,7 +193,7 @@ def _measure(
     tell("what the machine can do")
     precisions = dict.fromkeys(case.precision for case in cases)
     machine = measure_machine(device, precisions)
-    limits = Limits(arguments.steps or MOST_STEPS, MOST_SECONDS if arguments.steps is None else float("inf"))
+    limits = Limits(steps or MOST_STEPS, MOST_SECONDS if steps is None else float("inf"))
     measured: list[tuple[dict[str, Any], Work, CaseData]] = []
     for number, (case, data) in enumerate(zip(cases, given, strict=True), start=1):
         tell_of = functools.partial(_prefixed, tell, f"case {number} of {len(cases)}, {case}: ")
@@ -205,7 +212,6 @@ def _measure(
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(arguments.command_line),
         "data": "simulated" if any(case["data"] == "simulated" for case in found) else "real",
         "window": [first.data.train.sensors, first.data.train.time_points],
         "hardware": hardware(device),
@@ -213,7 +219,7 @@ def _measure(
         "machine": {"matrix_flops_per_second": machine.flops, "copy_bytes_per_second": machine.bandwidth},
         "config": first.config.model_dump(mode="json"),
         "cases": found,
-        "stages": _stages(first, tell) if arguments.stages else None,
+        "stages": _stages(first, tell) if stages else None,
     }
 
 
@@ -249,17 +255,3 @@ def _stages(given: "CaseData", tell: Callable[[str], None]) -> list[dict[str, An
 
 def _prefixed(tell: Callable[[str], None], prefix: str, text: str) -> None:
     tell(prefix + text)
-
-
-@contextlib.contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str], None]]:
-    """What shows what goes on: a line with a spinner on a terminal, nothing anywhere else."""
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda text: None
-        return
-    with console.status("") as status:
-        set_warning_sink(lambda line: console.print(line, soft_wrap=True))
-        try:
-            yield lambda text: status.update(f"{text} ..")
-        finally:
-            set_warning_sink(None)

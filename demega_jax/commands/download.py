@@ -1,59 +1,77 @@
 """`demega-jax download`: grouped files or recordings from the hub."""
 
-import argparse
-import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from demega_jax.errors import UserError, set_warning_sink, warn
+import typer
+
+from demega_jax.commands.shared.console import moves, warnings_above
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
+from demega_jax.commands.shared.options import MADE
+from demega_jax.errors import UserError, warn
+from demega_jax.names import SPLITS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-SPLITS = ("train", "validation", "test")
+EXAMPLES = """demega-jax download data --level 5,20,100
+
+demega-jax download recordings --recordings --run 1:Sherlock1:1"""
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to put grouped_K, or the recordings, into.")]
+Level = Annotated[
+    list[str] | None, typer.Option("--level", metavar="K,..", help=f"Grouped files of these levels; {MADE}.")
+]
+Recordings = Annotated[bool, typer.Option("--recordings", help="Recordings and their events.")]
+Run = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run", metavar="RUN,..",
+        help="Recordings of these session runs, such as 1:Sherlock1:1 (session, task, run; default: all).",
+    ),
+]  # fmt: skip
+Split = Annotated[
+    list[str] | None, typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all).")
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REV",
+        help="Branch, tag or commit of the dataset (default: that of what OUT/download.json lists, else main).",
+    ),
+]
+Repo = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Another dataset with files of the same layout.")]
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The subcommand and its arguments."""
-    text = "fetch grouped files or recordings from the hub: resumed where it stopped, and checked"
-    command = commands.add_parser("download", help=text, description=text)
-    command.add_argument("out", type=Path, metavar="OUT", help="folder to put grouped_K, or the recordings, into")
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--level", type=int, nargs="+", metavar="K", help="grouped files of these levels: 5, 10 .. 100")
-    what.add_argument("--recordings", action="store_true", help="recordings and their events")
-    command.add_argument(
-        "--run", nargs="+", metavar="SES:TASK:RUN", help="recordings of these runs, such as 1:Sherlock1:1 (default all)"
-    )
-    command.add_argument("--split", nargs="+", choices=SPLITS, default=SPLITS, help="splits (default all three)")
-    command.add_argument(
-        "--revision", metavar="REV",
-        help="branch, tag or commit of the dataset (default: that of what OUT/download.json lists, else main)",
-    )  # fmt: skip
-    command.add_argument("--repo", metavar="OWNER/NAME", help="another dataset with files of the same layout")
-    command.set_defaults(function=download_command)
-
-
-def download_command(arguments: argparse.Namespace) -> int:
-    """Fetch what is asked for. Returns the exit status. UserError: as `download_grouped`, or options that disagree."""
+def command(
+    out: Out, level: Level = None, recordings: Recordings = False, run: Run = None, split: Split = None,
+    revision: Revision = None, repo: Repo = None,
+) -> int:  # fmt: skip
+    """Fetch grouped files or recordings from the hub: resumed where it stopped, and checked."""
+    levels = numbers("--level", level or (), lambda: PUBLISHED_LEVELS)
+    splits = names("--split", split or (), SPLITS) or SPLITS
+    if run and not recordings:
+        raise UserError("--run", "given with --level", "--recordings", "leave --run out, or give --recordings")
+    if bool(levels) == recordings:
+        came = "given beside --recordings" if levels else "not given, and --recordings neither"
+        raise UserError("--level", came, "one of the two", "choose grouped files or recordings")
+    if repo is not None and repo.count("/") != 1:
+        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "check --repo")
     from rich.console import Console
 
     from demega_jax.data.hub.choice import counted, parse_run
     from demega_jax.data.hub.download import download_grouped, download_recordings
     from demega_jax.files import format_bytes
 
-    if arguments.run is not None and not arguments.recordings:
-        raise UserError("--run", "given with --level", "--recordings", "leave --run out, or give --recordings")
-    if arguments.repo is not None and arguments.repo.count("/") != 1:
-        raise UserError("--repo", repr(arguments.repo), "OWNER/NAME of a dataset", "check --repo")
-    out, show = arguments.out, Transfer(Console(highlight=False))
-    source = {"repo": arguments.repo, "revision": arguments.revision, "show": show}
+    show = Transfer(Console(highlight=False))
     try:
-        if arguments.recordings:
-            runs = None if arguments.run is None else [parse_run(text) for text in arguments.run]
-            paths = download_recordings(out, runs=runs, splits=arguments.split, **source)
+        if recordings:
+            runs = None if run is None else [parse_run(text) for text in run]
+            paths = download_recordings(out, runs=runs, splits=splits, repo=repo, revision=revision, show=show)
         else:
-            paths = download_grouped(out, levels=arguments.level, splits=arguments.split, **source)
+            paths = download_grouped(out, levels=levels, splits=splits, repo=repo, revision=revision, show=show)
     except KeyboardInterrupt:
         warn("what has come is kept; run the same command again to go on")
         raise
@@ -70,6 +88,7 @@ class Transfer:
     def __init__(self, console: "Console"):
         self._console = console
         self._bar: Progress | None = None
+        self._warnings = ExitStack()
 
     def line(self, text: str) -> None:
         """Print a line; soft wrap: a line of a log file stays one line, whatever the width."""
@@ -77,7 +96,7 @@ class Transfer:
 
     def begin(self, name: str, size: int) -> None:
         """Show a bar for a file of `size` bytes."""
-        if not self._console.is_terminal or self._console.is_dumb_terminal:
+        if not moves(self._console):
             return
         from rich import progress
         from rich.table import Column
@@ -91,12 +110,7 @@ class Transfer:
         )  # fmt: skip
         self._bar.add_task(name if len(name) < 40 else Path(name).name, total=size, told="")
         self._bar.start()
-        set_warning_sink(self._warn)
-
-    def _warn(self, text: str) -> None:
-        self.line(text)
-        if not sys.stderr.isatty():  # it must be found in a file that stderr leads to as well
-            print(text, file=sys.stderr, flush=True)
+        self._warnings.enter_context(warnings_above(self._console))
 
     def at(self, count: int) -> None:
         """So many bytes are there."""
@@ -111,6 +125,6 @@ class Transfer:
     def end(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            set_warning_sink(None)
+            self._warnings.close()
             self._bar.stop()
             self._bar = None

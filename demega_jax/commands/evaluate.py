@@ -1,40 +1,70 @@
 """`demega-jax evaluate`: scores of a run on a whole split."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import jax
-from rich.console import Console
+import typer
 
-from demega_jax.commands.levels import parse_levels
-from demega_jax.commands.train import set_numerics
-from demega_jax.config.load import override
-from demega_jax.data.open import open_split
-from demega_jax.data.spread import check_spread
-from demega_jax.errors import UserError
-from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
-from demega_jax.evaluation.predict import load
-from demega_jax.evaluation.report import print_scores
-from demega_jax.files import write_text
-from demega_jax.training.parallel import make_placement
-from demega_jax.training.run import RunFolder
+from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there
+from demega_jax.commands.shared.process import prepare_process, set_numerics
+
+if TYPE_CHECKING:
+    from demega_jax.config import DataConfig
+
+EXAMPLES = "demega-jax evaluate runs/first --split test --json test.json"
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: the run's).")
+]
+Level = Annotated[
+    list[str] | None,
+    typer.Option("--level", metavar="K,..", help=f"Grouping level, or several together (default: the run's); {THERE}."),
+]
+Split = Annotated[Literal["validation", "test"], typer.Option(help="Split to score.")]
+Splits = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Splits by session run of recordings (default: the run's).")
+]
 
 
-def evaluate_command(arguments: argparse.Namespace) -> int:
-    """Print, and write as JSON, the scores of a run's best checkpoint. Returns the exit status."""
-    set_numerics(RunFolder(arguments.run).read_config())
-    model = load(arguments.run)
+def command(
+    ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
+    splits: Splits = None, json_file: Json = None,
+) -> int:  # fmt: skip
+    """Score a trained run on a whole split, by its best checkpoint."""
+    check_there(run, "the folder of a run", folder=True)
+    check_outputs(json_file)
+    from demega_jax.commands.shared.config import changed, check_levels, with_levels
+    from demega_jax.training.run import RunFolder
+
+    config = RunFolder(run).read_config()
+    path_of_splits = None if splits is None else str(splits)
+    asked = changed(config, (), {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)})
+    prepare_process(ctx.obj)
+    asked = with_levels(asked, level, (), asked.data)
+    check_levels(asked)
+    set_numerics(ctx.obj, config)
+    score(run, asked.data, split, json_file)
+    return 0
+
+
+def score(run: Path, data: "DataConfig", name: str, json_file: Path | None) -> None:
+    """Print, and write as JSON, the scores of a run's best checkpoint on a split of `data.path`."""
+    import jax
+    from rich.console import Console
+
+    from demega_jax.data.open import open_split
+    from demega_jax.data.spread import check_spread
+    from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
+    from demega_jax.evaluation.predict import load
+    from demega_jax.evaluation.report import print_scores
+    from demega_jax.files import write_text
+    from demega_jax.training.parallel import make_placement
+
+    model = load(run)
     config = model.config
-    folder = arguments.data or config.data.path
-    if folder is None:
-        raise UserError("--data", "no data folder", "the folder that holds grouped_K", "give --data DIR")
-    asked: dict[str, Any] = {} if arguments.level is None else {"data.level": parse_levels(arguments.level)}
-    if arguments.splits is not None:
-        asked["data.regroup.splits"] = str(arguments.splits)
-    data = override(config, asked, "command line").data
-    split = open_split(Path(folder), arguments.split, data, classes=model.classes, expect_shape=model.window)
+    split = open_split(Path(data.path or ""), name, data, classes=model.classes, expect_shape=model.window)
     check_spread(split, config.model.input_norm)
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices
@@ -42,10 +72,9 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     step = make_evaluate_step(config, model.graphdef, model.class_counts, split, members=model.members)
     params, buffers = placement.replicate((model.params, model.buffers))
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
-    if arguments.json is not None:
-        content = scores.to_json() | {"run": str(arguments.run), "split": arguments.split}
-        write_text(arguments.json, json.dumps(content, indent=1) + "\n", "choose another --json")
+    if json_file is not None:
+        content = scores.to_json() | {"run": str(run), "split": name}
+        write_text(json_file, json.dumps(content, indent=1) + "\n", "choose another --json")
     listed = ", ".join(map(str, model.steps))
     which = f"mean of {len(model.steps)} members, steps {listed}" if model.members else f"step {listed}"
-    print_scores(scores, title=f"{arguments.run} on {arguments.split}, {which}", console=Console())
-    return 0
+    print_scores(scores, title=f"{run} on {name}, {which}", console=Console())

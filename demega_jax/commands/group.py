@@ -1,82 +1,131 @@
 """`demega-jax group`: recordings to grouped files."""
 
-import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
+from demega_jax.commands.shared.options import MADE, parse_size
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from demega_jax.data.recordings.grouping import Target
+    from demega_jax.data.recordings.grouping import GroupSettings, Target
+    from demega_jax.data.recordings.runs import Recording
     from demega_jax.data.recordings.splits import Assigned
 
+EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register the command's arguments."""
-    text = "average windows of recordings in groups of K"
-    command = commands.add_parser("group", help=text, description=text)
-    command.add_argument("recordings", type=Path, metavar="RECORDINGS", help="recording tree")
-    command.add_argument("out", type=Path, metavar="OUT", help="folder to write grouped_K into")
-    command.add_argument("--level", type=int, nargs="+", required=True, metavar="K", help="grouping levels")
-    command.add_argument("--tmin", type=float, default=0.0, metavar="S", help="begin of a window, s (default 0)")
-    command.add_argument("--tmax", type=float, default=0.5, metavar="S", help="end of a window, s (default 0.5)")
-    command.add_argument("--seed", type=int, default=777, help="seed of shuffle and --split-shares (default 777)")
-    command.add_argument("--no-shuffle", action="store_true", help="keep the order of the recordings in train, too")
-    command.add_argument("--drop-remaining", action="store_true", help="drop groups of fewer than K windows")
-    command.add_argument("--by-position", action="store_true", help="groups of one position in the word (B, I, E, S)")
-    command.add_argument("--run", nargs="+", metavar="ses:task:run", help="these runs only (default: all)")
-    splits = command.add_mutually_exclusive_group()
-    splits.add_argument("--splits", type=Path, metavar="FILE", help="splits by run, as --split-shares wrote them")
-    splits.add_argument(
-        "--split-shares", type=float, nargs=3, metavar="SHARE", help="draw runs for train, validation and test"
-    )
-    command.add_argument("--memory", default="4G", help="memory for groups that are being summed (default 4G)")
-    command.set_defaults(function=group_command)
+demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1"""
+
+Recordings = Annotated[Path, typer.Argument(metavar="RECORDINGS", help="Folder of a recording tree.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K into.")]
+Level = Annotated[list[str], typer.Option("--level", metavar="K,..", help=f"Grouping levels; {MADE}.")]
+Tmin = Annotated[float, typer.Option(metavar="S", help="Begin of a window after the onset, in seconds.")]
+Tmax = Annotated[float, typer.Option(metavar="S", help="End of a window after the onset, in seconds.")]
+Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the shuffle and of --split-shares.")]
+NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the recordings in train, too.")]
+DropRemaining = Annotated[bool, typer.Option("--drop-remaining", help="Drop groups of fewer than K windows.")]
+ByPosition = Annotated[bool, typer.Option("--by-position", help="Groups of one position in the word (B, I, E, S).")]
+Run = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run", metavar="RUN,..", help="These session runs only, as session:task:run, such as 1:Sherlock1:1."
+    ),
+]
+Splits = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Splits by session run, as --split-shares wrote them.")
+]
+SplitShares = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split-shares", metavar="SHARE,..",
+        help="Draw session runs for train, validation and test, such as 0.8,0.1,0.1; 1,0,0 makes train alone. "
+        "Default: the published splits.",
+    ),
+]  # fmt: skip
+Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for the groups that are being summed.")]
 
 
-def group_command(arguments: argparse.Namespace) -> int:
-    """Print the plan, then make the files. Returns the exit status."""
-    from demega_jax.data.recordings.grouping import plan_passes, write_groups
+def command(
+    recordings: Recordings, out: Out, level: Level, tmin: Tmin = 0.0, tmax: Tmax = 0.5, seed: Seed = 777,
+    no_shuffle: NoShuffle = False, drop_remaining: DropRemaining = False, by_position: ByPosition = False,
+    run: Run = None, splits: Splits = None, split_shares: SplitShares = None, memory: Memory = "4G",
+) -> int:  # fmt: skip
+    """Average windows of recordings in groups of K."""
+    levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
+    _check(tmin, tmax, seed)
+    size = parse_size("--memory", memory)
+    shares = None if split_shares is None else [_share(text) for text in split_shares]
+    if splits is not None and shares is not None:
+        raise UserError("--split-shares", "given beside --splits", "one of the two", "leave one of them out")
+    from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
-    from demega_jax.data.recordings.splits import by_shares, official, read_splits, write_splits
+    from demega_jax.data.recordings.splits import write_splits
     from demega_jax.data.recordings.statistics import statistics
 
-    _check(arguments)
-    memory = _bytes(arguments.memory)
-    recordings = find_recordings(arguments.recordings)
-    if arguments.run:
-        recordings = _only(recordings, arguments.run)
-    if arguments.splits is not None:
-        assigned = read_splits(arguments.splits, recordings)
-    elif arguments.split_shares is not None:
-        assigned = by_shares(recordings, arguments.split_shares, arguments.seed)
-    else:
-        assigned = official(recordings)
-    targets = make_targets(arguments, assigned)
-    passes = len(plan_passes(targets, memory))
-    _print_plan(arguments.out, targets, passes)
-    if arguments.split_shares is not None:
-        write_splits(arguments.out / "splits.json", assigned)
-    write_groups(targets, statistics(assigned["train"], print), memory, print)
+    found = find_recordings(recordings)
+    if run:
+        found = _only(found, run)
+    assigned = _assign(recordings, found, splits, shares, seed, chosen=bool(run))
+    settings = GroupSettings(None if no_shuffle else seed, drop_remaining, by_position)
+    targets = make_targets(out, assigned, Windowing(levels, tmin, tmax, settings))
+    _print_plan(out, targets, len(plan_passes(targets, size)))
+    if shares is not None:
+        write_splits(out / "splits.json", assigned)
+    write_groups(targets, statistics(assigned["train"], print), size, print)
     return 0
 
 
-def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[Target]":
+def _assign(
+    tree: Path, recordings: "Sequence[Recording]", splits: Path | None, shares: Sequence[float] | None, seed: int,
+    *, chosen: bool,
+) -> "Assigned":  # fmt: skip
+    """The session runs of each split. chosen: the user named the session runs, so that train alone may be wanted.
+
+    UserError: no session run of the published validation or test splits, and no other splits asked for.
+    """
+    from demega_jax.data.recordings.runs import OFFICIAL
+    from demega_jax.data.recordings.splits import by_shares, official, read_splits
+
+    if splits is not None:
+        return read_splits(splits, recordings)
+    if shares is not None:
+        return by_shares(recordings, shares, seed)
+    if not chosen and not any(recording.name in OFFICIAL for recording in recordings):
+        listed = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
+        raise UserError(
+            tree, f"{len(recordings)} session runs, none of them of the published validation or test split",
+            f"{listed}, or other splits", "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, "
+            "or make training data alone with --split-shares 1,0,0",
+        )  # fmt: skip
+    return official(recordings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windowing:
+    """levels: K.  tmin, tmax: a window's begin and end, s from the onset.  settings: how windows become groups."""
+
+    levels: Sequence[int]
+    tmin: float
+    tmax: float
+    settings: "GroupSettings"
+
+
+def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Target]":
     """The files to write; refuses a folder that holds one of them already."""
-    from demega_jax.data.recordings.grouping import GroupSettings, Target, make_groups
+    from demega_jax.data.recordings.grouping import Target, make_groups
     from demega_jax.data.recordings.windows import find_windows
 
-    settings = GroupSettings(
-        None if arguments.no_shuffle else arguments.seed, arguments.drop_remaining, arguments.by_position
-    )
-    targets = []
+    settings, targets = asked.settings, []
     for split, runs in assigned.items():
-        windows = find_windows(runs, tmin=arguments.tmin, tmax=arguments.tmax)
+        windows = find_windows(runs, tmin=asked.tmin, tmax=asked.tmax)
         shuffle = split == "train" and settings.seed is not None
-        for level in arguments.level:
-            path = arguments.out / f"grouped_{level}" / f"{split}_grouped.h5"
+        for level in asked.levels:
+            path = out / f"grouped_{level}" / f"{split}_grouped.h5"
             if path.parent.is_dir() and any(
                 file.suffix != ".partial"
                 for file in path.parent.iterdir()  # what a killed process left
@@ -88,38 +137,31 @@ def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[T
             if not len(groups):
                 came = f"no group of {level} windows in {split}"
                 raise UserError("--level", came, "a level with groups", "lower it, or leave --drop-remaining out")
-            attributes = {
+            attributes: dict[str, object] = {
                 "drop_remaining": settings.drop_remaining, "shuffle": shuffle,
-                "shuffle_seed": settings.seed if shuffle else -1, "tmin": arguments.tmin, "tmax": arguments.tmax,
+                "shuffle_seed": settings.seed if shuffle else -1, "tmin": asked.tmin, "tmax": asked.tmax,
                 "by_position": settings.by_position,
             }  # fmt: skip
             targets.append(Target(windows, groups, path, level, attributes))
     return targets
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    for option, value in [("--level", level) for level in arguments.level]:
-        if value < 1:
-            raise UserError(option, str(value), "at least 1", "give a larger number")
-    if len(set(arguments.level)) < len(arguments.level):
-        raise UserError("--level", str(arguments.level), "different levels", "name each level once")
-    for option, seconds in (("--tmin", arguments.tmin), ("--tmax", arguments.tmax)):
+def _check(tmin: float, tmax: float, seed: int) -> None:
+    for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
         if not math.isfinite(seconds):
             raise UserError(option, str(seconds), "seconds from the onset", f"for example {option} 0.5")
-    if arguments.seed < 0:
-        raise UserError("--seed", str(arguments.seed), "0 or more", "give another")
+    if seed < 0:
+        raise UserError("--seed", str(seed), "0 or more", "give another")
 
 
-def _bytes(text: str) -> int:
-    from demega_jax.files import parse_bytes
-
+def _share(text: str) -> float:
     try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise UserError("--memory", str(error), "a size", "for example --memory 4G") from None
+        return float(text)
+    except ValueError:
+        raise UserError("--split-shares", repr(text), "three shares", "write for example 0.8,0.1,0.1") from None
 
 
-def _only(recordings: Sequence, asked: Sequence[str]) -> list:  # type: ignore[type-arg]
+def _only(recordings: "Sequence[Recording]", asked: Sequence[str]) -> "list[Recording]":
     """The recordings of `ses:task:run`."""
     chosen = []
     for text in asked:

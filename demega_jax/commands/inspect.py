@@ -1,12 +1,14 @@
 """`demega-jax inspect`: what is in files, folders, trees and runs, and whether it is sound."""
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from demega_jax.commands.shared.options import Json
 from demega_jax.errors import UserError
 from demega_jax.files import write_text
 
@@ -14,23 +16,23 @@ if TYPE_CHECKING:
     from demega_jax.data.inspect.levels import Comparison
     from demega_jax.data.inspect.report import Report
 
+EXAMPLES = "demega-jax inspect data runs/first --json report.json"
 FORMAT = 1
 
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The subcommand and its arguments."""
-    text = "show what is in data or in a run, and whether it is sound"
-    command = commands.add_parser("inspect", help=text, description=text)
-    command.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH",
-        help="a grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder",
-    )  # fmt: skip
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all of it to a JSON file as well")
-    command.set_defaults(function=inspect_command)
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH",
+        help="A grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder; or several.",
+    ),
+]
 
 
-def inspect_command(arguments: argparse.Namespace) -> int:
-    """Print a report of each path. Returns the exit status. UserError, after all of it: something is not sound."""
+def command(paths: Paths, json_file: Json = None) -> int:
+    """Show what is in data or in a run, and whether it is sound.
+
+    The exit status is 2 where something is not sound.
+    """
     from rich.console import Console
 
     from demega_jax.data.inspect.folder import compare_levels
@@ -38,7 +40,7 @@ def inspect_command(arguments: argparse.Namespace) -> int:
 
     console = Console(highlight=False)
     reports: list[Report] = []
-    for path in arguments.paths:
+    for path in paths:
         found = _inspect(path)
         for i, report in enumerate(found):
             # Of a folder, the first split of a level says enough of the classes: the bars of all would fill pages.
@@ -46,13 +48,13 @@ def inspect_command(arguments: argparse.Namespace) -> int:
         reports += found
     comparisons = compare_levels(reports)
     print_comparisons(comparisons, console)
-    if arguments.json is not None:
+    if json_file is not None:
         content = {
             "format": FORMAT, "sound": not any(report.problems for report in reports),
             "reports": [report.to_json() for report in reports],
             "comparisons": [_comparison_json(comparison) for comparison in comparisons],
         }  # fmt: skip
-        write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
+        write_text(json_file, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
     _raise_problems([problem for report in reports for problem in report.problems])
     return 0
 

@@ -1,57 +1,54 @@
 """`demega-jax shard`: grouped files, permuted and normalised once, in shards for fast training."""
 
-import argparse
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Literal
 
-from demega_jax.names import ShardNorm
+import typer
+
+from demega_jax.commands.shared.lists import names, numbers
+from demega_jax.commands.shared.options import THERE, parse_size
+from demega_jax.names import SPLITS, ShardNorm
+
+EXAMPLES = "demega-jax shard grouped shards --level 5,20"
+
+Grouped = Annotated[Path, typer.Argument(metavar="GROUPED", help="Folder that holds grouped_K.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K/{split}/shard-*.h5 into.")]
+Level = Annotated[
+    list[str] | None, typer.Option("--level", metavar="K,..", help=f"Grouping levels (default: all); {THERE}.")
+]
+Split = Annotated[
+    list[str] | None,
+    typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: those that are there)."),
+]
+Norm = Annotated[
+    ShardNorm,
+    typer.Option(
+        metavar="NORM",
+        help="Normalisation of each window: median_iqr, instance, zscore, none, or raw (none, with median and "
+        "interquartile range stored beside).",
+    ),
+]
+Dtype = Annotated[Literal["float16", "float32"], typer.Option(metavar="TYPE", help="Stored type: float16 or float32.")]
+ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Largest size of a shard.")]
+Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for the rows that are held at one time.")]
+Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the permutation.")]
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the parser."""
-    text = "write grouped files as shards: train rows permuted, windows normalised once, half the bytes"
-    command = commands.add_parser("shard", help=text, description=text)
-    command.add_argument("data", type=Path, metavar="GROUPED", help="folder that holds grouped_K")
-    command.add_argument("out", type=Path, metavar="OUT", help="folder to write grouped_K/{split}/shard-*.h5 into")
-    command.add_argument(
-        "--level", type=int, nargs="+", metavar="K", help="grouping levels (default: all that are there)"
-    )
-    command.add_argument(
-        "--split", nargs="+", choices=("train", "validation", "test"), help="splits (default: those that are there)"
-    )
-    command.add_argument(
-        "--norm", choices=get_args(ShardNorm), default="median_iqr",
-        help="normalisation of each window (default median_iqr); raw: none, with median and interquartile range beside",
-    )  # fmt: skip
-    command.add_argument(
-        "--dtype", choices=("float16", "float32"), default="float16", help="type of the windows (default float16)"
-    )
-    command.add_argument("--shard-size", default="256M", metavar="SIZE", help="of a file, at most (default 256M)")
-    command.add_argument("--memory", default="256M", metavar="SIZE", help="of the rows at a time (default 256M)")
-    command.add_argument("--seed", type=int, default=777, metavar="S", help="of the permutation (default 777)")
-    command.set_defaults(function=shard_command)
-
-
-def shard_command(arguments: argparse.Namespace) -> int:
-    """Tell the plan, write the shards, a line for each. Returns the exit status. UserError: as `write_shards`."""
+def command(
+    grouped: Grouped, out: Out, level: Level = None, split: Split = None, norm: Norm = "median_iqr",
+    dtype: Dtype = "float16", shard_size: ShardSize = "256M", memory: Memory = "256M", seed: Seed = 777,
+) -> int:  # fmt: skip
+    """Write grouped files as shards: train rows permuted, windows normalised once, half the bytes."""
+    splits = names("--split", split or (), SPLITS) or None
+    sizes = parse_size("--shard-size", shard_size), parse_size("--memory", memory)
+    from demega_jax.data.grouped import find_levels
     from demega_jax.data.shards.writer import ShardSettings, write_shards
-    from demega_jax.errors import UserError
-    from demega_jax.files import parse_bytes
 
-    def size(option: str, text: str) -> int:
-        try:
-            return parse_bytes(text)
-        except ValueError:
-            raise UserError(option, repr(text), "a size", "write 256M, 1.5G or a number of bytes") from None
-
-    settings = ShardSettings(
-        norm=arguments.norm, dtype=arguments.dtype, shard_bytes=size("--shard-size", arguments.shard_size),
-        memory=size("--memory", arguments.memory), seed=arguments.seed,
-    )  # fmt: skip
+    levels = numbers("--level", level or (), lambda: sorted(find_levels(grouped))) or None
+    settings = ShardSettings(norm=norm, dtype=dtype, shard_bytes=sizes[0], memory=sizes[1], seed=seed)
     manifests = write_shards(
-        arguments.data, arguments.out, levels=arguments.level, splits=arguments.split, settings=settings,
-        progress=lambda line: print(line, flush=True),
-    )  # fmt: skip
+        grouped, out, levels=levels, splits=splits, settings=settings, progress=lambda line: print(line, flush=True)
+    )
     for path in manifests:
         print(f"wrote {path}")
     return 0

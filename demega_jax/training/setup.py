@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -13,7 +12,6 @@ from demega_jax.data.open import TrainingData
 from demega_jax.data.split import LabelledRows
 from demega_jax.errors import UserError, warn
 from demega_jax.losses.focal import class_weights
-from demega_jax.training.checkpoint import flatten, read_model
 from demega_jax.training.members import member_config, stack
 from demega_jax.training.optimizer import (
     ParameterGroups,
@@ -24,7 +22,6 @@ from demega_jax.training.optimizer import (
     swa_start_step,
 )
 from demega_jax.training.parallel import Placement
-from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState, abstract, build, initial_state
 from demega_jax.training.step import TrainStep
 
@@ -106,31 +103,3 @@ def loss_weights(config: Config, class_counts: Int[np.ndarray, " V"]) -> Float[A
         beta=config.loss.effective_beta,
     )  # fmt: skip
     return None if weights is None else jnp.asarray(weights, jnp.float32)
-
-
-def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -> tuple[TrainState, str]:
-    """`state` with the parameters of another run (its average, where it has one) and a line that says which.
-
-    Parameters of the same path and shape are taken, by every member; others, such as heads for other classes, stay new.
-    """
-    if run.read_config().train.members > 1:
-        raise UserError(run.path, "a run with members", "one of them", f"use --init {run.path / 'members' / '0'}")
-    theirs = read_model(run)[0]
-    ours = flatten({"params": state.params})
-    front = () if experiment.config.train.members == 1 else (experiment.config.train.members,)
-    taken = {
-        name: np.broadcast_to(theirs[name], array.shape)
-        for name, array in ours.items()
-        if name in theirs and (*front, *theirs[name].shape) == array.shape
-    }
-    if not taken:
-        raise UserError(
-            run.path, "no parameter of this model's paths and shapes", "a run of a like model", "check --init"
-        )
-    treedef = jax.tree.structure(state.params)
-    params = jax.tree.unflatten(treedef, [taken.get(name, ours[name]) for name in ours])
-    new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
-    line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
-    average = None if state.average is None else jax.tree.map(np.copy, params)
-    params, average = experiment.placement.replicate((params, average))
-    return dataclasses.replace(state, params=params, average=average), line

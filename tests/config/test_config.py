@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from helpers.errors import refused
 
 from demega_jax.config import Config, ModelConfig
 from demega_jax.config.load import differing_keys, load_config, override, parse_overrides, to_yaml
-from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
 from demega_jax.training.run import resumed_config
 
@@ -68,80 +68,77 @@ def test_overrides_come_after_the_file(read):
 
 def test_an_override_has_a_section_a_key_and_a_value():
     for text in ("train.seed", "seed=3"):
-        with pytest.raises(UserError, match=r"section\.key=value"):
+        with refused("section.key=value"):
             parse_overrides([text])
 
 
 @pytest.mark.parametrize(
     ("text", "unknown", "near"),
     [
-        ("modle: {}", "section modle", "model"),
-        ("train: {batchsize: 3}", "key train.batchsize", "train.batch_size"),
-        ("model: {learning_rate: 1}", "key model.learning_rate", "optim.learning_rate"),
-        ("loss: {focal_gama: 1.0}", "key loss.focal_gama", "loss.focal_gamma"),
+        ("modle: {}", "modle", "model"),
+        ("train: {batchsize: 3}", "train.batchsize", "train.batch_size"),
+        ("model: {learning_rate: 1}", "model.learning_rate", "optim.learning_rate"),
+        ("loss: {focal_gama: 1.0}", "loss.focal_gama", "loss.focal_gamma"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(read, text, unknown, near):
-    with pytest.raises(UserError, match=rf"unknown {unknown}\b.*did you mean {near}\?"):
+    with refused("unknown", unknown, near):
         read(text)
 
 
 def test_an_unknown_override_is_refused_with_the_nearest(read):
-    with pytest.raises(UserError, match=r"command line: unknown key train\.step\b.*did you mean train\.steps\?"):
+    with refused("command line", "unknown", "train.step", "train.steps"):
         read("", "train.step=3")
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "facts"),
     [
-        ("model: {width: '8'}", "model.width='8': input should be a valid integer"),
-        ("train: {seed: 1.5}", "train.seed=1.5: input should be a valid integer"),
-        ("train: {epochs: true}", "train.epochs=True: input should be a valid integer"),
-        ("train: {deterministic: 1}", "train.deterministic=1: input should be a valid boolean"),
-        ("train: {batch_size: 0}", "train.batch_size=0: input should be greater than 0"),
-        ("model: {dropout: 1.0}", "model.dropout=1.0: input should be less than 1"),
-        ("model: {norm: mid}", "model.norm='mid': input should be 'pre' or 'post'"),
-        ("loss: {ipa_weight: .nan}", "loss.ipa_weight=nan: input should be a finite number"),
-        ("optim: {learning_rate: fast}", "optim.learning_rate='fast': input should be a valid number"),
-        ("optim: {frozen: final_norm}", "optim.frozen='final_norm': input should be a valid tuple"),
-        ("model:", "model=None: input should be a valid dictionary"),
-        ("[1, 2]", "list at the top; wanted sections of keys"),
-        ("model: {width: 8", "line 2, column 1"),
+        ("model: {width: '8'}", ["model.width", "8", "integer"]),
+        ("train: {seed: 1.5}", ["train.seed", "1.5", "integer"]),
+        ("train: {epochs: true}", ["train.epochs", "true", "integer"]),
+        ("train: {deterministic: 1}", ["train.deterministic", "1", "boolean"]),
+        ("train: {batch_size: 0}", ["train.batch_size", "0"]),
+        ("model: {dropout: 1.0}", ["model.dropout", "1.0", "1"]),
+        ("model: {norm: mid}", ["model.norm", "mid", "pre", "post"]),
+        ("loss: {ipa_weight: .nan}", ["loss.ipa_weight", "nan", "finite"]),
+        ("optim: {learning_rate: fast}", ["optim.learning_rate", "fast", "number"]),
+        ("optim: {frozen: final_norm}", ["optim.frozen", "final_norm"]),
+        ("model:", ["model"]),
+        ("[1, 2]", ["list", "sections"]),
+        ("model: {width: 8", ["line 2", "column 1"]),
     ],
 )
-def test_wrong_types_are_refused(read, text, words):
-    with pytest.raises(UserError) as error:
+def test_wrong_types_are_refused(read, text, facts):
+    with refused(*facts):
         read(text + "\n")
-    assert words in str(error.value)
 
 
 IMPOSSIBLE = {
-    "heads": (dict(model__width=12, model__heads=5), "heads that fit: [3, 4, 6]"),
-    "buckets": (dict(model__num_buckets=7), "num_buckets=7 is odd; even numbers fit, such as 8"),
-    "distance": (dict(model__num_buckets=32, model__max_distance=17), "max_distance=17", "at least 18 fits"),
-    "accumulate": (dict(train__batch_size=10, train__accumulate=4), "batch_size=8 fits"),
-    "accumulate more than rows": (dict(train__batch_size=2, train__accumulate=4), "batch_size=4 fits"),
-    "length": (dict(train__epochs=3, train__steps=4), "epochs=3 and steps=4 are both set; set one"),
+    "heads": (dict(model__width=12, model__heads=5), "model", "heads", "[3, 4, 6]"),
+    "buckets": (dict(model__num_buckets=7), "num_buckets=7", "even", "8"),
+    "distance": (dict(model__num_buckets=32, model__max_distance=17), "max_distance=17", "18"),
+    "accumulate": (dict(train__batch_size=10, train__accumulate=4), "batch_size=8"),
+    "accumulate more than rows": (dict(train__batch_size=2, train__accumulate=4), "batch_size=4"),
+    "length": (dict(train__epochs=3, train__steps=4), "epochs=3", "steps=4"),
     "classifier": (
-        dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0), "needs the IPA head; ipa_width=64",
+        dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0), "ipa_width=64",
     ),
-    "contrastive": (dict(model__projection_width=0), "model.projection_width=128 fits, or 0 weight"),
-    "ipa": (dict(model__ipa_width=0), "model.ipa_width=64 fits, or loss.ipa_weight=0"),
-    "classes": (dict(model__classes=["aa", "b", "aa"]), "at least two different names"),
-    "one class": (dict(model__classes=["aa"]), "at least two different names"),
-    "terms": (dict(model__position_terms=["c2p", "c2p"]), "repeats a term"),
+    "contrastive": (dict(model__projection_width=0), "model.projection_width=128"),
+    "ipa": (dict(model__ipa_width=0), "model.ipa_width=64", "loss.ipa_weight=0"),
+    "classes": (dict(model__classes=["aa", "b", "aa"]), "classes", "two", "different"),
+    "one class": (dict(model__classes=["aa"]), "classes", "two", "different"),
+    "terms": (dict(model__position_terms=["c2p", "c2p"]), "position_terms"),
     "swa": (dict(optim__swa_learning_rate=1e-3), "train.averaging=swa"),
-    "memory": (dict(data__memory="much"), "4G, 512M or 1.5G fit"),
+    "memory": (dict(data__memory="much"), "4G", "512M", "1.5G"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_impossible_combinations_say_what_fits(case):
-    changes, *words = IMPOSSIBLE[case]
-    with pytest.raises(UserError) as error:
+    changes, *facts = IMPOSSIBLE[case]
+    with refused(*facts):
         changed(**changes)
-    assert all(word in str(error.value) for word in words), str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_what_fits_next_to_the_impossible():
@@ -159,14 +156,13 @@ def test_data_fill_in_the_model():
     filled = ModelConfig().for_data(**found)
     assert (filled.sensors, filled.time_points, filled.classes) == (12, 25, ("aa", "b"))
     assert filled.for_data(**found) == filled
-    for key, value, words in (
-        ("sensors", 13, "12 in the config; wanted 13, as in the data"),
-        ("time_points", 24, "25 in the config; wanted 24, as in the data"),
-        ("classes", ["aa", "b", "d"], "2 classes aa .. b in the config; wanted 3 classes aa .. d"),
+    for key, value, facts in (
+        ("sensors", 13, ["12", "13"]),
+        ("time_points", 24, ["25", "24"]),
+        ("classes", ["aa", "b", "d"], ["2 classes", "3 classes"]),
     ):
-        with pytest.raises(UserError) as error:
+        with refused(*facts, where=f"model.{key}"):
             filled.for_data(**found | {key: value})
-        assert f"model.{key}: {words}" in str(error.value)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -182,7 +178,7 @@ def test_a_length_in_steps_takes_the_place_of_one_in_epochs():
     assert (train.epochs, train.steps) == (None, 12)
     train = override(override(config, {"train.steps": 12}, "command line"), {"train.epochs": 2}, "command line").train
     assert (train.epochs, train.steps) == (2, None)
-    with pytest.raises(UserError, match="both set"):
+    with refused("epochs=3", "steps=12"):
         override(config, {"train.steps": 12, "train.epochs": 3}, "command line")
 
 
@@ -207,7 +203,7 @@ def test_bytes(text, count):
 
 @pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "1 2", "4GG"])
 def test_no_bytes(text):
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="size"):
         parse_bytes(text)
 
 
@@ -237,6 +233,5 @@ def test_a_resumed_run_may_change_its_cadence_and_end():
 )
 def test_a_resumed_run_refuses_other_changes(key, value, was):
     asked = override(changed(train__epochs=3, train__seed=5), {key: value}, "test")
-    with pytest.raises(UserError) as error:
+    with refused("run", key, was, value):
         resumed_config(saved(), asked, Path("run"))
-    assert f"run: {key}={was} in the run, {value} asked" in str(error.value)

@@ -9,7 +9,6 @@ from helpers.errors import refused
 from helpers.feeds import stream_feed, take
 from helpers.runs import evaluate, losses, train
 
-from demega_jax.commands.levels import parse_levels
 from demega_jax.config import Config
 from demega_jax.signal.normalize import normalize
 from demega_jax.training.setup import is_normalized
@@ -100,13 +99,6 @@ def test_other_normalisation_is_refused(data):
         is_normalized(Config(model={"input_norm": "instance"}), split)
     assert is_normalized(Config(), split)
     assert not is_normalized(Config(), open_split(data / "raw", 5))
-
-
-@pytest.mark.parametrize("text", ["", "5,", "five", "5 10"])
-def test_levels_that_are_none(text):
-    with refused("--level"):
-        parse_levels(text)
-    assert parse_levels("5") == 5 and parse_levels("5,10") == (5, 10)
 
 
 def test_raw_shards_need_no_sort_in_the_step(data):

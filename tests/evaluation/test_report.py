@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from helpers.errors import refused
 from matplotlib.image import imread
 from rich.console import Console
 
-from demega_jax.errors import UserError
 from demega_jax.evaluation.report import plot_confusion, plot_training_curve, print_scores
 from demega_jax.metrics import scores
 
@@ -109,7 +109,7 @@ def test_the_best_step_is_the_first_highest_macro_f1(tmp_path, monkeypatch):
 
 
 def test_a_curve_of_no_file_is_refused_and_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with refused("no such file", where=tmp_path / "metrics.jsonl"):
         plot_training_curve(tmp_path / "metrics.jsonl", tmp_path / "c.png", title="", chance=None, reference=None)
     assert not list(tmp_path.iterdir())
 
@@ -136,5 +136,5 @@ def test_a_picture_that_cannot_be_written(tmp_path):
     source = tmp_path / "metrics.jsonl"
     source.write_text(json.dumps(train(1, 3.0)) + "\n")
     (tmp_path / "report").write_text("a file where the folder would be")
-    with pytest.raises(UserError, match=r"c\.png: cannot be written"):
+    with refused("c.png", "cannot be written"):
         plot_training_curve(source, tmp_path / "report" / "c.png", title="", chance=None, reference=None)

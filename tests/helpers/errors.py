@@ -52,3 +52,9 @@ def the_warning(lines: list[str], *facts: object) -> str:
     assert len(found) == 1, found
     assert_facts(found[0], *facts)
     return found[0]
+
+
+def assert_warned(lines: list[str], *facts: object) -> None:
+    """One of the lines is a warning with these facts; there may be others."""
+    found = [line for line in lines if line.startswith("warning: ")]
+    assert sum(all(has_fact(line, fact) for fact in facts) for line in found) == 1, (facts, found)

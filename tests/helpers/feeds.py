@@ -1,6 +1,7 @@
 """Feeds of tests: batches of 16 or 64 rows in float32, on one device unless told otherwise."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import jax
@@ -31,6 +32,7 @@ __all__ = [
     "regroup_plan",
     "regroup_feed",
     "resident_feed",
+    "signal_before_batch",
     "stream_feed",
     "take",
 ]
@@ -134,3 +136,15 @@ def assert_host_is_silent(feed) -> None:
 def limit_device_memory(monkeypatch, nbytes: int) -> None:
     """Let devices seem to have so little memory."""
     monkeypatch.setattr(parallel, "available_memory", lambda device: nbytes)
+
+
+def signal_before_batch(monkeypatch, number: int, sent: int) -> None:
+    """Send this process a signal when its stream feed is asked for the batch of step `number`, counted from 0."""
+    original = StreamFeed.__next__
+
+    def signal_then_batch(feed):
+        if feed.state()["next_step"] == number:
+            os.kill(os.getpid(), sent)
+        return original(feed)
+
+    monkeypatch.setattr(StreamFeed, "__next__", signal_then_batch)

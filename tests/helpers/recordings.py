@@ -10,7 +10,11 @@ from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.splits import official
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
+from helpers import GOLDEN
+from helpers.runs import run_command
 
+GOLDEN_TREE = GOLDEN / "raw_libribrain"  # six short session runs
+GOLDEN_STATISTICS = GOLDEN / "raw_libribrain_stats.npz"
 CLASSES = ("aa", "ae", "b", "zh")
 COUNTS = (70, 23, 24, 3)  # windows of each class in train
 TIME_POINTS = 2
@@ -56,3 +60,8 @@ def recorded(root: Path, level=5, **regroup) -> RecordingTree:
 def recorded_tree(root: Path, level=5, **regroup) -> RecordingTree:
     """Any recording tree as training reads it."""
     return open_recordings(root, DataConfig(level=level, feed="regroup", regroup=RegroupConfig(**regroup)))
+
+
+def group(*arguments: object) -> int:
+    """The exit status of `demega-jax group`."""
+    return run_command("group", *arguments)

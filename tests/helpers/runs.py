@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,12 @@ def run_command(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def train_arguments(data: Path, run: Path, *more: object, devices: int = 1, config: object = CONFIG) -> list[str]:
-    """The command that trains on `data` into `run`; more: options and section.key=value."""
-    return [str(word) for word in ("train", config, "--data", data, "--run", run, "--devices", devices, *more)]
+def train_arguments(
+    data: Path, run: Path, *more: object, devices: int | None = 1, config: object = CONFIG
+) -> list[str]:
+    """The command that trains on `data` into `run`; more: options and keys.  devices: None leaves it out."""
+    words = ["train", config, "--data", data, "--run", run, *more]
+    return [str(word) for word in words + (["--devices", devices] if devices is not None else [])]
 
 
 def train(data: Path, run: Path, *more: object, devices: int = 1, config: object = CONFIG) -> int:
@@ -33,6 +38,13 @@ def evaluate(run: Path, target: Path, *more: object) -> dict:
     """The scores that `evaluate --json` writes to `target`."""
     assert run_command("evaluate", run, "--json", target, *more) == 0
     return json.loads(target.read_text())
+
+
+def inspect(capsys, *arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of `demega-jax inspect`."""
+    status = run_command("inspect", *arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -76,6 +88,11 @@ def run_with_full_disk(room: int, *arguments: object, env: dict[str, str] | None
     )
     words = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(words, env=env or dict(os.environ), capture_output=True, text=True, check=False)
+
+
+def leave_on_disk(monkeypatch, nbytes: int) -> None:
+    """Let every disk seem to have so many bytes free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=nbytes))
 
 
 def flip_bit(path: Path, place: int | None = None) -> None:

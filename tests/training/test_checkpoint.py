@@ -237,7 +237,7 @@ def test_other_shapes_are_refused_by_name(tmp_path):
 def test_batch_size_that_fits(available, multiple, share, fits):
     need = StepMemory(kept=100 * MIB, rows=400 * MIB)
     text = str(out_of_memory(need, available * MIB, 64, multiple, share))
-    assert_facts(text, "64 rows", f"{500 * share / 1024:.2f} GiB")
+    assert_facts(text, "64 rows", f"{500 * share:.1f} MiB")
     assert_facts(text, *([f"train.batch_size={fits}"] if fits else ["smaller model", "more memory"]))
     with pytest.raises(UserError):
         check_memory(need, available * MIB, 64, multiple, share)

@@ -1,6 +1,5 @@
 """A run that was stopped, however, and resumed is the run that never stopped: bit for bit (design rule 3)."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -13,9 +12,8 @@ from helpers import TINY_MODEL
 from helpers.arrays import INERT, assert_same_arrays
 from helpers.data import simulate_grouped
 from helpers.errors import fails_with
+from helpers.feeds import signal_before_batch
 from helpers.runs import flip_bit, lines_of, newest_arrays, process, run_command, train_arguments
-
-from demega_jax.data.feeds.stream import StreamFeed
 
 STEPS = 20  # 2.5 epochs of 8 steps
 TINY = [
@@ -87,15 +85,8 @@ def test_resume_goes_back_to_the_last_checkpoint(data, whole, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeypatch, capsys, number):
     run = tmp_path / "run"
-    original = StreamFeed.__next__
-
-    def batch_then_signal(feed):
-        if feed.state()["next_step"] == 6:
-            os.kill(os.getpid(), number)
-        return original(feed)
-
     with monkeypatch.context() as patch:
-        patch.setattr(StreamFeed, "__next__", batch_then_signal)
+        signal_before_batch(patch, 6, number)
         assert train(data, run) == 128 + number
     assert "--resume" in capsys.readouterr().out
     assert int(newest_arrays(run)["step"]) == 7

@@ -9,7 +9,7 @@ from helpers import GOLDEN
 from helpers.arrays import assert_same_arrays
 from helpers.data import all_rows
 from helpers.errors import refused
-from helpers.feeds import assert_host_is_silent, assert_nothing_crosses, recorded_feed, regroup_feed, take
+from helpers.feeds import assert_host_is_silent, assert_nothing_crosses, recorded_feed, regroup_feed, regroup_plan, take
 from helpers.recordings import COUNTS, TIME_POINTS, recorded, recorded_tree, write_marked
 
 from demega_jax.config import DataConfig
@@ -59,7 +59,7 @@ def test_the_fixed_order_gives_the_golden_groups(level):
     for split, name in (("train", "label_order"), ("validation", "validation_label_order")):
         with h5py.File(GOLDEN / f"grouped_{level}/{split}_grouped.h5") as file:
             x, order = file["data"][:], stats[name].tolist()
-            labels = [data.train(None).classes.index(order[i]) for i in file["labels"]]
+            labels = [regroup_plan(data).rows.classes.index(order[i]) for i in file["labels"]]
         averages = data.averages(split, None)
         assert averages.labels.tolist() == labels
         np.testing.assert_allclose(averages.x, x, rtol=2e-5, atol=2e-6)
@@ -137,4 +137,4 @@ def test_the_host_sends_nothing_within_an_epoch(marked):
 def test_one_level_is_one_number():
     assert [DataConfig(level=level).levels for level in (None, 5, (5, 9))] == [(), (5,), (5, 9)]
     with refused("--level"):
-        recorded(GOLDEN / "raw_libribrain", None).train(None)
+        regroup_plan(recorded(GOLDEN / "raw_libribrain", None))

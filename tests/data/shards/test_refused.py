@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.data import ShardSettings, open_shards, verify, write_shards
 from helpers.errors import assert_facts, fails_with, refused, the_warning
-from helpers.runs import files_in, run_command, run_with_full_disk
+from helpers.runs import files_in, leave_on_disk, run_command, run_with_full_disk
 from helpers.shards import ROWS, SENSORS, SMALL, TIME_POINTS, write_source
 
 
@@ -104,7 +104,7 @@ def test_no_space_is_one_line_and_what_was_finished_is_kept(source, tmp_path, ca
 
 
 def test_too_little_space_is_found_before_anything_is_written(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    leave_on_disk(monkeypatch, 10)
     assert run_command("shard", source, tmp_path / "out") == 2
     said = capsys.readouterr()
     assert_facts(said.out, "203 rows", "1 shard")

@@ -4,14 +4,14 @@ import csv
 import dataclasses
 import re
 import resource
-import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from helpers.errors import assert_facts, fails_with, refused
+from helpers.runs import leave_on_disk, run_command
 
-from demega_jax.cli import main
 from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings
 from demega_jax.data.recordings.statistics import statistics
 from demega_jax.data.recordings.windows import find_windows
@@ -20,24 +20,11 @@ from demega_jax.data.simulate.generative import MatchedFilter, autocovariance, g
 from demega_jax.data.simulate.recordings import draw_noise, draw_signal, noise_filter, plan_runs, sensor_scale
 from demega_jax.data.simulate.recordings import simulate_recordings as simulate
 from demega_jax.data.simulate.speech import draw_speech
-from demega_jax.errors import UserError, set_warning_sink
 from demega_jax.metrics import macro_f1
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 SHAPE = {"sensors": 12, "time_points": 25}
 SPLITS = {"validation": RunName("0", "11", "Sherlock1", "2"), "test": RunName("0", "12", "Sherlock1", "2")}
-
-
-@pytest.fixture
-def warnings():
-    lines: list[str] = []
-    set_warning_sink(lines.append)
-    yield lines
-    set_warning_sink(None)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -226,37 +213,37 @@ def test_equal_seeds_give_equal_trees(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "change, facts",
     [
-        ({"minutes": 0.4}, "--minutes: 0.4; wanted at least 0.5"),
-        ({"minutes": float("nan")}, "--minutes: nan"),
-        ({"minutes": float("inf")}, "--minutes: inf"),
-        ({"runs": 2}, "--runs: 2; wanted 3 to 6 for 1 minutes"),
-        ({"minutes": 300, "runs": 4}, "--runs: 4; wanted 9 to"),
-        ({"sensors": 0}, "--sensors: 0; wanted at least 1"),
-        ({"time_points": 1}, "--time-points: 1; wanted at least 2"),
-        ({"time_points": 9999}, "--time-points: 9999; wanted at most 1250"),
-        ({"seed": -1}, "--seed: -1; wanted at least 0"),
+        ({"minutes": 0.4}, ["--minutes", "0.4", "0.5"]),
+        ({"minutes": float("nan")}, ["--minutes", "nan"]),
+        ({"minutes": float("inf")}, ["--minutes", "inf"]),
+        ({"runs": 2}, ["--runs", "2", "3 to 6"]),
+        ({"minutes": 300, "runs": 4}, ["--runs", "4", "9"]),
+        ({"sensors": 0}, ["--sensors", "0", "1"]),
+        ({"time_points": 1}, ["--time-points", "1", "2"]),
+        ({"time_points": 9999}, ["--time-points", "9999", "1250"]),
+        ({"seed": -1}, ["--seed", "-1", "0"]),
     ],
 )
-def test_impossible_arguments_are_refused_before_anything_is_written(tmp_path, change, message):
-    with pytest.raises(UserError, match=message):
+def test_impossible_arguments_are_refused_before_anything_is_written(tmp_path, change, facts):
+    with refused(*facts):
         simulate(tmp_path / "out", **({"minutes": 1, "sensors": 3} | change))
     assert not (tmp_path / "out").exists()
 
 
 def test_existing_tree_is_refused(tree, tmp_path):
     before = sorted(tree.rglob("*"))
-    with pytest.raises(UserError, match="holds recordings"):
+    with refused(tree, "recordings"):
         simulate(tree, minutes=1, sensors=3)
     assert sorted(tree.rglob("*")) == before
 
 
 def test_too_little_space_is_found_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 299_999))
-    with pytest.raises(UserError, match="0.00 GB are free"):
+    leave_on_disk(monkeypatch, 299_999)
+    with refused("0.00 GB", "free"):
         simulate(tmp_path / "out", minutes=1, sensors=3)  # 15,000 samples of 20 bytes
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 300_000))
+    leave_on_disk(monkeypatch, 300_000)
     assert len(simulate(tmp_path / "out", minutes=1, sensors=3)) == 4
 
 
@@ -266,7 +253,7 @@ def test_full_disk_leaves_no_half_file(tmp_path, room):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        with pytest.raises(UserError, match=r"cannot be written \(File too large\)"):
+        with refused("cannot be written", "File too large"):
             simulate(tmp_path, minutes=0.5, sensors=6)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -274,25 +261,26 @@ def test_full_disk_leaves_no_half_file(tmp_path, room):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, facts",
     [
-        ("", "--level: not given; wanted --level --groups for grouped files; add --level, or --recordings"),
-        ("--level 5", "--groups: not given"),
-        ("--level 5 --groups 8 --minutes 3", "--minutes: 3.0; wanted no such option for grouped files"),
-        ("--level 5 --groups 8 --runs 3", "--runs: 3; wanted no such option for grouped files"),
-        ("--recordings", "--minutes: not given; wanted --minutes for recordings"),
-        ("--recordings --minutes 1 --groups 3", "--groups: 3; wanted no such option for recordings"),
+        ("", ["--level", "--groups", "--recordings"]),
+        ("--level 5", ["--groups"]),
+        ("--level 5 --groups 8 --minutes 3", ["--minutes", "3.0", "grouped files"]),
+        ("--level 5 --groups 8 --runs 3", ["--runs", "3", "grouped files"]),
+        ("--recordings", ["--minutes", "recordings"]),
+        ("--recordings --minutes 1 --groups 3", ["--groups", "3", "recordings"]),
     ],
 )
-def test_command_line_refuses_options_that_do_not_match(tmp_path, capsys, options, message):
-    assert main(["simulate", str(tmp_path / "out"), *options.split()]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {message}")
+def test_command_line_refuses_options_that_do_not_match(tmp_path, capsys, options, facts):
+    fails_with(capsys, ["simulate", tmp_path / "out", *options.split()], *facts)
     assert not (tmp_path / "out").exists()
 
 
 def test_command_writes_a_tree_and_says_what(tmp_path, capsys):
-    assert main(f"simulate {tmp_path} --recordings --minutes 1 --runs 5 --sensors 3 --seed 2".split()) == 0
+    options = "--recordings --minutes 1 --runs 5 --sensors 3 --seed 2"
+    assert run_command("simulate", tmp_path, *options.split()) == 0
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == f"5 runs, 1 minutes of 3 sensors, 0.00 GB, into {tmp_path}"
-    assert len(lines) == 5 and lines[-1].startswith("wrote 0/12/Sherlock1/2: 0.17 minutes, ")
+    assert_facts(first, "5 runs", "1 minutes", "3 sensors", "0.00 GB", tmp_path)
+    assert len(lines) == 5
+    assert_facts(lines[-1], "0/12/Sherlock1/2", "0.17 minutes")
     assert len(find_recordings(tmp_path)) == 5

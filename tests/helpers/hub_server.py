@@ -47,6 +47,7 @@ class Hub:
     cuts: the numbers of bytes after which the next answers with bytes are cut, in order.
     refusals: the statuses that the next requests for bytes are answered with, in order.
     slow: bytes of a block, and s to wait after each; None: at once.  ranges: whether the Range header is heeded.
+    page: what is answered in place of any description, as by a network that wants a log-in first.
     """
 
     datasets: dict[str, Dataset]
@@ -56,6 +57,7 @@ class Hub:
     refusals: list[int] = dataclasses.field(default_factory=list)
     slow: tuple[int, float] | None = None
     ranges: bool = True
+    page: bytes | None = None
     url: str = ""
     store: str = ""  # the same at another port, as a store is another host
 
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "")
 
     def _describe(self, repo: str, what: str, revision: str, query: dict[str, list[str]]) -> None:
+        if self.hub.page is not None:
+            return self._send(200, self.hub.page, {"Content-Type": "text/html"})
         dataset = self.hub.datasets.get(repo)
         if dataset is None:
             return self._refuse(401, "RepoNotFound")

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, writes and refuses."""
+"""`demega-jax train`: what it prints, writes and refuses."""
 
 import json
 import os
@@ -11,47 +11,12 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from helpers import GOLDEN, TINY_MODEL
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from command_line import SMALL, fails
+from helpers import GOLDEN
 
-import demega_jax
 from demega_jax.cli import main
-from demega_jax.config import page as config_page
 from demega_jax.config.load import load_config
-from demega_jax.data.simulate.grouped import simulate_grouped
 from demega_jax.training import loop
-
-SMALL = [
-    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
-    "train.log_every=3",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    simulate_grouped(folder, levels=[100], groups=125, sensors=5, time_points=9, seed=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    assert (
-        main(["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), "--devices", "1", *SMALL]) == 0
-    )
-    return folder
-
-
-def fails(capsys, *arguments: object) -> str:
-    """The one line of a command that stops with exit status 2."""
-    capsys.readouterr()
-    assert main([str(a) for a in arguments]) == 2
-    error = capsys.readouterr().err
-    last = error.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert all(line.startswith("warning: ") for line in error.splitlines()[:-1])
-    return last
 
 
 def test_run_folder(run):
@@ -73,35 +38,6 @@ def test_run_folder(run):
     total = train["class_loss"] + 0.5 * train["contrastive_loss"] + 0.2 * train["ipa_loss"]
     assert train["loss"] == pytest.approx(total, rel=1e-6)
     assert (run / "report" / "training_curve.png").stat().st_size > 10_000
-
-
-def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
-    out = tmp_path / "scores.json"
-    assert main(["evaluate", str(run), "--split", "test", "--json", str(out)]) == 0
-    assert "macro-F1" in capsys.readouterr().out
-    scores = json.loads(out.read_text())
-    with h5py.File(data / "grouped_100" / "test_grouped.h5") as file:
-        x, label = file["data"][:], file["labels"][:]
-    model = demega_jax.load(run)
-    probabilities = model.predict(x)
-    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    predicted = probabilities.argmax(1)
-    present = np.unique(label)
-    assert scores["macro_f1"] == pytest.approx(f1_score(label, predicted, labels=present, average="macro"), abs=1e-12)
-    assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted), abs=1e-12)
-    assert scores["chance"] == pytest.approx(1 / len(present))
-    assert np.sum(scores["confusion"]) == len(label) == scores["rows"]
-
-
-def test_validation_in_training_is_what_evaluate_says(run, tmp_path):
-    out = tmp_path / "scores.json"
-    assert main(["evaluate", str(run), "--json", str(out)]) == 0
-    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    best = max((m for m in read if m["split"] == "validation"), key=lambda m: m["macro_f1"])
-    scores = json.loads(out.read_text())
-    for name in ("macro_f1", "balanced_accuracy", "accuracy"):
-        assert scores[name] == pytest.approx(best[name], abs=1e-12)
-    assert scores["loss"] == pytest.approx(best["loss"], rel=1e-5)
 
 
 def test_dry_run_changes_nothing(data, tmp_path, capsys):
@@ -168,16 +104,8 @@ def test_wrong_input_is_one_line(run, data, tmp_path, capsys):
     assert "model.time_points" in fails(capsys, *train, "model.time_points=11")
     assert "no config.yaml" in fails(capsys, *train, "--resume")
     assert "no --run" in fails(capsys, *train[:4], "--resume")
-    assert "No such file" in fails(capsys, "train", tmp_path / "none.yaml")
-    assert "no config.yaml" in fails(capsys, "evaluate", tmp_path)
-    assert "no level 5" in fails(capsys, "evaluate", run, "--level", 5)
+    assert "none.yaml: no such file" in fails(capsys, "train", tmp_path / "none.yaml")
     assert not (tmp_path / "run").exists()
-
-
-def test_evaluate_on_windows_of_another_shape(run, tmp_path, capsys):
-    simulate_grouped(tmp_path, levels=[100], groups=48, sensors=5, time_points=12, seed=1)
-    error = fails(capsys, "evaluate", run, "--data", tmp_path)
-    assert "windows of 5 sensors x 12 time points; wanted 5 x 9" in error
 
 
 def test_a_row_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
@@ -215,19 +143,19 @@ def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
 
 def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     """What a device says when it has no memory left, at any step, becomes a line with a smaller batch size."""
-    original = loop.Loop._compile
+    original = loop.compile_dispatch
 
-    def compiled(self, feed, progress):
-        function, take = original(self, feed, progress)
+    def compiled(experiment, feed, state):
+        dispatch = original(experiment, feed, state)
 
         def step(state, batch):
             if int(state.step) == 2:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
-            return function(state, batch)
+            return dispatch.run(state, batch)
 
-        return step, take
+        return dispatch._replace(run=step)
 
-    monkeypatch.setattr(loop.Loop, "_compile", compiled)
+    monkeypatch.setattr(loop, "compile_dispatch", compiled)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
     error = fails(capsys, *arguments)
     size = int(error.partition("use train.batch_size=")[2].split()[0].strip("();"))
@@ -254,7 +182,7 @@ def test_compiled_programs_are_remembered(data, tmp_path):
 def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
     """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
     reads, steps = [], []
-    original_compile, original_log = loop.Loop._compile, loop.Loop._log
+    compile_dispatch, device_get = loop.compile_dispatch, jax.device_get
 
     class Guarded:
         """Stands in for a metric: reading it outside the log is an error."""
@@ -270,39 +198,30 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
         def block_until_ready(self):
             return self
 
-    def compiled_once(self, feed, progress):
-        function, take = original_compile(self, feed, progress)
-        assert isinstance(function, jax.stages.Compiled)
+    def compiled_once(experiment, feed, state):
+        dispatch = compile_dispatch(experiment, feed, state)
+        assert isinstance(dispatch.run, jax.stages.Compiled)
 
         def step(state, batch):
             with jax.transfer_guard_host_to_device("disallow"):  # the batch is on the device before the step
-                state, metrics = function(state, batch)
-            steps.append(function)
+                state, metrics = dispatch.run(state, batch)
+            steps.append(dispatch.run)
             return state, {name: Guarded(value) for name, value in metrics.items()}
 
-        return step, take
+        return dispatch._replace(run=step)
 
-    def log(self, step, metrics, *rest):
-        reads.append(step)
-        return original_log(self, step, {name: guarded.value for name, guarded in metrics.items()}, *rest)
+    def read(tree):
+        if isinstance(tree, dict) and any(isinstance(value, Guarded) for value in tree.values()):
+            reads.append(len(steps))
+            tree = {name: guarded.value for name, guarded in tree.items()}
+        return device_get(tree)
 
-    monkeypatch.setattr(loop.Loop, "_compile", compiled_once)
-    monkeypatch.setattr(loop.Loop, "_log", log)
+    monkeypatch.setattr(loop, "compile_dispatch", compiled_once)
+    monkeypatch.setattr(jax, "device_get", read)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
     assert main([str(a) for a in arguments]) == 0
     assert reads == [3, 6, 9, 12]
     assert len(steps) == 12 and len(set(map(id, steps))) == 1
-
-
-def test_config_page_is_up_to_date():
-    assert Path("configs/README.md").read_text() == config_page.page(), "run `make config-page`"
-
-
-@pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["train", "configs/tiny.yaml", "--frob"]])
-def test_usage_errors(arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
 
 
 def test_no_space_left_for_a_checkpoint(data, tmp_path):

@@ -1,0 +1,170 @@
+"""The words of a command line before Typer reads them: lists, overrides, and what is refused with its nearest kin."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from demega_jax.commands.shared.lists import ITEMS, did_you_mean, is_list_word
+from demega_jax.errors import UserError
+
+
+class Group(TyperGroup):
+    """The commands by name; an unknown one is refused with the nearest known."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """The parameters, shown in plain words."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]):  # type: ignore[no-untyped-def, override]
+        """As Typer does it, for a command that there is."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not ctx.resilient_parsing:
+            way_out = did_you_mean(args[0], known, "see `demega-jax --help`")
+            if args[0].startswith("-"):
+                raise UserError("demega-jax", f"unknown option {args[0]}", "a command first", way_out)
+            raise UserError("demega-jax", f"unknown command {args[0]}", f"one of {', '.join(known)}", way_out)
+        return super().resolve_command(ctx, args)
+
+
+class Command(TyperCommand):
+    """A command whose lists are written in one way, and whose overrides may stand anywhere after it."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
+        """The parameters, shown in plain words."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Sort the words, then let Typer read those that are left."""
+        if ctx.resilient_parsing:  # completion of a line that is not finished
+            return super().parse_args(ctx, args)
+        parameters = self.get_params(ctx)
+        options = {
+            word: Option(word, parameter.name or "", bool(parameter.is_flag), parameter.multiple)
+            for parameter in parameters
+            if parameter.param_type_name == "option"
+            for word in parameter.opts
+        }
+        overridable = any(parameter.name == "overrides" for parameter in parameters)
+        sorted_words = sort_words(args, options, ctx.command_path, overridable)
+        try:
+            rest = super().parse_args(ctx, sorted_words.words)
+        except typer.TyperException as error:
+            raise _refused(error, ctx.command_path, sorted_words.given) from None
+        if overridable:
+            if ctx.params["overrides"]:
+                came = f"unexpected word {ctx.params['overrides'][0]}"
+                raise UserError(ctx.command_path, came, "section.key=value", f"see `{ctx.command_path} --help`")
+            ctx.params["overrides"] = sorted_words.overrides
+        return rest
+
+
+def _refused(error: typer.TyperException, command: str, given: dict[str, str]) -> UserError:
+    """What Typer refuses, with the value that was given and the nearest one that fits."""
+    see = f"see `{command} --help`"
+    if not isinstance(error, typer.BadParameter) or error.param is None:
+        return UserError(command, error.format_message().rstrip("."), "the words that it takes", see)
+    parameter: Any = error.param
+    word = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+    if word not in given:
+        return UserError(command, f"no {word}", parameter.help.rstrip("."), see)
+    # "Input should be a valid integer, unable to .." of pydantic, "'x' is not one of 'a', 'b'" of Typer
+    wanted = error.message.rpartition("Input should be ")[2].partition(", unable")[0].rpartition(" is not ")[2]
+    choices = re.findall("'([^']+)'", wanted)
+    return UserError(word, repr(given[word]), wanted.rstrip("."), did_you_mean(given[word], choices, see))
+
+
+def _plain(parameter: Any) -> Any:
+    """A parameter whose help shows no type where its name and its text say enough: `<bool>`, `<list[str]>`."""
+    if parameter.param_type_name == "argument" or parameter.is_flag:
+        parameter.display_type_rich = lambda ctx: None
+    return parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option as it is written. flag: it takes no value.  several: its values make up a list."""
+
+    word: str
+    name: str
+    flag: bool
+    several: bool
+
+
+@dataclasses.dataclass
+class Sorted:
+    """words: for Typer, every item of a list with its option before it.  overrides: `section.key=value`.
+
+    given: the value of each option that takes one.
+    """
+
+    words: list[str] = dataclasses.field(default_factory=list)
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    given: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is `section.key=value`, right or misspelt, and no path that has an = in it."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and not word.startswith("-") and "/" not in key
+
+
+def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:
+    """Sort the words after a command. UserError: an unknown option, one without its value, or one given twice."""
+    found, left = Sorted(), list(args)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            found.words += [word, *left]
+            break
+        if not word.startswith("-") or word == "-":
+            (found.overrides if overridable and is_override(word) else found.words).append(word)
+            continue
+        name, equals, value = word.partition("=")
+        option = _known(name, options, command)
+        if option.flag:
+            found.words.append(word)
+            continue
+        if not equals:
+            value = _value(option, left, options)
+        if option.several:
+            values = [value, *_following(option, left)]
+            found.words += [part for item in _items(option, values) for part in (option.word, item)]
+            continue
+        if option.word in found.given:
+            came = f"given twice, {found.given[option.word]} and {value}"
+            raise UserError(option.word, came, "one value", f"leave one {option.word} out")
+        found.given[option.word] = value
+        found.words += [option.word, value]
+    return found
+
+
+def _known(name: str, options: dict[str, Option], command: str) -> Option:
+    if name not in options:
+        way_out = did_you_mean(name, list(options), f"see `{command} --help`")
+        raise UserError(command, f"unknown option {name}", "an option of this command", way_out)
+    return options[name]
+
+
+def _value(option: Option, left: list[str], options: dict[str, Option]) -> str:
+    if not left or left[0].partition("=")[0] in options:
+        raise UserError(option.word, "no value", "a value after it", f"write {option.word} VALUE")
+    return left.pop(0)
+
+
+def _following(option: Option, left: list[str]) -> list[str]:
+    """The next words that belong to a list, taken from those that are left."""
+    taken: list[str] = []
+    while left and option.name in ITEMS and is_list_word(option.name, left[0]):
+        taken.append(left.pop(0))
+    return taken
+
+
+def _items(option: Option, values: Sequence[str]) -> list[str]:
+    items = [item.strip() for value in values for item in value.split(",")]
+    if "" in items:
+        raise UserError(option.word, repr(",".join(values)), "a list such as 5,20", "write an item between commas")
+    return items

@@ -1,0 +1,69 @@
+"""What `train` says of a run before it begins: its data, model, memory and steps."""
+
+import time
+
+import jax
+from rich.console import Console
+
+from demega_jax.config.load import to_yaml
+from demega_jax.files import format_bytes
+from demega_jax.model.demega import parameter_count
+from demega_jax.training.memory import step_memory
+from demega_jax.training.run import RunFolder
+from demega_jax.training.setup import Experiment
+
+
+def make_console() -> Console:
+    """The console that a run is told on: a line stays one line, whatever the width."""
+    return Console(soft_wrap=True, highlight=False, markup=False)
+
+
+def describe(experiment: Experiment, folder: RunFolder, console: Console) -> None:
+    """What is about to run, in a few lines."""
+    data, config, placement = experiment.data, experiment.config, experiment.placement
+    for split in (data.train, data.validation):
+        console.print(f"{split.name:<10} {split.describe()}")
+    device = placement.mesh.devices.flat[0]
+    console.print(
+        f"{'model':<10} {parameters_of(experiment)} parameters, {config.model.encoder}, {config.model.dtype}, on "
+        f"{placement.devices} x {device.device_kind} ({placement.mode})"
+    )
+    for line in data.plan.describe(placement.devices):
+        console.print(line)
+    console.print(
+        f"{'run':<10} {experiment.total_steps} steps of {config.train.batch_size} rows, {experiment.steps_per_epoch} "
+        f"an epoch: {folder.path}"
+    )
+
+
+def parameters_of(experiment: Experiment) -> str:
+    """How many parameters are trained: of each member, where there are some."""
+    members = experiment.config.train.members
+    count = parameter_count(jax.eval_shape(experiment.fresh_state).params) // members
+    return f"{members} x {count:,}" if members > 1 else f"{count:,}"
+
+
+def print_plan(experiment: Experiment) -> int:
+    """Print the resolved configuration, parameters, memory, steps and what would be read; change nothing."""
+    config, data, placement = experiment.config, experiment.data, experiment.placement
+    console = make_console()
+    console.print(to_yaml(config), end="")
+    shapes = jax.eval_shape(experiment.fresh_state)
+    members = config.train.members
+    state, batch = placement.abstract(shapes, data.plan.batch, config.train.batch_size, members)
+    began = time.perf_counter()
+    compiled = placement.compile_train(experiment.train_step, members=members > 1).lower(state, batch).compile()
+    need = step_memory(compiled, state)
+    rows = {
+        "parameters": parameters_of(experiment),
+        "steps": f"{experiment.total_steps}, {experiment.steps_per_epoch} an epoch, of {config.train.batch_size} rows",
+        "memory": f"{format_bytes(need.total)} on each of {placement.devices} devices, of which state "
+        f"{format_bytes(need.kept)}",
+        "compiled in": f"{time.perf_counter() - began:.1f} s",
+        "train": data.train.describe(),
+        "validation": data.validation.describe(),
+    }
+    rows |= {line[:10].strip(): line[11:] for line in data.plan.describe(placement.devices)}
+    for name, value in rows.items():
+        console.print(f"# {name}: {value}")
+    return 0

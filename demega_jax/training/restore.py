@@ -1,0 +1,91 @@
+"""The state that a training run begins from: new, with the parameters of another run, or from a checkpoint."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from demega_jax.config import Config
+from demega_jax.errors import UserError, warn
+from demega_jax.training.checkpoint import flatten, read_model, unflatten
+from demega_jax.training.members import member_config, read_states, stack
+from demega_jax.training.run import RunFolder
+from demega_jax.training.setup import Experiment
+from demega_jax.training.state import TrainState
+from demega_jax.training.writers import truncate_after
+
+
+def start_state(
+    experiment: Experiment, folder: RunFolder, init: Path | None, say: Callable[[str], None], *, resume: bool
+) -> tuple[TrainState, list[dict[str, Any]] | None]:
+    """The state to begin from and the metas of its checkpoints: new, of another run, or restored. say: tells a line."""
+    state = experiment.placement.replicate(experiment.fresh_state())
+    if resume:
+        return restore(experiment, folder, state, say)
+    if init is not None:
+        state, line = initialise_from(RunFolder(init), state, experiment)
+        say(line)
+    folder.create(experiment.config)
+    create_members(experiment.config, folder)
+    return state, None
+
+
+def create_members(config: Config, folder: RunFolder) -> None:
+    """Folders and configurations of the run's members, where it has some."""
+    for number, member in enumerate(folder.members(config)):
+        if member.path != folder.path:
+            member.report.mkdir(parents=True, exist_ok=True)
+            member.write_config(member_config(config, number))
+
+
+def restore(
+    experiment: Experiment, folder: RunFolder, state: TrainState, say: Callable[[str], None]
+) -> tuple[TrainState, list[dict[str, Any]] | None]:
+    """The newest checkpoint of the run that is whole for all members, logs cut back to it; the fresh state if none was
+    saved."""
+    folders = folder.members(experiment.config)
+    found = read_states(folders)
+    step = 0 if found is None else int(found[1][0]["step"])
+    for member in folders:
+        truncate_after(member.metrics, step)
+    folder.write_config(experiment.config)
+    create_members(experiment.config, folder)
+    if found is None:
+        warn(f"{folder.path} has no checkpoint yet: starting from the first step")
+        return state, None
+    rate = float(experiment.schedule(step))
+    say(f"going on after step {step}, at a learning rate of {rate:.3g}")
+    one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
+    states = [unflatten(one, arrays, member.checkpoints) for arrays, member in zip(found[0], folders, strict=True)]
+    return experiment.placement.replicate(stack(states)), found[1]
+
+
+def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -> tuple[TrainState, str]:
+    """`state` with the parameters of another run (its average, where it has one) and a line that says which.
+
+    Parameters of the same path and shape are taken, by every member; others, such as heads for other classes, stay new.
+    """
+    if run.read_config().train.members > 1:
+        raise UserError(run.path, "a run with members", "one of them", f"use --init {run.path / 'members' / '0'}")
+    theirs = read_model(run)[0]
+    ours = flatten({"params": state.params})
+    front = () if experiment.config.train.members == 1 else (experiment.config.train.members,)
+    taken = {
+        name: np.broadcast_to(theirs[name], array.shape)
+        for name, array in ours.items()
+        if name in theirs and (*front, *theirs[name].shape) == array.shape
+    }
+    if not taken:
+        raise UserError(
+            run.path, "no parameter of this model's paths and shapes", "a run of a like model", "check --init"
+        )
+    treedef = jax.tree.structure(state.params)
+    params = jax.tree.unflatten(treedef, [taken.get(name, ours[name]) for name in ours])
+    new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
+    line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
+    average = None if state.average is None else jax.tree.map(np.copy, params)
+    params, average = experiment.placement.replicate((params, average))
+    return dataclasses.replace(state, params=params, average=average), line

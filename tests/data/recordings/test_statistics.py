@@ -1,0 +1,35 @@
+"""Statistics of recordings: the golden ones, and how they are remembered."""
+
+import h5py
+import numpy as np
+from helpers.errors import has_fact
+from helpers.recordings import GOLDEN_STATISTICS, GOLDEN_TREE
+
+from demega_jax.data.recordings.runs import OFFICIAL, find_recordings
+from demega_jax.data.recordings.statistics import statistics
+from demega_jax.files import cache_folder
+
+
+def test_pooled_statistics_are_the_golden_ones():
+    golden = np.load(GOLDEN_STATISTICS)
+    train = [r for r in find_recordings(GOLDEN_TREE) if r.name not in OFFICIAL]
+    assert [str(r.name) for r in train] == golden["train_run_order"].tolist()
+    found = statistics(train)
+    np.testing.assert_allclose(found.mean, golden["channel_means"], rtol=2e-7)
+    np.testing.assert_allclose(found.std, golden["channel_stds"], rtol=2e-7)
+
+
+def test_statistics_are_remembered_outside_the_recordings(tree):
+    before = sorted(tree.rglob("*"))
+    recordings = find_recordings(tree)
+    first = statistics(recordings)
+    measured: list[str] = []  # a line for every recording that is read
+    np.testing.assert_array_equal(statistics(recordings, measured.append).mean, first.mean)
+    assert not measured and sorted(tree.rglob("*")) == before
+    with h5py.File(recordings[2].meg, "r+") as file:
+        file["data"][0] *= 2
+    next(cache_folder("statistics").glob("*.json")).write_text("{damaged")
+    changed = statistics(find_recordings(tree), measured.append)
+    assert sum(has_fact(line, recordings[2].name) for line in measured) == 1 <= len(measured) <= 2
+    assert changed.mean[0] > 1.1 * first.mean[0]
+    np.testing.assert_array_equal(changed.mean[1:], first.mean[1:])
