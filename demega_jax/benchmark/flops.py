@@ -8,8 +8,11 @@ from jax.extend.core import Jaxpr
 
 
 def matrix_flops(jaxpr: Any) -> int:
-    """FLOPs of the products and convolutions of a jaxpr: 2 x multiply-adds, a scan's body as often as it runs, and of
-    several ways (`cond`, also that of backends) the one with the fewest."""
+    """FLOPs of the products and convolutions of a jaxpr, two for each multiplication with its addition.
+
+    The body of a scan counts as often as it runs. Of the branches of a `cond` the one with the fewest FLOPs counts;
+    what differs between backends is such branches, too.
+    """
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":

@@ -38,8 +38,11 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds of each step [n] (a dispatch's share, where one starts several), and the means of what the host did:
-    waiting for input, and that with starting the step."""
+    """Seconds that steps took.
+
+    steps: of each step; where a dispatch has several, its time over their number.
+    input_wait: mean time that the host waited for input.  host: the same and the time that it took to start the step.
+    """
 
     steps: list[float]
     input_wait: float
@@ -90,10 +93,13 @@ def measure(case: Case, given: CaseData, limits: Limits, tell: Callable[[str], N
 
 
 def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispatch, dict[str, Any]]:
-    """What the training loop would start at a time, compiled, and figures. Refuses a batch that memory cannot hold."""
+    """The dispatch that the training loop would run, compiled, and figures of it. UserError: memory cannot hold it."""
     placement, config = experiment.placement, experiment.config.train
     hits: list[str] = []
-    listen = lambda event, **_: hits.append(event)  # noqa: E731
+
+    def listen(event: str, **_: object) -> None:
+        hits.append(event)
+
     jax.monitoring.register_event_listener(listen)
     try:
         dispatch = compile_dispatch(experiment, feed, state)
@@ -230,8 +236,12 @@ def against_machine(seconds: float, work: Work, precision: str, devices: int, ma
 
 
 def add_scaling(cases: list[dict[str, Any]]) -> None:
-    """`scaling_efficiency` of each: samples/s a device, over those of the fewest devices of the like cases."""
-    like = lambda case: (case["level"], case["feed"], case["precision"])  # noqa: E731
+    """Add `scaling_efficiency` to each case: its samples/s for each device, over those of the case with the fewest
+    devices among cases of the same level, feed and precision."""
+
+    def like(case: dict[str, Any]) -> tuple[Any, ...]:
+        return case["level"], case["feed"], case["precision"]
+
     for case in cases:
         first = min((other for other in cases if like(other) == like(case)), key=lambda other: other["devices"])
         each, base = (c["samples_per_second"] / c["devices"] for c in (case, first))

@@ -1,4 +1,4 @@
-"""Sums over the global batch: under pmap across the devices of an axis, under jit as they stand."""
+"""Sums over the global batch: across the devices of a named axis, or, without one, of the arrays as they are."""
 
 from typing import TypeVar
 
