@@ -8,14 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from demega_jax.benchmark.simulated import published_groups, simulated_split, stream_memory
+from demega_jax.benchmark.simulated import published_groups, simulated_data, stream_memory
 from demega_jax.config import Config
 from demega_jax.config.load import override
-from demega_jax.data.feeds.sharded import check_shares
-from demega_jax.data.grouped import GroupedSplit, open_file
-from demega_jax.data.recordings.averaged import RegroupSplit
+from demega_jax.data.feeds.shares import check_shares
+from demega_jax.data.open import TrainingData, open_training
 from demega_jax.training.parallel import make_placement
-from demega_jax.training.setup import Data, open_data
 
 FEEDS = ("stream", "resident", "regroup")
 PRECISIONS = ("float32", "bfloat16")
@@ -60,7 +58,7 @@ class CaseData:
     real training split; about: their number is estimated."""
 
     config: Config
-    data: Data
+    data: TrainingData
     simulated: bool
     epoch_groups: int
     about: bool
@@ -73,21 +71,12 @@ def open_case(config: Config, folder: Path, devices: int) -> CaseData:
     """
     level = config.data.levels[0]
     if config.data.path is not None:
-        data = open_data(config)
-        simulated = is_simulated(data.train)
+        data = open_training(config)
+        simulated = data.train.simulated
         groups = published_groups(level) if simulated else data.train.rows
         return CaseData(config, data, simulated, groups, simulated)
     shape = (config.model.sensors or SENSORS, config.model.time_points or TIME_POINTS)
-    split = simulated_split(config, folder, shape, jax.devices()[0], devices)
     if config.data.feed == "stream":
         config = stream_memory(config, int(np.prod(shape)) * 4)
-    return CaseData(config, Data(split, split), True, published_groups(level), True)
-
-
-def is_simulated(split: GroupedSplit) -> bool:
-    """Whether a split's files say that they are simulated. Shards say it by the score that only simulation knows."""
-    path = split.windows.recordings[0].meg if isinstance(split, RegroupSplit) else split.path
-    if split.reference_macro_f1 is not None or not path.is_file():
-        return split.reference_macro_f1 is not None
-    with open_file(path) as file:
-        return bool(file.attrs.get("simulated", False))
+    data = simulated_data(config, folder, shape, jax.devices()[0], devices)
+    return CaseData(config, data, True, published_groups(level), True)

@@ -16,9 +16,8 @@ from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
 from demega_jax.benchmark.traffic import Activations, activations
 from demega_jax.data.feeds.feed import Feed
-from demega_jax.data.recordings.averaged import RegroupSplit
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
-from demega_jax.training.loop import DISPATCHES_IN_FLIGHT
+from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
 from demega_jax.training.memory import available_memory, check_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Experiment, make_experiment
@@ -107,14 +106,14 @@ def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispat
         dispatch = compile_dispatch(experiment, feed, state)
     finally:
         jax.monitoring.unregister_event_listener(listen)
-    device = placement.mesh.devices.flat[0]
-    sharing = placement.devices if device.platform == "cpu" else 1
-    multiple = placement.devices * config.accumulate
-    check_memory(dispatch.need, available_memory(device), config.batch_size, multiple, sharing)
+    available, multiple = available_memory(placement.mesh.devices.flat[0]), placement.devices * config.accumulate
+    check_memory(dispatch.need, available, config.batch_size, multiple, placement.sharing)
     return dispatch, {
-        "compile_seconds": dispatch.seconds, "compiled_from_cache": CACHE_HIT in hits,
-        "step_memory_bytes": dispatch.need.total, "feed_memory_bytes": feed.device_bytes,
-    }  # fmt: skip
+        "compile_seconds": dispatch.seconds,
+        "compiled_from_cache": CACHE_HIT in hits,
+        "step_memory_bytes": dispatch.need.total,
+        "feed_memory_bytes": experiment.data.plan.device_bytes(placement.devices),
+    }
 
 
 def time_steps(run: Run, take: Take, state: Any, each: int, limits: Limits) -> Times:
@@ -162,7 +161,7 @@ def time_steps(run: Run, take: Take, state: Any, each: int, limits: Limits) -> T
 
 def step_work(experiment: Experiment) -> Work:
     """What a step has to do, counted in its jaxpr."""
-    config, step, split = experiment.config, experiment.train_step, experiment.data.train
+    config, step = experiment.config, experiment.train_step
     members = config.train.members
     state = jax.eval_shape(experiment.fresh_state)
     if members > 1:  # of one of them: the step is that of a model
@@ -172,7 +171,7 @@ def step_work(experiment: Experiment) -> Work:
     def batch_of(rows: int) -> dict[str, Any]:
         return {
             name: jax.ShapeDtypeStruct((rows, *shape), dtype)
-            for name, (shape, dtype) in experiment.batch_arrays().items()
+            for name, (shape, dtype) in experiment.data.plan.batch.items()
         }
 
     part = size // config.train.accumulate
@@ -182,17 +181,9 @@ def step_work(experiment: Experiment) -> Work:
         state.params, state.buffers, batch_of(part), jax.ShapeDtypeStruct((part, 2), jnp.uint32),
     )  # fmt: skip
     trained = (state.params, state.opt_state, state.average)
-    read = input_bytes(experiment) if isinstance(split, RegroupSplit) else _nbytes(batch_of(size))
+    read = experiment.data.plan.input_bytes
     state_bytes = 2 * _nbytes(trained) * experiment.placement.devices
     return Work(members * flops, members * read, members * state_bytes, kept, members * config.train.accumulate)
-
-
-def input_bytes(experiment: Experiment) -> int:
-    """Bytes that the batch of a regroup feed is made of: the windows of its groups."""
-    split, config = experiment.data.train, experiment.config
-    assert isinstance(split, RegroupSplit)
-    windows = float(split.plan.group_size[split.plan.there].mean()) * config.train.batch_size
-    return round(windows * split.sensors * split.time_points * np.dtype(config.data.dtype).itemsize)
 
 
 def _nbytes(tree: Any) -> int:

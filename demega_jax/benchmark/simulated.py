@@ -1,21 +1,22 @@
 """Data by their shape: noise where only the time counts that a step takes with it."""
 
-import dataclasses
 import math
 from pathlib import Path
 
 import h5py
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from demega_jax.config import Config
 from demega_jax.config.load import override
-from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.recordings.averaged import AveragedSplit, RecordedData, StatisticsOf
+from demega_jax.data.combined import ArraySplit, combine
+from demega_jax.data.grouped import open_grouped
+from demega_jax.data.open import TrainingData, plan_regroup, plan_rows
+from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.tree import RecordingTree
+from demega_jax.data.split import Split
 from demega_jax.files import parse_bytes
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.memory import available_memory
@@ -36,43 +37,15 @@ def published_groups(level: int) -> int:
     return max(1, round(PUBLISHED_PHONEMES / level))
 
 
-def random_split(rows: int, sensors: int, time_points: int) -> GroupedSplit:
-    """A split that exists by its shape and labels only; its rows are never read."""
-    labels = np.random.default_rng(0).integers(0, len(PHONEMES), rows).astype(np.int32)
-    return GroupedSplit(Path("random"), "train", None, rows, sensors, time_points, PHONEMES, labels, None)
-
-
-def random_batch(split: GroupedSplit, size: int) -> dict[str, np.ndarray]:
-    """A batch of noise with the split's labels."""
-    x = np.random.default_rng(1).standard_normal((size, split.sensors, split.time_points), np.float32)
-    return {"x": x, "label": np.resize(split.labels, size), "valid": np.ones(size, bool)}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class NoiseSplit(AveragedSplit):
-    """A split in memory whose rows are given, noise or not."""
-
-    values: Float[np.ndarray, "N C T"]
-
-    @property
-    def x(self) -> Float[np.ndarray, "N C T"]:  # type: ignore[override]
-        """The rows."""
-        return self.values
-
-
-def noise_split(rows: int, sensors: int, time_points: int, level: int | None = None) -> CombinedSplit:
+def noise_split(rows: int, sensors: int, time_points: int, level: int | None = None) -> Split:
     """A split of so many rows of noise (rounded up to whole blocks) that takes the memory of one block."""
     count = min(rows, BLOCK_ROWS)
-    labels = (np.arange(count) % len(PHONEMES)).astype(np.int32)
-    x = np.random.default_rng(1).standard_normal((count, sensors, time_points), np.float32)
-    block = NoiseSplit(
-        Path("noise"), "train", level, count, sensors, time_points, PHONEMES, labels, None, (), _unchanged(sensors), x
-    )
-    blocks = -(-rows // count)
-    return CombinedSplit(
-        block.path, "train", level, blocks * count, sensors, time_points, PHONEMES, np.tile(labels, blocks), None,
-        (block,) * blocks,
+    block = ArraySplit(
+        path=Path("noise"), name="train", level=level, sensors=sensors, time_points=time_points, classes=PHONEMES,
+        labels=(np.arange(count) % len(PHONEMES)).astype(np.int32), simulated=True,
+        x=np.random.default_rng(1).standard_normal((count, sensors, time_points), np.float32),
     )  # fmt: skip
+    return combine([block] * -(-rows // count), block.path)
 
 
 def _unchanged(sensors: int) -> StatisticsOf:
@@ -122,23 +95,35 @@ def simulated_rows(level: int, row_bytes: int, batch_size: int, device: jax.Devi
     return min(published_groups(level), max(fits, FEW_BATCHES * batch_size))
 
 
-def simulated_split(
+def simulated_data(
     config: Config, folder: Path, shape: tuple[int, int], device: jax.Device, devices: int
-) -> GroupedSplit:
-    """A training split of noise for the feed, level and batch of a configuration; shape: (sensors, time points).
+) -> TrainingData:
+    """Training data of noise for the feed, level and batch of a configuration; shape: (sensors, time points).
 
     folder: for the files that the stream and the regroup feed read; those that are there are used again.
+    The rows of the same kind stand for validation, which a benchmark never reads.
     """
     (sensors, time_points), size = shape, config.train.batch_size
     level = config.data.levels[0]
+    few = noise_split(FEW_BATCHES, sensors, time_points, level)
+    if config.data.feed == "regroup":
+        return TrainingData(plan_regroup(*_noise_recordings(config, folder, shape, device)), few)
     if config.data.feed == "resident":
         row_bytes = sensors * time_points * np.dtype(config.data.dtype).itemsize
-        return noise_split(simulated_rows(level, row_bytes, size, device, devices), sensors, time_points, level)
-    if config.data.feed == "stream":
-        path = folder / f"grouped_{level}" / "train_grouped.h5"
-        if not path.exists():
-            write_noise_file(path, FEW_BATCHES * size, sensors, time_points, level)
-        return open_grouped(path)
+        rows = simulated_rows(level, row_bytes, size, device, devices)
+        return TrainingData(plan_rows(config, noise_split(rows, sensors, time_points, level)), few)
+    path = folder / f"grouped_{level}" / "train_grouped.h5"
+    if not path.exists():
+        write_noise_file(path, FEW_BATCHES * size, sensors, time_points, level)
+    return TrainingData(plan_rows(config, open_grouped(path)), few)
+
+
+def _noise_recordings(
+    config: Config, folder: Path, shape: tuple[int, int], device: jax.Device
+) -> tuple[Config, RecordingTree]:
+    """A recording tree of noise, and the configuration by which groups are made of it."""
+    (sensors, time_points), size = shape, config.train.batch_size
+    level = config.data.levels[0]
     root = folder / f"recordings_{level}"
     if not root.exists():
         seconds = max(
@@ -155,7 +140,8 @@ def simulated_split(
         }
     )  # fmt: skip
     data = config.data.model_copy(update={"regroup": groups, "level": level})
-    return RecordedData(root, {"train": find_recordings(root)}, _unchanged(sensors), data).train(None)
+    tree = RecordingTree(root, {"train": find_recordings(root)}, _unchanged(sensors), data)
+    return config.model_copy(update={"data": data}), tree
 
 
 def stream_memory(config: Config, row_bytes: int) -> Config:

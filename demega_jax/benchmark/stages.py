@@ -158,7 +158,7 @@ def _noise_batch(experiment: Experiment) -> dict[str, jax.Array]:
     """A batch of noise, with labels of all classes."""
     size, classes = experiment.config.train.batch_size, len(experiment.data.train.classes)
     given = {"label": jnp.arange(size, dtype=jnp.int32) % classes, "valid": jnp.ones(size, bool)}
-    arrays = experiment.batch_arrays().items()
+    arrays = experiment.data.plan.batch.items()
     return given | {name: _noise((size, *shape), dtype) for name, (shape, dtype) in arrays if name not in given}
 
 

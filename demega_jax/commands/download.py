@@ -39,7 +39,8 @@ def download_command(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from demega_jax.data.hub.choice import counted, parse_run
-    from demega_jax.data.hub.download import download_grouped, download_recordings, in_bytes
+    from demega_jax.data.hub.download import download_grouped, download_recordings
+    from demega_jax.files import format_bytes
 
     if arguments.run is not None and not arguments.recordings:
         raise UserError("--run", "given with --level", "--recordings", "leave --run out, or give --recordings")
@@ -59,7 +60,7 @@ def download_command(arguments: argparse.Namespace) -> int:
     finally:
         show.end()
     size = sum(path.stat().st_size for path in paths)
-    show.line(f"{out}: {counted(len(paths), 'file')} whole and readable, {in_bytes(size)}")
+    show.line(f"{out}: {counted(len(paths), 'file')} whole and readable, {format_bytes(size)}")
     return 0
 
 
@@ -99,12 +100,12 @@ class Transfer:
 
     def at(self, count: int) -> None:
         """So many bytes are there."""
-        from demega_jax.data.hub.download import in_bytes
+        from demega_jax.files import format_bytes
 
         if self._bar is not None:
             (task,) = self._bar.tasks
-            speed = f"  {in_bytes(int(task.speed))}/s" if task.speed else ""
-            told = f"{in_bytes(count)} of {in_bytes(int(task.total or 0))}{speed}"
+            speed = f"  {format_bytes(int(task.speed))}/s" if task.speed else ""
+            told = f"{format_bytes(count)} of {format_bytes(int(task.total or 0))}{speed}"
             self._bar.update(task.id, completed=count, told=told)
 
     def end(self) -> None:

@@ -8,18 +8,17 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from demega_jax.commands.levels import parse_levels
 from demega_jax.commands.train import set_numerics
 from demega_jax.config.load import override
-from demega_jax.data.levels import parse_levels
-from demega_jax.data.sources import open_split
+from demega_jax.data.open import open_split
 from demega_jax.errors import UserError
-from demega_jax.evaluation.evaluate import evaluate_split
+from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
 from demega_jax.evaluation.predict import load
 from demega_jax.evaluation.report import print_scores
 from demega_jax.files import write_text
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import make_evaluate_step
 
 
 def evaluate_command(arguments: argparse.Namespace) -> int:

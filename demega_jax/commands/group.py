@@ -66,7 +66,7 @@ def group_command(arguments: argparse.Namespace) -> int:
 def make_targets(arguments: argparse.Namespace, assigned: "Assigned") -> "list[Target]":
     """The files to write; refuses a folder that holds one of them already."""
     from demega_jax.data.recordings.grouping import GroupSettings, Target, make_groups
-    from demega_jax.data.recordings.runs import find_windows
+    from demega_jax.data.recordings.windows import find_windows
 
     settings = GroupSettings(
         None if arguments.no_shuffle else arguments.seed, arguments.drop_remaining, arguments.by_position

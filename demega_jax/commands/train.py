@@ -8,26 +8,24 @@ import warnings
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
+from demega_jax.commands.levels import parse_levels
 from demega_jax.config import Config
 from demega_jax.config.load import load_config, override, to_yaml
-from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.levels import parse_levels
-from demega_jax.data.recordings.averaged import RegroupSplit
+from demega_jax.data.open import open_training
 from demega_jax.errors import UserError, warn
+from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.report import plot_training_curve
 from demega_jax.files import cache_folder
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.checkpoint import quiet_failed_saves, unflatten
-from demega_jax.training.feeds import feed_bytes
 from demega_jax.training.loop import Loop
 from demega_jax.training.members import member_config, read_states, stack
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder, default_run_path, resumed_config
-from demega_jax.training.setup import Experiment, initialise_from, make_experiment, open_data
+from demega_jax.training.setup import Experiment, initialise_from, make_experiment
 from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState
 from demega_jax.training.writers import truncate_after
@@ -80,7 +78,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     elif not arguments.dry_run and folder.path.exists() and any(folder.path.iterdir()):
         folder.create(config)  # refuses, before anything slow
     set_numerics(config)
-    data = open_data(config)
+    data = open_training(config)
     placement = make_placement(arguments.parallel, arguments.devices, config.train.batch_size, config.train.accumulate)
     experiment = make_experiment(config, data, placement)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -139,16 +137,13 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
     """What is about to run, in a few lines."""
     data, config, placement = experiment.data, experiment.config, experiment.placement
     for split in (data.train, data.validation):
-        console.print(
-            f"{split.name:<10} {split.rows} rows of {split.sensors} x {split.time_points}, "
-            f"{len(split.classes)} classes: {split.path}"
-        )
+        console.print(f"{split.name:<10} {split.describe()}")
     device = placement.mesh.devices.flat[0]
     console.print(
         f"{'model':<10} {parameters_of(experiment)} parameters, {config.model.encoder}, {config.model.dtype}, on "
         f"{placement.devices} x {device.device_kind} ({placement.mode})"
     )
-    for line in feed_lines(experiment):
+    for line in data.plan.describe(placement.devices):
         console.print(line)
     console.print(
         f"{'run':<10} {experiment.total_steps} steps of {config.train.batch_size} rows, {experiment.steps_per_epoch} "
@@ -163,38 +158,6 @@ def parameters_of(experiment: Experiment) -> str:
     return f"{members} x {count:,}" if members > 1 else f"{count:,}"
 
 
-def feed_lines(experiment: Experiment) -> list[str]:
-    """How batches come about: memory on the devices, and the weights of balanced sampling."""
-    data, train = experiment.config.data, experiment.data.train
-    lines = []
-    if data.feed != "stream":
-        size = feed_bytes(experiment.config, train, experiment.placement.devices) / 2**30
-        what = f"recordings ({data.regroup.recordings})" if isinstance(train, RegroupSplit) else "windows"
-        lines.append(f"{'feed':<10} {data.feed}: {size:.2f} GiB of {data.dtype} {what} on each device")
-    if isinstance(train, RegroupSplit):
-        lines += group_lines(train, data.regroup.target_rows is not None)
-    if data.sampling == "balanced":
-        counts = train.class_counts()
-        weight = train.rows / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        listed = " ".join(f"{name} {w:.2f}" for name, w, n in zip(train.classes, weight, counts, strict=True) if n)
-        lines.append(f"{'sampling':<10} balanced, weight of a row: {listed}")
-    return lines
-
-
-def group_lines(split: RegroupSplit, adapted: bool) -> list[str]:
-    """The groups of an epoch; adapted: with their sizes by class."""
-    plan, runs = split.plan, len(split.windows.recordings)
-    sizes = plan.group_size[plan.there]
-    span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
-    lines = [f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(split.windows)} in {runs} runs"]
-    if adapted:
-        classes = np.flatnonzero(split.class_counts())
-        rows, mean = split.class_counts(), np.bincount(split.labels, sizes) / np.maximum(np.bincount(split.labels), 1)
-        listed = " ".join(f"{split.classes[c]} {rows[c]} x {mean[c]:.0f}" for c in classes)
-        lines.append(f"{'of each':<10} {listed}")
-    return lines
-
-
 def run_to_end(
     experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[dict[str, Any]] | None,
     console: Console, *, resumed: bool,
@@ -202,7 +165,7 @@ def run_to_end(
     """Step to the end or a signal, draw the curves, say what came out."""
     signals, began = Signals(), time.perf_counter()
     with signals.noted():
-        loop = Loop(experiment, folder, state, metas)
+        loop = Loop(experiment, folder, state, metas, validation_of(experiment))
         try:
             standings = loop.run(resumed=resumed, signals=signals)
         except Interrupted as interrupted:
@@ -229,7 +192,7 @@ def dry_run(experiment: Experiment, console: Console) -> int:
     console.print(to_yaml(config), end="")
     shapes = jax.eval_shape(experiment.fresh_state)
     members = config.train.members
-    state, batch = placement.abstract(shapes, experiment.batch_arrays(), config.train.batch_size, members)
+    state, batch = placement.abstract(shapes, data.plan.batch, config.train.batch_size, members)
     began = time.perf_counter()
     compiled = placement.compile_train(experiment.train_step, members=members > 1).lower(state, batch).compile()
     need = step_memory(compiled, state)
@@ -239,12 +202,9 @@ def dry_run(experiment: Experiment, console: Console) -> int:
         "memory": f"{need.total / 2**30:.2f} GiB on each of {placement.devices} devices, "
         f"of which state {need.kept / 2**20:.0f} MiB",
         "compiled in": f"{time.perf_counter() - began:.1f} s",
-        "train": _reads(data.train), "validation": _reads(data.validation),
-    } | {line.split()[0]: line.split(maxsplit=1)[1] for line in feed_lines(experiment)}  # fmt: skip
+        "train": data.train.describe(), "validation": data.validation.describe(),
+    }  # fmt: skip
+    rows |= {line[:10].strip(): line[11:] for line in data.plan.describe(placement.devices)}
     for name, value in rows.items():
         console.print(f"# {name}: {value}")
     return 0
-
-
-def _reads(split: GroupedSplit) -> str:
-    return f"{split.path} ({split.rows} rows, {split.nbytes / 2**30:.2f} GiB)"

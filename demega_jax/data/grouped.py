@@ -3,48 +3,43 @@
 data [N, C, T], labels [N], optionally group_indices and attributes. Shapes are trusted over attributes.
 """
 
-import contextlib
 import dataclasses
+import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Int
 
+from demega_jax.data.hdf5 import check_storage, open_file
+from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
+from demega_jax.data.split import LabelledRows, RowReader, Split
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
-SPLITS = ("train", "validation", "test")
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
 FLOATS = ("float16", "float32", "float64")
 LISTED = 8  # names of what is there that a message lists
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroupedSplit:
-    """A grouped file that was found sound. labels [N] are positions in `classes`."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class GroupedFile(Split):
+    """A grouped file that was found sound; `path` is that file."""
 
-    path: Path
-    name: str
-    level: int | None
-    rows: int
-    sensors: int
-    time_points: int
-    classes: tuple[str, ...]
-    labels: Int[np.ndarray, " N"]
-    reference_macro_f1: float | None
+    @functools.cached_property
+    def slow_reason(self) -> str:
+        """Why single rows can be read through HDF5 only, which is slow; empty where that is not so."""
+        with open_file(self.path) as file:
+            return why_slow(file, file["data"])
 
-    def class_counts(self) -> Int[np.ndarray, " V"]:
-        """Rows of each class."""
-        return np.bincount(self.labels, minlength=len(self.classes))
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the rows in float32."""
-        return self.rows * self.sensors * self.time_points * 4
+    def reader(self) -> RowReader:
+        """Rows by their offset in the file, or through HDF5 where they have none."""
+        if self.slow_reason:
+            return Hdf5Rows(self)
+        with open_file(self.path) as file:
+            return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype)
 
 
 def find_levels(data: Path) -> dict[int, Path]:
@@ -97,25 +92,9 @@ def find_split(data: Path, level: int | None, split: str) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def open_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file for reading; `UserError` for what is none, is cut, or turns out to be damaged while it is read."""
-    try:
-        # What the system says of a missing or forbidden file is plainer than what HDF5 makes of it.
-        with path.open("rb"):
-            pass
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        cut = "truncated" in str(error)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        came = "the file is truncated" if cut else f"not a readable HDF5 file ({reason})"
-        raise UserError(path, came, "a whole HDF5 file", "copy or download it again") from None
-
-
 def open_grouped(
     path: Path, *, classes: Sequence[str] | None = None, expect_shape: tuple[int, int | None] | None = None
-) -> GroupedSplit:
+) -> GroupedFile:
     """Open and check a grouped file.
 
     classes: names that the ids of the result stand for; by default the file's own (attribute `classes`), else the
@@ -126,18 +105,27 @@ def open_grouped(
     path = Path(path)
     with open_file(path) as file:
         data, raw_labels = _datasets(path, file)
-        rows, sensors, time_points = data.shape
+        _, sensors, time_points = data.shape
         check_window(path, sensors, time_points, expect_shape)
         names, labels = map_labels(path, file, raw_labels, classes)
         name = path.name.removesuffix("_grouped.h5")
         level = _level(path, file)
         _check_attributes(path, file, data.shape)
         reference = _number(file.attrs.get("reference_macro_f1"))
-    split = GroupedSplit(path, name, level, rows, sensors, time_points, names, labels, reference)
-    absent = [names[i] for i in np.flatnonzero(split.class_counts() == 0)]
-    if absent:
-        warn(f"{path}: no row of {len(absent)} of {len(names)} classes ({' '.join(absent)})")
+        simulated = bool(file.attrs.get("simulated", False))
+    split = GroupedFile(
+        path=path, name=name, level=level, sensors=sensors, time_points=time_points, classes=names, labels=labels,
+        reference_macro_f1=reference, simulated=simulated,
+    )  # fmt: skip
+    warn_of_absent_classes(split)
     return split
+
+
+def warn_of_absent_classes(split: LabelledRows) -> None:
+    """One line for the classes that a split has no row of."""
+    absent = [split.classes[i] for i in np.flatnonzero(split.class_counts() == 0)]
+    if absent:
+        warn(f"{split.path}: no row of {len(absent)} of {len(split.classes)} classes ({' '.join(absent)})")
 
 
 def check_window(path: Path, sensors: int, time_points: int, expect_shape: tuple[int, int | None] | None) -> None:
@@ -176,43 +164,6 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     check_storage(path, data)
     check_storage(path, labels)
     return data, labels[:]
-
-
-def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
-    """(first row, offset in the file, size in bytes) of each chunk that was written."""
-    found: list[tuple[int, int, int]] = []
-    # One pass over the index. `get_chunk_info` begins anew for every chunk: 7 s for the 9,000 chunks of level 5.
-    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset, chunk.size)))
-    return np.array(found, np.int64).reshape(-1, 3)
-
-
-def check_storage(path: Path, data: h5py.Dataset) -> None:
-    """UserError unless all of a dataset was written and ends within the file.
-
-    HDF5 reads zeros where nothing was written, and a file cut at its end can sometimes still be opened."""
-    size = path.stat().st_size
-    name = (data.name or "").lstrip("/")
-    if data.is_virtual or data.external:
-        return  # stored in other files; HDF5 finds out when they are read
-    if data.chunks is None:
-        offset = data.id.get_offset()  # None: nothing was written, or (compact) it is part of the header
-        end = offset + data.size * data.dtype.itemsize if offset is not None else size
-        if data.id.get_storage_size() == 0 or end > size:
-            came = f"`{name}` was never written" if end <= size else f"truncated: the file ends within `{name}`"
-            raise UserError(path, came, "a whole file", "copy or download it again")
-        return
-    expected = int(np.prod([-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True)]))
-    first, offset, length = stored_chunks(data).T
-    cut = first[offset + length > size]
-    if len(cut):
-        came = f"truncated: the file ends before `{name}` from row {cut.min()}"
-        raise UserError(path, came, "a whole file", "copy or download it again")
-    if len(first) < expected:
-        per_row_block = expected // -(-len(data) // data.chunks[0])
-        blocks = np.bincount(first // data.chunks[0], minlength=-(-len(data) // data.chunks[0]))
-        row = int(np.argmax(blocks < per_row_block)) * data.chunks[0]
-        came = f"`{name}` from row {row} was never written ({expected - len(first)} of {expected} chunks are missing)"
-        raise UserError(path, came, "a whole file", "copy or download it again, or make it again")
 
 
 def map_labels(

@@ -4,16 +4,13 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import GroupedSplit, open_file, stored_chunks
-from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.recordings.averaged import AveragedSplit
-from demega_jax.data.shards.reader import ShardedSplit
+from demega_jax.data.hdf5 import open_file, stored_chunks
+from demega_jax.data.split import RowReader, Split
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
@@ -21,51 +18,18 @@ RUN_BYTES = 5 * 2**18  # of one read, at most: about the processor's cache, 8 ro
 HALF_EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
 
 
-class RowReader(Protocol):
-    """Reads rows of a split in any order; safe to use from several threads."""
-
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, in `out` if given, else as `host_dtype`. `UserError`: a row is not finite."""
-        ...
-
-
-def host_dtype(split: GroupedSplit) -> np.dtype:
-    """What rows are read as: float32, but shards as they are stored (the step converts them on the device)."""
-    part = split.parts[0] if isinstance(split, CombinedSplit) else split  # the parts are stored alike
-    return part.dtype if isinstance(part, ShardedSplit) else np.dtype(np.float32)
-
-
-def open_rows(split: GroupedSplit, memory: int) -> RowReader:
-    """A reader: from memory if the split fits `memory` bytes as `host_dtype`, else from disk."""
-    reader, slow = disk_reader(split)
-    if split.nbytes <= memory:
-        return reader if isinstance(reader, MemoryRows) else MemoryRows.load(split, reader)
-    if slow:
-        warn(f"{split.path}: {slow}, so rows are read through HDF5, which is slow; data.memory above {split.nbytes} "
-             "bytes would hold the split")  # fmt: skip
+def open_rows(split: Split, memory: int) -> RowReader:
+    """A reader of a split: from memory if the split fits into `memory` bytes, else from where it lies."""
+    reader = split.reader()
+    if split.nbytes <= memory and not split.in_memory:
+        return MemoryRows.load(split, reader)
+    if split.slow_reason:
+        warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow; data.memory above "
+             f"{split.nbytes} bytes would hold the split")  # fmt: skip
     return reader
 
 
-def disk_reader(split: GroupedSplit) -> "tuple[OffsetRows | Hdf5Rows | CombinedRows | MemoryRows, str]":
-    """The fastest reader that does not load the split, and why single rows of it are slow ("" if they are not)."""
-    if isinstance(split, CombinedSplit):
-        found = [disk_reader(part) for part in split.parts]
-        return CombinedRows(split, [reader for reader, _ in found]), next((slow for _, slow in found if slow), "")
-    if isinstance(split, ShardedSplit):
-        return ShardRows(split), ""
-    if isinstance(split, AveragedSplit):
-        return MemoryRows(split, split.x), ""
-    with open_file(split.path) as file:
-        data = file["data"]
-        slow = _why_slow(file, data)
-        if slow:
-            return Hdf5Rows(split), slow
-        return OffsetRows(split, _offsets(data), data.dtype), ""
-
-
-def _why_slow(file: h5py.File, data: h5py.Dataset) -> str:
+def why_slow(file: h5py.File, data: h5py.Dataset) -> str:
     """Why a row is not one run of bytes at a known place; "" if it is."""
     if data.id.get_create_plist().get_nfilters():
         return f"compressed or filtered ({data.compression or 'no compression'})"
@@ -77,7 +41,7 @@ def _why_slow(file: h5py.File, data: h5py.Dataset) -> str:
     return "the file has a user block" if file.userblock_size else ""
 
 
-def _offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
+def row_offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
     """Where each row begins in the file."""
     row_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
     rows = np.arange(len(data))
@@ -90,12 +54,8 @@ def _offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
     return starts[rows // size] + rows % size * row_bytes
 
 
-def check_finite(split: GroupedSplit, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
+def check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
     """Raise `UserError` naming the first row with a value that is not finite."""
-    _check_finite(split.path, rows, x)
-
-
-def _check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
     if x.dtype == np.float16:  # numpy looks at halves one by one, at integers many at a time
         sound = not x.size or (x.view(np.uint16) & HALF_EXPONENT).max() < HALF_EXPONENT
     else:
@@ -110,9 +70,9 @@ def _check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, 
 
 
 def _output(
-    split: GroupedSplit, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
+    split: Split, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
 ) -> Float[np.ndarray, "n C T"]:
-    return np.empty((len(rows), split.sensors, split.time_points), host_dtype(split)) if out is None else out
+    return np.empty((len(rows), split.sensors, split.time_points), split.dtype) if out is None else out
 
 
 class OffsetRows:
@@ -120,7 +80,7 @@ class OffsetRows:
 
     def __init__(
         self,
-        split: GroupedSplit,
+        split: Split,
         offsets: Int[np.ndarray, " N"],
         dtype: np.dtype,
         files: Sequence[tuple[Path, int]] | None = None,
@@ -163,7 +123,7 @@ class OffsetRows:
                 if not direct:
                     with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
                         out[some] = stored
-                _check_finite(path, rows[some] - before, out[some])  # here, while they are in the processor's cache
+                check_finite(path, rows[some] - before, out[some])  # here, while they are in the processor's cache
         return out
 
     def _fill(self, number: int, out: np.ndarray, offset: int, row: int) -> None:
@@ -198,25 +158,16 @@ class OffsetRows:
         self.__dict__.update(state, _descriptors={}, _lock=threading.Lock())
 
 
-class ShardRows(OffsetRows):
-    """Rows of shards, whichever file they are in. Errors name the shard, and its row in that file."""
-
-    def __init__(self, split: ShardedSplit):
-        row_bytes = split.sensors * split.time_points * split.dtype.itemsize
-        offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in split.shards])
-        super().__init__(split, offsets, split.dtype, [(shard.file, shard.first) for shard in split.shards])
-
-
 class Hdf5Rows:
     """Rows of a compressed or oddly chunked file, each chunk read once a call."""
 
-    def __init__(self, split: GroupedSplit):
+    def __init__(self, split: Split):
         self.split = split
 
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, as float32."""
+        """The rows, in the order asked, in the type of `out`."""
         out = _output(self.split, rows, out)
         with open_file(self.split.path) as file:
             data = file["data"]
@@ -226,16 +177,18 @@ class Hdf5Rows:
                 first, last = int(rows[inside].min()), int(rows[inside].max())
                 with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
                     out[inside] = data[first : last + 1][rows[inside] - first]
-        check_finite(self.split, rows, out)
+        check_finite(self.split.path, rows, out)
         return out
 
 
 class CombinedRows:
     """Rows of several splits under one numbering."""
 
-    def __init__(self, split: CombinedSplit, readers: Sequence[RowReader]):
-        self.split, self.readers = split, readers
-        self.ends = np.cumsum([part.rows for part in split.parts])
+    def __init__(self, split: Split, parts: Sequence[Split]):
+        self.split = split
+        self.readers = [part.reader() for part in parts]
+        self.ends = np.cumsum([part.rows for part in parts])
+        self.starts = self.ends - [part.rows for part in parts]
 
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
@@ -245,21 +198,20 @@ class CombinedRows:
         of = np.searchsorted(self.ends, rows, side="right")
         for part in np.unique(of):
             inside = np.flatnonzero(of == part)
-            first = self.ends[part] - self.split.parts[part].rows
-            out[inside] = self.readers[part].read(rows[inside] - first)
+            out[inside] = self.readers[part].read(rows[inside] - self.starts[part])
         return out
 
 
 class MemoryRows:
-    """A split held in memory as `host_dtype`."""
+    """A split held in memory."""
 
-    def __init__(self, split: GroupedSplit, x: Float[np.ndarray, "N C T"]):
+    def __init__(self, split: Split, x: Float[np.ndarray, "N C T"]):
         self.split, self.x = split, x
 
     @classmethod
-    def load(cls, split: GroupedSplit, reader: RowReader) -> "MemoryRows":
+    def load(cls, split: Split, reader: RowReader) -> "MemoryRows":
         """All rows of a split from another reader, checked once."""
-        x = np.empty((split.rows, split.sensors, split.time_points), host_dtype(split))
+        x = np.empty((split.rows, split.sensors, split.time_points), split.dtype)
         for first in range(0, split.rows, LOAD_ROWS):
             rows = np.arange(first, min(first + LOAD_ROWS, split.rows))
             reader.read(rows, x[first : first + LOAD_ROWS])

@@ -5,21 +5,45 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from demega_jax.config import Config
 from demega_jax.data.feeds.stream import split_batches
-from demega_jax.data.grouped import GroupedSplit
-from demega_jax.evaluation.metrics import Scores, scores
+from demega_jax.data.split import Split
+from demega_jax.evaluation.step import EvaluateStep, EvaluationCounts
 from demega_jax.losses.focal import loss_shares
+from demega_jax.metrics import Scores, scores
 from demega_jax.phonemes import FEATURES
 from demega_jax.training.parallel import Placement
-from demega_jax.training.step import EvaluationCounts
+from demega_jax.training.setup import Experiment, is_normalized, loss_weights
 
-EvaluateStep = Callable[[Any, Any, Any, Any], EvaluationCounts]
+CompiledStep = Callable[[Any, Any, Any, Any], EvaluationCounts]
+Validate = Callable[[Any, Any], Scores]
+
+
+def make_evaluate_step(
+    config: Config, graphdef: Any, class_counts: Int[np.ndarray, " V"], split: Split, *, members: bool = False
+) -> EvaluateStep:
+    """The evaluation step of a model, or of members' mean, on a split; class_counts [V]: of the training split."""
+    return EvaluateStep(graphdef, config, loss_weights(config, class_counts), is_normalized(config, split), members)
+
+
+def validation_of(experiment: Experiment) -> Validate:
+    """(params, buffers) -> scores of the experiment's validation split, for the training loop."""
+    config, data, placement = experiment.config, experiment.data, experiment.placement
+    step = make_evaluate_step(config, experiment.train_step.graphdef, data.train.class_counts(), data.validation)
+    compiled = placement.compile_evaluate(step)
+
+    def validate(params: Any, buffers: Any) -> Scores:
+        return evaluate_split(
+            compiled, params, buffers, data.validation, config, placement, config.train.batch_size
+        )  # fmt: skip
+
+    return validate
 
 
 def evaluate_split(
-    evaluate: EvaluateStep, params: Any, buffers: Any, split: GroupedSplit, config: Config, placement: Placement,
+    evaluate: CompiledStep, params: Any, buffers: Any, split: Split, config: Config, placement: Placement,
     batch_size: int,
 ) -> Scores:  # fmt: skip
     """Scores of every row of a split. The batch size and the devices change nothing but the time it takes."""
@@ -30,7 +54,7 @@ def evaluate_split(
     return scores_of(jax.tree.map(np.asarray, counts), split, config)
 
 
-def scores_of(counts: EvaluationCounts, split: GroupedSplit, config: Config) -> Scores:
+def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
     """Scores from the counts of a whole split; the loss is the class loss alone (model.md section 6)."""
     confusion = np.asarray(counts.confusion, np.int64)
     support = confusion.sum(1)

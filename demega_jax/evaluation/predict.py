@@ -10,12 +10,11 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from demega_jax.config import Config
-from demega_jax.training.checkpoint import unflatten
+from demega_jax.evaluation.step import mean_probabilities
+from demega_jax.training.checkpoint import read_model, unflatten
 from demega_jax.training.members import stack
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import read_model
 from demega_jax.training.state import abstract
-from demega_jax.training.step import mean_probabilities
 
 
 @dataclasses.dataclass(frozen=True)

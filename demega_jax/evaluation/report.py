@@ -1,6 +1,5 @@
 """Scores for people: tables on the terminal, and charts as PNG files."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demega_jax.errors import UserError
-from demega_jax.evaluation.metrics import Scores
+from demega_jax.files import atomic_write
+from demega_jax.metrics import Scores
 from demega_jax.training.writers import read_metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -204,17 +203,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, png: Path) -> Path:
-    """Write aside, then rename: a reader never sees half a picture."""
-    aside = png.with_name(f".{png.name}.{os.getpid()}.tmp")
-    try:
-        png.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(aside, format="png")
-            os.replace(aside, png)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            png, f"cannot be written ({error.strerror or error})", "a folder with room for it", "free space there"
-        ) from error
+    """Write a picture atomically; returns its path. UserError: it cannot be written."""
+    with atomic_write(png) as aside:
+        figure.savefig(aside, format="png")
     return png

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from demega_jax.errors import NO_SPACE, UserError, warn
+from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState
 
 FORMAT = 1
@@ -206,3 +207,18 @@ def unflatten(target: Any, arrays: Arrays, where: Path) -> Any:
             )  # fmt: skip
         values.append(arrays[name])
     return jax.tree.unflatten(jax.tree.structure(target), values)
+
+
+def read_model(run: RunFolder) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays for prediction and meta of a run's best checkpoint, or its latest where none is best.
+
+    Named params.* and buffers.*; the parameters are the average, where there is one.
+    """
+    checkpoints = Checkpoints(run.checkpoints)
+    found = checkpoints.read_newest("best") or checkpoints.read_newest("latest")
+    checkpoints.close()
+    if found is None:
+        raise UserError(run.path, "no checkpoint", "a run that has saved one", "train it further with --resume")
+    arrays, meta = found
+    averages = {name.replace("average.", "params.", 1): a for name, a in arrays.items() if name.startswith("average.")}
+    return {name: a for name, a in (arrays | averages).items() if not name.startswith("average.")}, meta

@@ -1,4 +1,4 @@
-"""What the host starts at a time: a step, or several, with the batches they take."""
+"""Dispatches: a dispatch is one compiled program of one or more train steps, which the host starts at once."""
 
 import dataclasses
 import functools
@@ -8,17 +8,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from demega_jax.data.feeds.feed import Feed
-from demega_jax.data.feeds.sharded import DealtFeed
 from demega_jax.training.memory import StepMemory, step_memory
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState
 
 
 class Dispatch(NamedTuple):
-    """run: (state, *inputs) -> (state, metrics of the last step), compiled.  take: the inputs of the next.
+    """A compiled dispatch.
 
+    run: (state, *inputs) -> (state, metrics), metrics with an axis of steps in front where it has several steps.
+    take: the inputs of the next dispatch.
     need: memory of a step.  seconds: that compiling took.
     """
 
@@ -31,9 +33,9 @@ class Dispatch(NamedTuple):
 def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
     """Compile `train.steps_per_dispatch` steps of an experiment, with batches from where its feed stands."""
     placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
-    steps, on_cpu = config.steps_per_dispatch, placement.mesh.devices.flat[0].platform == "cpu"
+    steps, held = config.steps_per_dispatch, experiment.data.plan.device_bytes(placement.devices)
     take: Callable[[], tuple[Any, ...]]
-    if isinstance(feed, DealtFeed) and not on_cpu:
+    if feed.draw is not None and not placement.on_cpu:
         take = functools.partial(feed.take, steps)
         jitted = placement.compile_dispatch(step, feed.draw, steps=steps, members=config.members > 1)
     else:  # on a CPU each batch and each step by itself: programs of several run slower there (benchmarks/NOTES.md)
@@ -43,19 +45,20 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     began = time.perf_counter()
     compiled = jitted.lower(state, *first).compile()
     seconds = time.perf_counter() - began
-    need = step_memory(compiled, state, feed.device_bytes)
-    if not on_cpu:  # a CPU's free memory is less what the feed took already
-        need = dataclasses.replace(need, kept=need.kept + feed.device_bytes)
-    run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and on_cpu else compiled
+    need = step_memory(compiled, state, held)
+    if not placement.on_cpu:  # a CPU's free memory is less what the feed took already
+        need = dataclasses.replace(need, kept=need.kept + held)
+    run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and placement.on_cpu else compiled
     return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds)
 
 
 def _one_by_one(
     step: Callable[..., tuple[Any, Any]], feed: Feed, times: int, state: Any, batch: Any
 ) -> tuple[Any, Any]:
-    """(state, metrics) after so many steps, each started by itself, from this batch and those that follow it."""
+    """(state, metrics [times, ..]) after so many steps, each started by itself, from this batch and those after it."""
+    found = []
     for number in range(times):
         batch = next(feed) if number else batch
         state, metrics = step(state, batch)
-        jax.block_until_ready(metrics["loss"])
-    return state, metrics
+        found.append(jax.block_until_ready(metrics))
+    return state, jax.tree.map(lambda *each: np.stack(each), *found)

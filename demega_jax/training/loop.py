@@ -1,11 +1,9 @@
 """The training loop: steps, and at their cadences the log, validation and checkpoints."""
 
-import collections
 import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -13,8 +11,8 @@ import numpy as np
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
-from demega_jax.evaluation.evaluate import evaluate_split
 from demega_jax.training.dispatch import compile_dispatch
+from demega_jax.training.in_flight import COUNTERS, Finished, InFlight, Lap, Meter
 from demega_jax.training.members import Member, Standing, member_config
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
@@ -23,26 +21,38 @@ from demega_jax.training.setup import Experiment
 from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState, evaluation_params
 
-# Dispatches that may be under way at once. Without a bound the host would run ahead of the devices, holding a batch
-# for each step; and virtual CPU devices deadlock when too many collectives are under way.
-DISPATCHES_IN_FLIGHT = 4
-
 
 def due(step: int, every: int, last: int) -> bool:
     """Whether something of a cadence happens after this step; it always does after the last."""
     return step % every == 0 or step == last
 
 
+class Scored(Protocol):
+    """The scores of a split, of which the loop asks a summary alone."""
+
+    def summary(self) -> dict[str, float]:
+        """What a validation line of metrics.jsonl holds; `macro_f1` is among it."""
+        ...
+
+
+Validate = Callable[[Any, Any], Scored]
+
+
 class Loop:
     """A run in motion. `run` takes it to its end, or to a signal."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None
-    ):
-        """metas: of the checkpoint of each model that `state` came from; None for a new run."""
-        self.experiment, self.state = experiment, state
+        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None,
+        validate: Validate,
+    ):  # fmt: skip
+        """metas: of the checkpoint of each model that `state` came from; None for a new run.
+
+        validate: (params, buffers) -> the scores of the validation split.
+        """
+        self.experiment, self.state, self._validate_model = experiment, state, validate
         self.config: Config = experiment.config
         self.start = 0 if metas is None else int(metas[0]["step"])
+        self.step = self.start  # of the last dispatch that was started: `state` is its result
         self.total = experiment.total_steps
         folders, skipped = folder.members(self.config), np.atleast_1d(np.asarray(state.skipped))
         self.members = []
@@ -51,7 +61,6 @@ class Loop:
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._need: StepMemory | None = None
-        self._evaluate_step = experiment.placement.compile_evaluate(experiment.evaluate_step)
 
     def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
         """Train to the end; where each model stands. Raises `Interrupted` after a signal, with everything saved."""
@@ -99,38 +108,47 @@ class Loop:
     def _memory(self) -> tuple[int | None, int, int]:
         """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
         placement = self.experiment.placement
-        device = placement.mesh.devices.flat[0]
-        sharing = placement.devices if device.platform == "cpu" else 1
-        return available_memory(device), placement.devices * self.config.train.accumulate, sharing
+        available = available_memory(placement.mesh.devices.flat[0])
+        return available, placement.devices * self.config.train.accumulate, placement.sharing
 
-    def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
-        train = self.config.train
-        each = train.steps_per_dispatch
+    def _cadences(self) -> tuple[int, int, int]:
+        """Steps between lines of the log, validations and checkpoints: multiples of the steps of a dispatch."""
+        train, each = self.config.train, self.config.train.steps_per_dispatch
         eval_every = train.eval_every or self.experiment.steps_per_epoch
         cadences = (train.log_every, eval_every, train.save_every or eval_every)
         log_every, eval_every, save_every = (-(-every // each) * each for every in cadences)
+        return log_every, eval_every, save_every
+
+    def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
+        each, (log_every, eval_every, save_every) = self.config.train.steps_per_dispatch, self._cadences()
         run, take = self._compile(feed, progress)
-        under_way: collections.deque[Any] = collections.deque()
         inputs = take()
         feed.take_input_wait()  # the first batch opened the files
-        clock = Clock(self.start)
+        in_flight, meter = InFlight(), Meter(self.start, each)
+
+        def log(finished: Iterable[Finished], last: int) -> None:
+            for dispatch in finished:
+                meter.add(dispatch.metrics)
+                if due(dispatch.step, log_every, last):
+                    self._log(dispatch.step, meter.lap(dispatch), feed, progress)
+
         for step in range(self.start + each, self.total + 1, each):
             self.state, metrics = run(self.state, *inputs)
-            under_way.append(metrics["loss"])
-            if len(under_way) > DISPATCHES_IN_FLIGHT:
-                jax.block_until_ready(under_way.popleft())
+            self.step = step
             stopping = signals.received is not None
-            last = self.total if not stopping else step
-            if due(step, log_every, last):
-                self._log(step, metrics, feed, progress, clock)
+            last = step if stopping else self.total
+            log(in_flight.start(step, metrics), last)
+            if stopping or due(step, eval_every, self.total) or due(step, save_every, last):
+                log(in_flight.drain(), last)  # lines of the log come before what follows from the same steps
             if due(step, eval_every, self.total):
-                with clock.left_out():
+                with meter.left_out():
                     self._validate(step, progress)
                 if all(member.stopped for member in self.members) and step < self.total:
-                    self._save(step)
+                    self._save()
                     return
             if due(step, save_every, last):
-                self._save(step)
+                with meter.left_out():
+                    self._save()
             if stopping and step < self.total:
                 for member in self.members:
                     member.checkpoints.wait()
@@ -138,34 +156,29 @@ class Loop:
             if step < self.total:
                 inputs = take()
 
-    def _log(self, step: int, metrics: Any, feed: Feed, progress: Progress, clock: "Clock") -> None:
-        seconds, steps = clock.lap(step)
-        common = {
-            "samples_per_second": self._rows(step, steps) / seconds, "input_wait": feed.take_input_wait() / steps,
-        }  # fmt: skip
+    def _log(self, step: int, lap: Lap, feed: Feed, progress: Progress) -> None:
+        rates = {
+            "samples_per_second": self._rows(step, lap.steps) / lap.seconds,
+            "input_wait": feed.take_input_wait() / lap.steps,
+        }
         epoch = step / self.experiment.steps_per_epoch
-        of_all = jax.device_get(metrics)
-        losses = []
-        for member in self.members:
-            values = {
-                name: float(value if member.number is None else value[member.number]) for name, value in of_all.items()
-            }
-            skipped, last_skipped = int(values.pop("skipped")), int(values.pop("last_skipped"))
+        for number, member in enumerate(self.members):
+            values = {name: float(mean[number]) for name, mean in lap.means.items()}
+            skipped, last_skipped = (int(lap.counters[name][number]) for name in COUNTERS)
             values["learning_rate"] = float(self.experiment.schedule(step - 1 - skipped))
-            losses.append(values["loss"])
             if not member.stopped:
-                member.writers.write("train", step, epoch, values | common)
-                self._check_skipped(member, step, skipped, last_skipped)
-        progress.log_train(step, epoch, common | {"loss": float(np.mean(losses))})
+                member.writers.write("train", step, epoch, values | rates)
+                self._check_skipped(member, skipped, last_skipped)
+        progress.log_train(step, epoch, rates | {"loss": float(np.mean(lap.means["loss"]))})
 
-    def _check_skipped(self, member: Member, step: int, skipped: int, last_skipped: int) -> None:
+    def _check_skipped(self, member: Member, skipped: int, last_skipped: int) -> None:
         """Warn of steps whose loss or gradient was not finite. UserError: there were too many."""
         if skipped > member.skipped:
             warn(f"{member.name}{skipped - member.skipped} steps with a loss or gradient that is not finite were "
                  f"skipped, the last at step {last_skipped}; {skipped} in all")  # fmt: skip
             member.skipped = skipped
         if skipped > self.config.train.max_nonfinite_steps:
-            self._save(step)
+            self._save()
             raise UserError(
                 f"{member.name}step {last_skipped}",
                 f"the loss or its gradient was not finite, in {skipped} steps so far",
@@ -185,19 +198,16 @@ class Loop:
         return until(step) - until(step - steps)
 
     def _validate(self, step: int, progress: Progress) -> None:
-        split, epoch = self.experiment.data.validation, step / self.experiment.steps_per_epoch
+        epoch = step / self.experiment.steps_per_epoch
         best, found = False, []
         for member in self.members:
             if member.stopped:
                 continue
             params, buffers = member.of((evaluation_params(self.state), self.state.buffers))
-            scores = evaluate_split(
-                self._evaluate_step, params, buffers, split, self.config, self.experiment.placement,
-                self.config.train.batch_size,
-            )  # fmt: skip
-            found.append(scores.summary())
-            member.writers.write("validation", step, epoch, scores.summary())
-            if member.standing.update(scores.macro_f1, step):
+            scores = self._validate_model(params, buffers).summary()
+            found.append(scores)
+            member.writers.write("validation", step, epoch, scores)
+            if member.standing.update(scores["macro_f1"], step):
                 best = True
                 member.save("best", self.state, self._meta(step), scores)
             if member.stopped and step < self.total:
@@ -209,9 +219,9 @@ class Loop:
         means = {name: float(np.mean([one[name] for one in found])) for name in VALIDATION_FORMATS if name in found[0]}
         progress.log_validation(step, epoch, means, best)
 
-    def _save(self, step: int) -> None:
+    def _save(self) -> None:
         for member in self.members:
-            member.save("latest", self.state, self._meta(step))
+            member.save("latest", self.state, self._meta(self.step))
 
     def _meta(self, step: int) -> dict[str, Any]:
         return {
@@ -219,24 +229,3 @@ class Loop:
             "feed": {"next_step": step},
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
-
-
-class Clock:
-    """Seconds and steps between lines of the log, without the time that validation takes."""
-
-    def __init__(self, step: int):
-        self._began, self._step, self._left_out = time.perf_counter(), step, 0.0
-
-    def lap(self, step: int) -> tuple[float, int]:
-        """(seconds, steps) since the last lap."""
-        now = time.perf_counter()
-        seconds, steps = now - self._began - self._left_out, step - self._step
-        self._began, self._step, self._left_out = now, step, 0.0
-        return max(seconds, 1e-9), max(steps, 1)
-
-    @contextmanager
-    def left_out(self) -> Iterator[None]:
-        """What happens inside is no time of the steps."""
-        began = time.perf_counter()
-        yield
-        self._left_out += time.perf_counter() - began

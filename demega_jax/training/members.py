@@ -1,7 +1,7 @@
 """The models of a run: one, or several side by side, each in a folder of its own and going its own way."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.evaluation.metrics import Scores
 from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind
 from demega_jax.training.run import RunFolder
 from demega_jax.training.writers import Writers, open_writers
@@ -96,14 +95,14 @@ class Member:
         finally:
             self.checkpoints.close()
 
-    def save(self, kind: Kind, state: Any, meta: dict[str, Any], scores: Scores | None = None) -> None:
+    def save(self, kind: Kind, state: Any, meta: dict[str, Any], validation: Mapping[str, float] | None = None) -> None:
         """Begin to write a checkpoint of this model's part of the state."""
         described = meta | {
             "standing": dataclasses.asdict(self.standing),
             "config": self.config.model_dump(mode="json"),
         }
-        if scores is not None:
-            described["validation"] = scores.summary()
+        if validation is not None:
+            described["validation"] = dict(validation)
         self.checkpoints.save(kind, self.of(state), described)
 
 

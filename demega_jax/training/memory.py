@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from demega_jax.errors import UserError
+from demega_jax.files import format_bytes
 
 USABLE = 0.95  # of what is free: allocators round up
 MARGIN = 0.9  # of the batch that memory in proportion to its rows would allow: not all of it is in proportion
@@ -68,12 +69,8 @@ def out_of_memory(need: StepMemory, available: int, batch_size: int, multiple: i
     fits = int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple
     way_out = f"use train.batch_size={fits}" if fits > 0 else "use a smaller model, or more memory"
     return UserError(
-        "train.batch_size", f"{batch_size} rows need {_gigabytes(need.total * devices_share)}",
-        f"at most {_gigabytes(available)}, which is what there is",
+        "train.batch_size", f"{batch_size} rows need {format_bytes(need.total * devices_share)}",
+        f"at most {format_bytes(available)}, which is what there is",
         f"{way_out} (the same optimisation with train.accumulate is not the same losses: they are per microbatch)"
         if fits > 0 else way_out,
     )  # fmt: skip
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.1f} MiB"

@@ -13,23 +13,25 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
-from demega_jax.data.feeds.sharded import Lie
+from demega_jax.data.feeds.feed import MEMBER_SHARDED, REPLICATED, SHARDED, SHARE, RowSpec
 from demega_jax.errors import UserError
-from demega_jax.training.step import EvaluateStep, TrainStep
+from demega_jax.training.memory import USABLE, available_memory
+from demega_jax.training.step import TrainStep
 
 Mode = Literal["jit", "pmap"]
 AXIS = "batch"
 
 
-def partition(lie: Lie) -> PartitionSpec:
-    """The partition of an array that lies on the devices so."""
-    return PartitionSpec(*[None] * lie.startswith("member"), *[AXIS] * lie.endswith("shares"))
+def mesh_spec(spec: PartitionSpec) -> PartitionSpec:
+    """Logical axes (`data.feeds.feed`) as those of the mesh: members are never sharded, shares are."""
+    return PartitionSpec(*(AXIS if axis == SHARE else None for axis in spec))
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where arrays live: the state on every device, the rows of a batch dealt to the devices in order."""
+    """Where arrays are: the state replicated on every device, the rows of a batch sharded over them in order."""
 
     mode: Mode
     mesh: Mesh
@@ -39,65 +41,72 @@ class Placement:
         """Number of devices of the run."""
         return self.mesh.size
 
-    @property
-    def _everywhere(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec())
+    def sharding(self, spec: PartitionSpec) -> NamedSharding:
+        """The sharding of an array over this mesh."""
+        return NamedSharding(self.mesh, mesh_spec(spec))
+
+    def free_bytes(self) -> int | None:
+        """Bytes that each device can still hand out, less a margin; None where that is unknown."""
+        device = self.mesh.devices.flat[0]
+        available = available_memory(device)
+        return None if available is None else int(available * USABLE / self.sharing)
 
     @property
-    def _by_row(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+    def sharing(self) -> int:
+        """How many devices take from the same memory: virtual CPU devices do."""
+        return self.devices if self.on_cpu else 1
 
     @property
-    def _by_member_row(self) -> NamedSharding:
-        return NamedSharding(self.mesh, partition("member shares"))
+    def on_cpu(self) -> bool:
+        """Whether the devices are (virtual) CPU devices."""
+        return self.mesh.devices.flat[0].platform == "cpu"
 
     def replicate(self, tree: Any) -> Any:
         """A tree of arrays, whole, on every device; always a copy, so that it can be donated."""
         # By way of the host: put from a device, the copy there would be the original itself, and donated with it.
-        return jax.device_put(jax.tree.map(np.array, tree), self._everywhere, may_alias=False)
+        return jax.device_put(jax.tree.map(np.array, tree), self.sharding(REPLICATED), may_alias=False)
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """A host batch on the devices; the transfer goes on after the call returns."""
         if self.mode == "pmap":
             batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
-        return jax.device_put(dict(batch), self._by_row)
+        return jax.device_put(dict(batch), self.sharding(SHARDED))
 
-    def dealt(self, array: np.ndarray) -> jax.Array:
-        """A host array whose first axis is shares: whole shares on each device, in order."""
-        return jax.device_put(array, self._by_row)
+    def put(self, array: np.ndarray | np.generic, spec: PartitionSpec) -> jax.Array:
+        """A host array, sharded or replicated; the transfer goes on after the call returns."""
+        return jax.device_put(array, self.sharding(spec))
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any, *, dealt: bool) -> jax.Array:
-        """Zeros, made on the devices: dealt along their first axis, which is shares, or whole on every device."""
-        return jax.jit(
-            lambda: jax.numpy.zeros(shape, dtype), out_shardings=self._by_row if dealt else self._everywhere
-        )()
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
+        """Zeros that are made on the devices."""
+        return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self.sharding(spec))()
 
-    def by_share(
-        self, function: Callable[..., Any], *, lie: Any, donate: tuple[int, ...] = (), result: Lie = "shares",
-        finish: Callable[[Any], Any] | None = None,
+    def on_shares(
+        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
+        finish: Callable[[PyTree], PyTree] | None = None,
     ) -> jax.stages.Wrapped:  # fmt: skip
         """`function` compiled to run on each device for its own shares; nothing crosses devices.
 
-        lie: how arguments lie on the devices; by name, for a dictionary.  result: how the results do; whole ones come
-        of arguments that are.  finish: acts on the results row by row.
+        specs: how arguments are sharded; by name, for a dictionary.  result: how the results are; replicated ones
+        come of arguments that are.  finish: acts on the results row by row.
         """
         mapped = jax.shard_map(
-            function, mesh=self.mesh, in_specs=jax.tree.map(partition, lie), out_specs=partition(result)
+            function, mesh=self.mesh, in_specs=jax.tree.map(mesh_spec, specs), out_specs=mesh_spec(result)
         )
         whole = mapped if finish is None else lambda *arguments: finish(mapped(*arguments))
-        return jax.jit(whole, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, partition(result)))
+        return jax.jit(whole, donate_argnums=donate, out_shardings=self.sharding(result))
 
     def abstract(
-        self, state: Any, arrays: Mapping[str, tuple[tuple[int, ...], Any]], batch_size: int, members: int = 1
+        self, state: Any, arrays: Mapping[str, RowSpec], batch_size: int, members: int = 1
     ) -> tuple[Any, dict[str, Any]]:
-        """Shapes in place of a state and a batch, to compile a step without either. arrays: (shape, type) of a row."""
+        """Shapes in place of a state and a batch, to compile a step without either. arrays: those of a batch."""
         rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
-        rows, lie = ((members, *rows), self._by_member_row) if members > 1 else (rows, self._by_row)
+        rows, spec = ((members, *rows), MEMBER_SHARDED) if members > 1 else (rows, SHARDED)
+        sharding, whole = self.sharding(spec), self.sharding(REPLICATED)
         batch = {
-            name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=lie) for name, (shape, dtype) in arrays.items()
+            name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=sharding)
+            for name, (shape, dtype) in arrays.items()
         }
-        whole = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)  # noqa: E731
-        return jax.tree.map(whole, state), batch
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state), batch
 
     def _on_each(self, step: TrainStep, *, members: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
         """(state, batch) -> (state, metrics) by all devices together, to be compiled."""
@@ -105,7 +114,7 @@ class Placement:
         one = jax.vmap(one) if members else one
         if self.devices == 1:
             return one
-        rows, whole = partition("member shares" if members else "shares"), PartitionSpec()
+        rows, whole = mesh_spec(MEMBER_SHARDED if members else SHARDED), PartitionSpec()
         return jax.shard_map(one, mesh=self.mesh, in_specs=(whole, rows), out_specs=whole, check_vma=False)
 
     def compile_train(self, step: TrainStep, *, members: bool = False) -> jax.stages.Wrapped:
@@ -123,15 +132,15 @@ class Placement:
             )
         return jax.jit(
             self._on_each(step, members=members),
-            in_shardings=(self._everywhere, self._by_member_row if members else self._by_row),
-            out_shardings=self._everywhere,
+            in_shardings=(self.sharding(REPLICATED), self.sharding(MEMBER_SHARDED if members else SHARDED)),
+            out_shardings=self.sharding(REPLICATED),
             donate_argnums=0,
         )
 
     def compile_dispatch(
         self, step: TrainStep, draw: Callable[..., Any], *, steps: int = 1, members: bool = False
     ) -> jax.stages.Wrapped:
-        """(state, *inputs) -> (state, metrics of the last step): so many steps in one program that draws their batches.
+        """(state, *inputs) -> (state, metrics [steps, ..]): so many steps in one program that draws their batches.
 
         draw: inputs to batch; the last of the inputs is the place of the first step.  members: state, batches and
         metrics have an axis of members in front.  The state's buffers are reused.
@@ -146,19 +155,18 @@ class Placement:
 
             if steps == 1:
                 return turn(state, first)
-            state, metrics = jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
-            return state, jax.tree.map(lambda each: each[-1], metrics)
+            return jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
 
-        return jax.jit(run, out_shardings=self._everywhere, donate_argnums=0)
+        return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
-    def compile_evaluate(self, step: EvaluateStep) -> jax.stages.Wrapped:
-        """(params, buffers, counts, batch) -> counts."""
+    def compile_evaluate(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
+        """An evaluation step (params, buffers, counts, batch) -> counts, compiled."""
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)
             devices = list(self.mesh.devices.flat)
             return jax.pmap(with_axis, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
-        whole = self._everywhere
-        return jax.jit(step.__call__, in_shardings=(whole, whole, whole, self._by_row), out_shardings=whole)
+        whole = self.sharding(REPLICATED)
+        return jax.jit(step, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
 
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:

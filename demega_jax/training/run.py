@@ -2,13 +2,13 @@
 
 import dataclasses
 import datetime
-import os
 from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config
 from demega_jax.config.load import differing_keys, load_config, put, to_yaml
 from demega_jax.errors import UserError
+from demega_jax.files import write_text
 
 FORMAT = 1
 HEADER = f"# demega-jax run, format {FORMAT}\n"
@@ -59,17 +59,15 @@ class RunFolder:
             )  # fmt: skip
         try:
             self.report.mkdir(parents=True, exist_ok=True)
-            self.write_config(config)
         except OSError as error:
             raise UserError(
                 self.path, str(error.strerror), "a folder that can be written", "choose another --run"
             ) from None
+        self.write_config(config)
 
     def write_config(self, config: Config) -> None:
-        """Write config.yaml aside, then rename it."""
-        aside = self.config.with_suffix(".partial")
-        aside.write_text(HEADER + to_yaml(config))
-        os.replace(aside, self.config)
+        """Write config.yaml atomically. UserError: it cannot be written."""
+        write_text(self.config, HEADER + to_yaml(config), "choose another --run")
 
     def read_config(self) -> Config:
         """The run's configuration. Raises `UserError` when there is none or its format is newer."""

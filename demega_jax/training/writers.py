@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from demega_jax.errors import UserError, warn
+from demega_jax.files import atomic_write
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -66,15 +67,10 @@ def truncate_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = b"".join(raw + b"\n" for raw, line in _lines(path) if line["step"] <= step)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        file.write(kept)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class MetricsWriter:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from demega_jax.evaluation.metrics import confusion_counts, scores
+from demega_jax.metrics import confusion_counts, scores
 
 CLASSES = ("aa", "ae", "ah", "ao", "aw", "ay", "b")
 V = len(CLASSES)

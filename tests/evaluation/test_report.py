@@ -9,8 +9,8 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from demega_jax.errors import UserError
-from demega_jax.evaluation.metrics import scores
 from demega_jax.evaluation.report import plot_confusion, plot_training_curve, print_scores
+from demega_jax.metrics import scores
 
 PHONEMES = (
     "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()

@@ -1,17 +1,80 @@
-"""What every feed of training batches has in common: it counts steps, and the time its batches took to come."""
+"""The interfaces of feeds: what a plan knows before data are read, what a feed gives, what it needs of the devices.
 
-from typing import Any, Self
+How an array is sharded is said by jax's `PartitionSpec`, over two logical axes: "member" (models that train side by
+side) and "share" (rows are dealt to shares, and a device holds whole shares). `training.parallel` alone turns logical
+axes into those of a mesh.
+"""
+
+import abc
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, Protocol, Self
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+from jaxtyping import PyTree
+
+from demega_jax.data.split import LabelledRows
+
+MEMBER, SHARE = "member", "share"
+REPLICATED, SHARDED = PartitionSpec(), PartitionSpec(SHARE)
+MEMBER_REPLICATED, MEMBER_SHARDED = PartitionSpec(MEMBER), PartitionSpec(MEMBER, SHARE)
+
+Sampling = Literal["uniform", "balanced"]
+Batch = Mapping[str, jax.Array]
 
 
-class Feed:
+class RowSpec(NamedTuple):
+    """Shape and type of one row of an array in a batch."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Placement(Protocol):
+    """What feeds ask of whoever puts data on devices (`training.parallel.Placement`)."""
+
+    @property
+    def mode(self) -> Literal["jit", "pmap"]:
+        """How a step is shared by several devices."""
+        ...
+
+    @property
+    def devices(self) -> int:
+        """Number of devices."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Bytes that each device can still hand out; None where that is unknown."""
+        ...
+
+    def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A host batch, sharded by rows; the transfer goes on after the call returns."""
+        ...
+
+    def put(self, array: np.ndarray | np.generic, spec: PartitionSpec) -> jax.Array:
+        """A host array, sharded or replicated."""
+        ...
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
+        """Zeros that are made on the devices."""
+        ...
+
+    def on_shares(
+        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
+        finish: Callable[[PyTree], PyTree] | None = None,
+    ) -> Callable[..., PyTree]:  # fmt: skip
+        """`function`, compiled to run on each device for its own shares; nothing crosses devices."""
+        ...
+
+
+class Feed(abc.ABC):
     """Training batches without end, on the devices; `next` gives that of the next step.
 
-    `state` and `restore` know one number: the step whose batch comes next.  device_bytes: kept on each device from step
-    to step.
+    The position is one number, the step whose batch comes next: `restore` goes on there.
     """
-
-    device_bytes = 0
-    steps_per_epoch: int
 
     def __init__(self) -> None:
         self._next_step, self._waited = 0, 0.0
@@ -19,22 +82,105 @@ class Feed:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __next__(self) -> Batch:
+        """The batch of the next step."""
+
+    @property
+    def draw(self) -> Callable[..., Batch] | None:
+        """What makes a batch of the results of `take`, to be part of a larger program; None: batches come from the
+        host."""
+        return None
+
+    def take(self, steps: int) -> tuple[PyTree, ...]:
+        """What `draw` makes the next `steps` batches of."""
+        raise NotImplementedError("batches of this feed come from the host")
 
     def take_input_wait(self) -> float:
-        """Seconds that `next` took since this was last asked."""
+        """Seconds that batches took to come since this was last asked."""
         waited, self._waited = self._waited, 0.0
         return waited
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Count the time that passes inside as waiting for input."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
 
     def state(self) -> dict[str, int]:
         """What `restore` needs to go on with the next batch."""
         return {"next_step": self._next_step}
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: Mapping[str, int]) -> None:
         """Go on with the batch of that step."""
         self.close()
         self._next_step = state["next_step"]
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Stop whatever is under way."""
+
+
+class FeedPlan(abc.ABC):
+    """What a feed will be, known before data are touched."""
+
+    name: str  # of `data.feed`
+    batch_size: int
+
+    @property
+    @abc.abstractmethod
+    def rows(self) -> LabelledRows:
+        """The rows of an epoch, their labels and classes."""
+
+    @property
+    @abc.abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+
+    @property
+    @abc.abstractmethod
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name."""
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes that a batch is read from."""
+        each = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in self.batch.values())
+        return each * self.batch_size
+
+    def device_bytes(self, devices: int) -> int:
+        """Bytes that stay on each device from step to step."""
+        return 0
+
+    @abc.abstractmethod
+    def check(self, placement: Placement) -> None:
+        """UserError: these devices cannot share the batches, or cannot hold what stays on them."""
+
+    def describe(self, devices: int) -> list[str]:
+        """Lines for people: how batches come about. Each begins with a word of at most ten letters."""
+        return []
+
+    @abc.abstractmethod
+    def open(self, placement: Placement) -> Feed:
+        """The feed itself, at its first step."""
+
+
+def batch_specs(window: tuple[int, int], dtype: np.dtype, *, statistics: tuple[str, ...] = ()) -> dict[str, RowSpec]:
+    """The arrays of a batch of windows (sensors, time points): x, label, valid, and the statistics of rows by name."""
+    specs = {
+        "x": RowSpec(window, np.dtype(dtype)),
+        "label": RowSpec((), np.dtype(np.int32)),
+        "valid": RowSpec((), np.dtype(bool)),
+    }
+    return specs | {name: RowSpec(window[:1], np.dtype(np.float32)) for name in statistics}
+
+
+def sampling_line(rows: LabelledRows, sampling: Sampling) -> list[str]:
+    """How often rows of each class are drawn, relative to their share; nothing for uniform sampling."""
+    if sampling == "uniform":
+        return []
+    counts = rows.class_counts()
+    weights = rows.rows / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    listed = [f"{name} {w:.2f}" for name, w, count in zip(rows.classes, weights, counts, strict=True) if count]
+    return [f"{'sampling':<10} balanced, weight of a row: {' '.join(listed)}"]

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.split import Split
+
 PADDING = -1
 
 
-class _Order:
+class Order:
     """An order of rows for each epoch, cut into batches; the last batch of an epoch is short, and padded by -1."""
 
     def __init__(self, rows: int, batch_size: int, seed: int):
@@ -18,6 +20,14 @@ class _Order:
         self.steps_per_epoch = -(-rows // batch_size)
         self._lock = threading.Lock()
         self._epochs: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        """Steps without end: the training run decides how long it is."""
+        return 2**62
+
+    def __getitem__(self, step: int) -> Int[np.ndarray, " B"]:
+        """As `row_numbers`: an order is a source of batches of row numbers for grain."""
+        return self.row_numbers(int(step))
 
     def row_numbers(self, step: int) -> Int[np.ndarray, " B"]:
         """Rows of the global batch of a step, counted from 0; -1 for padding."""
@@ -39,7 +49,7 @@ class _Order:
         raise NotImplementedError
 
 
-class RowOrder(_Order):
+class RowOrder(Order):
     """Row numbers of every step, a pure function of (seed, step).
 
     uniform: a new permutation of all rows each epoch; the last batch of an epoch is short, and padded by -1.
@@ -59,7 +69,7 @@ class RowOrder(_Order):
         return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
 
 
-class BlockOrder(_Order):
+class BlockOrder(Order):
     """Row numbers of every step where rows lie in random order already: a new permutation of BLOCKS each epoch.
 
     Rows of a block follow each other, so that a block is one read; batches are cut from the blocks end to end, so
@@ -78,3 +88,11 @@ class BlockOrder(_Order):
         lengths = self.lengths[blocks]
         places = np.cumsum(lengths) - lengths  # where each block begins in the epoch
         return np.arange(lengths.sum()) + np.repeat(self.starts[blocks] - places, lengths)
+
+
+def order_of(split: Split, batch_size: int, seed: int, sampling: str = "uniform") -> Order:
+    """By blocks where the split's rows were permuted already, unless classes are to be balanced; else by rows."""
+    blocks = split.shuffled_blocks
+    if blocks is not None and sampling == "uniform":
+        return BlockOrder(blocks.rows, blocks.size, batch_size, seed)
+    return RowOrder(split.labels, batch_size, seed, sampling)

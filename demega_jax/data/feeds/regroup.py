@@ -1,16 +1,27 @@
 """The regroup feed: recordings on the devices, windows of one phoneme averaged there, in new groups every epoch."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from demega_jax.data.feeds.regroup_tables import Layout, Plan
-from demega_jax.data.feeds.sharded import DealtFeed, Lie, Sampling, Seeds, check_shares, key_of, of_members
-from demega_jax.data.recordings.averaged import RegroupSplit
+from demega_jax.data.feeds.device_feed import DeviceFeed, Seeds, key_of
+from demega_jax.data.feeds.feed import (
+    MEMBER_REPLICATED,
+    MEMBER_SHARDED,
+    REPLICATED,
+    SHARDED,
+    Placement,
+    Sampling,
+)
+from demega_jax.data.feeds.regroup_tables import Layout, RegroupTables
+from demega_jax.data.feeds.shares import check_shares
+from demega_jax.data.recordings.averaged import StatisticsOf
+from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.windows import Windows
 
 GATHER = 8  # windows of a row that are added in one pass over the row
 WINDOW_KEY = 2**32 - 1  # no epoch has this number: window orders are not drawn from the keys of row orders
@@ -44,47 +55,50 @@ def mean_windows(
     return total / jnp.maximum(size, 1)[:, None, None]
 
 
-class RegroupFeed(DealtFeed):
+class RegroupFeed(DeviceFeed):
     """Training batches without end, every row the mean of windows of one phoneme; a pure function of (seed, step).
 
-    Each epoch draws a new order of each class's windows, from which the plan's groups are cut: no window comes twice
-    where the plan does not overlap.  dtype: of the samples on the devices.  Batches: x [B, C, T] float32, standardised
+    Each epoch draws a new order of each class's windows, from which the tables' groups are cut: no window comes twice
+    where the groups do not overlap.  dtype: of the samples on the devices.  Batches: x [B, C, T] float32, standardised
     and clipped but not normalised, label [B], valid [B].
     """
 
     def __init__(
-        self, split: RegroupSplit, *, batch_size: int, seeds: Seeds, dtype: str, placement: Any,
-        sampling: Sampling = "uniform", new_groups: bool = True, steps_per_dispatch: int = 1,
+        self, windows: Windows, tables: RegroupTables, statistics: StatisticsOf, *, batch_size: int, seeds: Seeds,
+        dtype: str, placement: Placement, sampling: Sampling = "uniform", new_groups: bool = True,
+        steps_per_dispatch: int = 1,
     ):  # fmt: skip
-        plan = split.plan
-        check_shares(len(plan.group_label), placement.devices, batch_size, placement.mode, "regroup")
-        by_part: Lie = "shares" if plan.dealt else "whole"
-        planned = dict.fromkeys(("first", "size", "label"), "member shares")
+        check_shares(len(tables.group_label), placement.devices, batch_size, placement.mode, "regroup")
+        samples = SHARDED if tables.dealt else REPLICATED
+        specs = dict.fromkeys(("first", "size", "label"), MEMBER_SHARDED) | {"samples": samples}
         super().__init__(
-            plan.group_label, plan.there, batch_size=batch_size, seeds=seeds, placement=placement, sampling=sampling,
-            arrays_lie=planned | {"samples": by_part}, steps_per_dispatch=steps_per_dispatch,
+            tables.group_label, tables.there, batch_size=batch_size, seeds=seeds, placement=placement,
+            sampling=sampling, array_specs=specs, steps_per_dispatch=steps_per_dispatch,
         )  # fmt: skip
-        self.device_bytes = plan.nbytes(split.sensors, dtype, placement.devices, self._planned * (self.members or 1))
-        self._time_points, self._largest, self._new_groups = split.time_points, int(plan.group_size.max()), new_groups
-        part = np.arange(plan.layout.parts)[:, None] if plan.dealt else 0
-        offset = np.cumsum(plan.counts, axis=1) - plan.counts
-        tables = {
-            "label": plan.group_label, "start": plan.group_start, "size": plan.group_size,
-            "offset": offset[part, plan.group_label], "count": plan.counts[part, plan.group_label],
+        self._time_points, self._largest = windows.time_points, int(tables.group_size.max())
+        self._new_groups = new_groups
+        self._put_tables(tables, samples)
+        orders = MEMBER_SHARDED if tables.dealt else MEMBER_REPLICATED
+        self._draw_windows = self._on_shares(
+            self._windows_of_parts, specs=(MEMBER_REPLICATED, samples, samples, samples, REPLICATED), result=orders
+        )
+        self._draw_groups = self._on_shares(
+            self._groups_in_order, specs=(SHARDED, orders, MEMBER_SHARDED, SHARDED), result=MEMBER_SHARDED
+        )
+        self._arrays = {"samples": _load(windows, tables, statistics, np.dtype(dtype), placement)}
+
+    def _put_tables(self, tables: RegroupTables, samples: PartitionSpec) -> None:
+        """The tables on the devices: of groups, and of the windows of each part."""
+        part = np.arange(tables.layout.parts)[:, None] if tables.dealt else 0
+        offset = np.cumsum(tables.counts, axis=1) - tables.counts
+        of_groups = {
+            "label": tables.group_label, "start": tables.group_start, "size": tables.group_size,
+            "offset": offset[part, tables.group_label], "count": tables.counts[part, tables.group_label],
         }  # fmt: skip
-        self._tables = {name: placement.dealt(np.asarray(table, np.int32)) for name, table in tables.items()}
-        put = placement.dealt if plan.dealt else placement.replicate
-        self._windows_of: tuple[Any, ...] = tuple(
-            map(put, (plan.label, plan.sample, np.arange(plan.layout.parts, dtype=np.uint32)))
-        )
-        self._draw_windows = self._by_share(
-            self._windows_of_parts, lie=("member whole", by_part, by_part, by_part, "whole"), result=of_members(by_part)
-        )
-        self._draw_groups = self._by_share(
-            self._groups_in_order, lie=("shares", of_members(by_part), "member shares", "shares"),
-            result="member shares",
-        )  # fmt: skip
-        self._arrays = {"samples": _load(split, plan, np.dtype(dtype), placement)}
+        put = self._placement.put
+        self._tables = {name: put(np.asarray(table, np.int32), SHARDED) for name, table in of_groups.items()}
+        of_windows = (tables.label, tables.sample, np.arange(tables.layout.parts, dtype=np.uint32))
+        self._windows_of: tuple[Array, ...] = tuple(put(table, samples) for table in of_windows)
 
     def _windows_of_parts(
         self, key: Array, label: Int[Array, "p W"], sample: Int[Array, "p W"], part: Array, epochs: Int[Array, " E"]
@@ -144,27 +158,31 @@ class RegroupFeed(DealtFeed):
         self._windows_of, self._tables = (), {}
 
 
-def _load(split: RegroupSplit, plan: Plan, dtype: np.dtype, placement: Any) -> Array:
+def _load(
+    windows: Windows, tables: RegroupTables, statistics: StatisticsOf, dtype: np.dtype, placement: Placement
+) -> Array:
     """The samples [P, n, C], time before sensors, on the devices, filled in place round by round."""
-    layout = plan.layout
-    lie: Lie = "shares" if plan.dealt else "whole"
-    samples = placement.zeros((layout.parts, layout.samples, split.sensors), dtype, dealt=plan.dealt)
-    fill = placement.by_share(
+    layout = tables.layout
+    spec = SHARDED if tables.dealt else REPLICATED
+    samples = placement.zeros((layout.parts, layout.samples, windows.recordings[0].sensors), dtype, spec)
+    fill = placement.on_shares(
         lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        lie=(lie, lie, "whole"), donate=(0,), result=lie,
+        specs=(spec, spec, REPLICATED), result=spec, donate=(0,),
     )  # fmt: skip
-    put = placement.dealt if plan.dealt else placement.replicate
-    for number, some in enumerate(_rounds(split, layout, dtype)):
-        samples = fill(samples, put(some), placement.replicate(np.int32(number * some.shape[1])))
+    for number, some in enumerate(_rounds(windows, layout, statistics(), dtype)):
+        at = placement.put(np.int32(number * some.shape[1]), REPLICATED)
+        samples = fill(samples, placement.put(some, spec), at)
     return samples
 
 
-def _rounds(split: RegroupSplit, layout: Layout, dtype: np.dtype) -> Iterator[np.ndarray]:
+def _rounds(
+    windows: Windows, layout: Layout, statistics: Statistics, dtype: np.dtype
+) -> Iterator[Float[np.ndarray, "P n C"]]:
     """[P, length + overlap, C] of each round: standardised, clipped, zeros where a run has ended. One recording in
     memory at a time."""
-    shape = (layout.parts, layout.length + layout.overlap, split.sensors)
-    block, stretch, statistics = np.zeros(shape, dtype), 0, split.statistics()
-    for recording in split.windows.recordings:
+    shape = (layout.parts, layout.length + layout.overlap, windows.recordings[0].sensors)
+    block, stretch = np.zeros(shape, dtype), 0
+    for recording in windows.recordings:
         x = recording.read()
         statistics.standardise(x)
         for begin in range(0, recording.samples, layout.length):

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.config import RegroupConfig
-from demega_jax.data.feeds.sharded import deal
-from demega_jax.data.recordings.runs import Windows
+from demega_jax.data.feeds.shares import deal
+from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
 STRETCH_SECONDS = 30  # recordings are placed, and dealt, in stretches this long, shorter where there is little
@@ -138,7 +138,7 @@ def _spread(n: int, k: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+class RegroupTables:
     """Tables of the regroup feed.
 
     sample [P, W], label [P, W]: first sample and class of each part's windows, class by class, in order of time; V
@@ -179,7 +179,9 @@ class Plan:
         return samples + windows + groups
 
 
-def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int) -> Plan:
+def make_tables(
+    windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int
+) -> RegroupTables:
     """Lay recordings out, sort windows by class, and make the groups. UserError: none."""
     layout = lay_out(windows, shares if settings.recordings == "dealt" else 1, seed)
     counts, sample, label = _by_class(windows, layout)
@@ -201,7 +203,7 @@ def make_plan(windows: Windows, levels: tuple[int, ...], settings: RegroupConfig
     else:
         chosen = deal(tables[0].label, shares, seed)
         of = lambda name: _take(getattr(tables[0], name), chosen)  # noqa: E731
-    return Plan(layout, sample, label, counts, of("label"), of("start"), of("size"))
+    return RegroupTables(layout, sample, label, counts, of("label"), of("start"), of("size"))
 
 
 def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
@@ -221,7 +223,7 @@ def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _by_class(windows: Windows, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(counts [P, V], sample [P, W], label [P, W]) of `Plan`."""
+    """(counts [P, V], sample [P, W], label [P, W]) of `RegroupTables`."""
     part, first = layout.locate(windows)
     classes = len(windows.classes)
     counts = np.zeros((layout.parts, classes), np.int64)

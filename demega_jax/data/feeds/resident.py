@@ -1,46 +1,50 @@
-"""A whole split on the devices: order drawn and rows gathered there, so that the host does nothing during training."""
+"""The resident feed: a whole split on the devices, order drawn and rows gathered there; the host does nothing."""
 
-from typing import Any
+import dataclasses
+import functools
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from demega_jax.data.feeds.sharded import DealtFeed, Sampling, Seeds, check_shares, deal
-from demega_jax.data.feeds.stream import row_statistics
-from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.rows import disk_reader, host_dtype
+from demega_jax.data.feeds.device_feed import DeviceFeed, Seeds
+from demega_jax.data.feeds.feed import (
+    REPLICATED,
+    SHARDED,
+    FeedPlan,
+    Placement,
+    RowSpec,
+    Sampling,
+    sampling_line,
+)
+from demega_jax.data.feeds.shares import check_fits, check_shares, deal
+from demega_jax.data.feeds.stream import split_specs
+from demega_jax.data.split import LabelledRows, Split
 from demega_jax.errors import warn
+from demega_jax.files import format_bytes
 
 FILL_BYTES = 2**26  # of rows on their way to the devices, at most
 LARGEST_HALF = 6e4  # float16 ends at 65,504
 
 
-def device_bytes(split: GroupedSplit, shares: int, devices: int, dtype: str) -> int:
-    """Bytes that the split takes on each device."""
-    each = -(-split.rows // shares) * shares // devices
-    per_row = split.sensors * split.time_points * np.dtype(dtype).itemsize
-    return each * (per_row + sum(values.shape[1] * 4 for values, _ in row_statistics(split).values()))
-
-
-class ResidentFeed(DealtFeed):
+class ResidentFeed(DeviceFeed):
     """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
 
-    placement: `training.parallel.Placement`, mode jit.  dtype: of the windows there; float16 saturates, with a warning.
+    dtype: of the windows there; float16 saturates, with a warning.
     Batches are as `StreamFeed`'s: x [B, C, T], label [B], valid [B], and the rows' statistics where there are some.
     """
 
     def __init__(
-        self, split: GroupedSplit, *, batch_size: int, seeds: Seeds, shares: int, shares_seed: int, dtype: str,
-        placement: Any, sampling: Sampling = "uniform", steps_per_dispatch: int = 1,
+        self, split: Split, *, batch_size: int, seeds: Seeds, shares: int, shares_seed: int, dtype: str,
+        placement: Placement, sampling: Sampling = "uniform", steps_per_dispatch: int = 1,
     ):  # fmt: skip
-        check_shares(shares, placement.devices, batch_size, placement.mode)
+        check_shares(shares, placement.devices, batch_size, placement.mode, "resident")
         rows = deal(split.labels, shares, shares_seed)
         super().__init__(
             split.labels[rows], rows >= 0, batch_size=batch_size, seeds=seeds, placement=placement, sampling=sampling,
-            arrays_lie="shares", steps_per_dispatch=steps_per_dispatch,
+            array_specs=SHARDED, steps_per_dispatch=steps_per_dispatch,
         )  # fmt: skip
-        self.device_bytes = device_bytes(split, shares, placement.devices, dtype)
         self._arrays = _load(split, rows, np.dtype(dtype), placement)
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
@@ -49,27 +53,85 @@ class ResidentFeed(DealtFeed):
         return {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
 
 
-def _load(split: GroupedSplit, rows: np.ndarray, dtype: np.dtype, placement: Any) -> dict[str, Array]:
+def _load(split: Split, rows: np.ndarray, dtype: np.dtype, placement: Placement) -> dict[str, Array]:
     """The split's arrays [S, n, ..] on the devices, filled in place a few rows of every share at a time."""
-    reader, _ = disk_reader(split)
+    reader = split.reader()
     shares, each = rows.shape
-    per_row = split.sensors * split.time_points
-    x = placement.zeros((shares, each, split.sensors, split.time_points), dtype, dealt=True)
-    fill = placement.by_share(
+    x = placement.zeros((shares, each, *split.window), dtype, SHARDED)
+    fill = placement.on_shares(
         lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        lie=("shares", "shares", "whole"), donate=(0,),
+        specs=(SHARDED, SHARDED, REPLICATED), result=SHARDED, donate=(0,),
     )  # fmt: skip
-    step = max(1, FILL_BYTES // (per_row * 4 * shares))
+    step = max(1, FILL_BYTES // (split.sensors * split.time_points * 4 * shares))
     saturated = 0
     for first in range(0, each, step):
         chosen = rows[:, first : first + step]
         read = reader.read(np.maximum(chosen, 0).ravel())
-        if dtype == np.float16 and host_dtype(split) != np.float16:
+        if dtype == np.float16 and split.dtype != np.float16:
             saturated += int((np.abs(read) > LARGEST_HALF).sum())
             read = np.clip(read, -LARGEST_HALF, LARGEST_HALF)
-        some = read.astype(dtype, copy=False).reshape(*chosen.shape, split.sensors, split.time_points)
-        x = fill(x, placement.dealt(some), placement.replicate(np.int32(first)))
+        some = read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
+        x = fill(x, placement.put(some, SHARDED), placement.put(np.int32(first), REPLICATED))
     if saturated:
         warn(f"{split.path}: {saturated} values beyond {LARGEST_HALF:g} were set to it (data.dtype=float16)")
-    small = {"label": split.labels.astype(np.int32)} | {n: values for n, (values, _) in row_statistics(split).items()}
-    return {"x": x} | {name: placement.dealt(values[np.maximum(rows, 0)]) for name, values in small.items()}
+    small = {"label": split.labels.astype(np.int32), **split.row_statistics}
+    return {"x": x} | {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ResidentPlan(FeedPlan):
+    """The plan of a `ResidentFeed`. dtype: of the windows on the devices."""
+
+    split: Split
+    batch_size: int
+    seeds: Seeds
+    sampling: Sampling
+    shares: int
+    shares_seed: int
+    dtype: str
+    steps_per_dispatch: int
+    name = "resident"
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The rows of the split."""
+        return self.split
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every row has come once; the last batch can be short."""
+        return -(-self.split.rows // self.batch_size)
+
+    @functools.cached_property
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name."""
+        return split_specs(self.split) | {"x": RowSpec(self.split.window, np.dtype(self.dtype))}
+
+    def device_bytes(self, devices: int) -> int:
+        """Bytes of the rows, and of their statistics, on each device."""
+        held = [spec for name, spec in self.batch.items() if name not in ("label", "valid")]
+        row_bytes = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in held)
+        return -(-self.split.rows // self.shares) * self.shares // devices * row_bytes
+
+    def check(self, placement: Placement) -> None:
+        """UserError: shares that do not divide, or rows that the devices cannot hold."""
+        check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
+        smaller = ["data.dtype=float16 (half of it)"] if self.dtype == "float32" else []
+        check_fits(
+            self.name, f"{self.split.rows} rows", self.device_bytes(placement.devices), placement,
+            [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
+        )  # fmt: skip
+
+    def describe(self, devices: int) -> list[str]:
+        """The memory that the rows take on each device, and how they are sampled."""
+        size = format_bytes(self.device_bytes(devices))
+        line = f"{'feed':<10} {self.name}: {size} of {self.dtype} windows on each device"
+        return [line, *sampling_line(self.split, self.sampling)]
+
+    def open(self, placement: Placement) -> ResidentFeed:
+        """The feed itself, at its first step, with the split on the devices."""
+        return ResidentFeed(
+            self.split, batch_size=self.batch_size, seeds=self.seeds, shares=self.shares,
+            shares_seed=self.shares_seed, dtype=self.dtype, placement=placement, sampling=self.sampling,
+            steps_per_dispatch=self.steps_per_dispatch,
+        )  # fmt: skip

@@ -1,129 +1,39 @@
-"""Batches of single rows from grouped files or shards: a grain pipeline that is a pure function of the step.
+"""The stream feed: batches of single rows, read by a grain pipeline ahead of the step.
 
-Files of the hub are sorted by label in chunks of 32 rows, so no window of affordable size could shuffle them.
-Row NUMBERS are shuffled over the whole split instead; each batch then reads its rows by offset. The rows of shards
-were shuffled when they were written, so there whole blocks are.
+    grain.MapDataset.source(order)      the row numbers of each step's batch, a pure function of (seed, step)
+                    .map(read)          the rows, by their offsets on the disk
+                    .to_iter_dataset()  read ahead by threads, with an exact position
+
+Files of the hub are sorted by label in chunks of 32 rows, so no shuffle buffer of affordable size could mix them. Row
+NUMBERS are shuffled over the whole split instead. The rows of shards were permuted when they were written, so there
+whole blocks are shuffled. grain's own shuffle and batch cost more than a tenth of the rows per second
+(benchmarks/NOTES.md), so the order is numpy's.
 """
 
 import collections
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Float, Int
 
-from demega_jax.data.feeds.feed import Feed
-from demega_jax.data.feeds.order import PADDING, BlockOrder, RowOrder
-from demega_jax.data.grouped import GroupedSplit
-from demega_jax.data.levels import CombinedSplit
-from demega_jax.data.rows import RowReader, disk_reader, host_dtype, open_rows
-from demega_jax.data.shards.reader import ShardedSplit, read_statistics
+from demega_jax.data.feeds.feed import Batch, Feed, FeedPlan, Placement, RowSpec, Sampling, batch_specs, sampling_line
+from demega_jax.data.feeds.host_batch import BatchReader, HostBatch
+from demega_jax.data.feeds.order import PADDING, Order, order_of
+from demega_jax.data.rows import open_rows
+from demega_jax.data.split import STATISTICS_PADDING, LabelledRows, Split
 from demega_jax.errors import UserError
 
-HostBatch = dict[str, np.ndarray]
-Statistics = dict[str, tuple[np.ndarray, float]]  # name in the batch -> ([N, C], what padding has)
 READ_THREADS = 2
-READ_AHEAD = 3  # batches on the host; after batching, grain's element is a batch
+READ_AHEAD = 3  # batches on the host
+
+Put = Callable[[HostBatch], Any]
 
 
-def order_of(split: GroupedSplit, batch_size: int, seed: int, sampling: str = "uniform") -> RowOrder | BlockOrder:
-    """The order of rows: by blocks for shards that were permuted, unless classes are to be balanced; else by rows."""
-    parts = split.parts if isinstance(split, CombinedSplit) else (split,)
-    shards = [part for part in parts if isinstance(part, ShardedSplit) and part.permuted]
-    if len(shards) == len(parts) and len({part.block_rows for part in shards}) == 1 and sampling == "uniform":
-        rows = [shard.rows for part in shards for shard in part.shards]
-        return BlockOrder(rows, shards[0].block_rows, batch_size, seed)
-    return RowOrder(split.labels, batch_size, seed, sampling)
-
-
-class BatchMemory:
-    """Memory for the windows of a batch [B, C, T], used again once nothing refers to it.
-
-    Fresh memory costs the system as long to clear as the rows take to read. What is handed out is a view: numpy lets
-    every view of it refer to the array that owns the memory, and JAX keeps such a view until it has copied it, or,
-    where a CPU device shares it, as long as the placed array lives. So the owner's reference count tells.
-    """
-
-    def __init__(self, shape: tuple[int, ...], most: int, dtype: Any = np.float32):
-        self._shape, self._most, self._dtype = shape, most, dtype
-        self._lock = threading.Lock()
-        self._owners = [np.empty(shape, dtype)]
-        self._idle = sys.getrefcount(self._owners[0])  # what an owner has when this list alone refers to it
-
-    def take(self) -> Float[np.ndarray, "B C T"]:
-        """Memory that nobody reads, with anything in it. Beyond `most` at a time it is new and not kept."""
-        with self._lock:
-            for i in range(len(self._owners)):
-                if sys.getrefcount(self._owners[i]) == self._idle:
-                    return self._owners[i][...]
-            fresh = np.empty(self._shape, self._dtype)
-            if len(self._owners) < self._most:
-                self._owners.append(fresh)
-            return fresh[...]
-
-
-class _Batches:
-    """A grain source: element i is the batch of step i, read when it is asked for."""
-
-    def __init__(
-        self, order: RowOrder | BlockOrder, reader: RowReader, split: GroupedSplit, share: slice, memory: BatchMemory
-    ):
-        self.order, self.reader, self.labels, self.share, self.memory = order, reader, split.labels, share, memory
-        self.statistics = row_statistics(split)
-
-    def __len__(self) -> int:
-        return 2**62  # the run decides how long it is
-
-    def __getitem__(self, step: int) -> HostBatch:
-        rows = self.order.row_numbers(int(step))[self.share]
-        return make_batch(self.reader, self.labels, rows, self.memory.take(), self.statistics)
-
-
-def row_statistics(split: GroupedSplit) -> Statistics:
-    """What the batches of a split have besides windows and labels."""
-    parts = split.parts if isinstance(split, CombinedSplit) else (split,)
-    shards = [part for part in parts if isinstance(part, ShardedSplit) and part.statistics]
-    if len(shards) < len(parts):
-        return {}
-    median, iqr = (np.concatenate(both) for both in zip(*(read_statistics(part) for part in shards), strict=True))
-    return {"median": (median, 0.0), "iqr": (iqr, 1.0)}
-
-
-def make_batch(
-    reader: RowReader,
-    labels: Int[np.ndarray, " N"],
-    rows: Int[np.ndarray, " B"],
-    x: Float[np.ndarray, "B C T"],
-    statistics: Statistics,
-) -> HostBatch:
-    """The host batch of row numbers, its windows in x; padding (-1) is a row of zeros that is not valid.
-
-    statistics: numbers for each row that come along, [B, C] float32 under their names."""
-    valid = rows != PADDING
-    count = int(valid.sum())  # padding comes last
-    reader.read(rows[:count], x[:count])
-    x[count:] = 0
-    label = np.where(valid, labels[rows], 0).astype(np.int32)
-    batch = {"x": x, "label": label, "valid": valid}
-    for name, (values, padding) in statistics.items():
-        batch[name] = np.where(valid[:, None], values[rows], np.float32(padding))
-    return batch
-
-
-def batch_arrays(split: GroupedSplit) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """(shape, type) of a row of each array in a batch of a split."""
-    arrays: dict[str, tuple[tuple[int, ...], Any]] = {
-        "x": ((split.sensors, split.time_points), host_dtype(split)), "label": ((), np.int32), "valid": ((), np.bool_),
-    }  # fmt: skip
-    return arrays | {name: ((split.sensors,), np.float32) for name in row_statistics(split)}
-
-
-def _share(batch_size: int, process_index: int, process_count: int) -> slice:
+def host_share(batch_size: int, process_index: int, process_count: int) -> slice:
     """The rows of a global batch that a host reads."""
     if batch_size % process_count:
         raise UserError(
@@ -134,51 +44,51 @@ def _share(batch_size: int, process_index: int, process_count: int) -> slice:
     return slice(process_index * each, (process_index + 1) * each)
 
 
-def _identity(batch: HostBatch) -> HostBatch:
+def _unplaced(batch: HostBatch) -> HostBatch:
     return batch
 
 
 class StreamFeed(Feed):
     """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
 
-    split: a grouped file, or shards; those give windows as they are stored (float16 or float32), and, where they hold
-    raw data, `median` and `iqr` [B, C] float32 (0 and 1 where padded).
-    place: puts a host batch on the devices.  Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
+    place: puts a host batch on the devices.  prefetch: batches that are placed ahead.
+    Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
     """
 
     def __init__(
-        self, split: GroupedSplit, *, batch_size: int, seed: int, memory: int,
-        sampling: Literal["uniform", "balanced"] = "uniform", place: Callable[[HostBatch], Any] = _identity,
-        process_index: int = 0, process_count: int = 1, prefetch: int = 2,
+        self, split: Split, *, batch_size: int, seed: int, memory: int, sampling: Sampling = "uniform",
+        place: Put = _unplaced, process_index: int = 0, process_count: int = 1, prefetch: int = 2,
     ):  # fmt: skip
         super().__init__()
-        share = _share(batch_size, process_index, process_count)
-        self.order = order_of(split, batch_size, seed, sampling)
+        self.order: Order = order_of(split, batch_size, seed, sampling)
         self.steps_per_epoch = self.order.steps_per_epoch
+        self._share = host_share(batch_size, process_index, process_count)
         # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
-        batch_memory = BatchMemory(
-            (share.stop - share.start, split.sensors, split.time_points), READ_AHEAD + prefetch + 3, host_dtype(split)
-        )
-        self._source = _Batches(self.order, open_rows(split, memory), split, share, batch_memory)
+        most = READ_AHEAD + prefetch + 3
+        rows = self._share.stop - self._share.start
+        self._batch_reader = BatchReader(split, open_rows(split, memory), rows, most)
         self._place, self._prefetch = place, prefetch
         self._placed: collections.deque[Any] = collections.deque()
         self._batches: Any = None
 
     def _start(self) -> Any:
         options = grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=READ_AHEAD)
-        batches = iter(grain.MapDataset.source(self._source).to_iter_dataset(options))
+        pipeline = grain.MapDataset.source(self.order).map(self._read).to_iter_dataset(options)
+        batches = iter(pipeline)
         batches.set_state({"next_index": self._next_step})
         return batches
 
-    def __next__(self) -> Any:
-        began = time.perf_counter()
-        if self._batches is None:
-            self._batches = self._start()
-        while len(self._placed) < self._prefetch:
-            self._placed.append(self._place(next(self._batches)))
-        self._next_step += 1
-        self._waited += time.perf_counter() - began
-        return self._placed.popleft()
+    def _read(self, rows: np.ndarray) -> HostBatch:
+        return self._batch_reader.read(rows[self._share])
+
+    def __next__(self) -> Batch:
+        with self._waiting():
+            if self._batches is None:
+                self._batches = self._start()
+            while len(self._placed) < self._prefetch:
+                self._placed.append(self._place(next(self._batches)))
+            self._next_step += 1
+            return self._placed.popleft()
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -188,22 +98,65 @@ class StreamFeed(Feed):
         self._placed.clear()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamPlan(FeedPlan):
+    """The plan of a `StreamFeed`. memory: bytes up to which a split is held in memory."""
+
+    split: Split
+    batch_size: int
+    seed: int
+    sampling: Sampling
+    memory: int
+    prefetch: int
+    name = "stream"
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The rows of the split."""
+        return self.split
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every row has come once; the last batch can be short."""
+        return -(-self.split.rows // self.batch_size)
+
+    @functools.cached_property
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name."""
+        return split_specs(self.split)
+
+    def check(self, placement: Placement) -> None:
+        """Any devices will do: nothing stays on them, and a batch that they cannot share is refused before."""
+
+    def describe(self, devices: int) -> list[str]:
+        """How rows are sampled, where that is not uniform."""
+        return sampling_line(self.split, self.sampling)
+
+    def open(self, placement: Placement) -> StreamFeed:
+        """The feed itself, at its first step."""
+        return StreamFeed(
+            self.split, batch_size=self.batch_size, seed=self.seed, memory=self.memory, sampling=self.sampling,
+            place=placement.put_batch, prefetch=self.prefetch,
+        )  # fmt: skip
+
+
+def split_specs(split: Split) -> dict[str, RowSpec]:
+    """The arrays of a batch of a split."""
+    statistics = tuple(STATISTICS_PADDING) if split.has_statistics else ()
+    return batch_specs(split.window, split.dtype, statistics=statistics)
+
+
 def split_batches(
-    split: GroupedSplit, *, batch_size: int, place: Callable[[HostBatch], Any] = _identity, process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[Any]:  # fmt: skip
-    """One pass over a split (as for `StreamFeed`) in file order, the last batch padded; one batch is read while another
-    is used."""
-    reader, _ = disk_reader(split)  # in order no reader is slow, and none holds the split
-    mine = _share(batch_size, process_index, process_count)
-    # Those being read, being placed, and in use.
-    memory = BatchMemory((mine.stop - mine.start, split.sensors, split.time_points), 4, host_dtype(split))
-    statistics = row_statistics(split)
+    split: Split, *, batch_size: int, place: Put = _unplaced, process_index: int = 0, process_count: int = 1
+) -> Iterator[Any]:
+    """One pass over a split in its own order, the last batch padded; one batch is read while another is used."""
+    mine = host_share(batch_size, process_index, process_count)
+    # In order no reader is slow, and none holds the split. Batches are being read, being placed, and in use.
+    batch_reader = BatchReader(split, split.reader(), mine.stop - mine.start, 4)
 
     def batch(first: int) -> HostBatch:
         rows = np.arange(first, first + batch_size)
-        mine_alone = np.where(rows < split.rows, rows, PADDING)[mine]
-        return make_batch(reader, split.labels, mine_alone, memory.take(), statistics)
+        return batch_reader.read(np.where(rows < split.rows, rows, PADDING)[mine])
 
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(batch, 0)

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from demega_jax.data.grouped import SPLITS
 from demega_jax.data.hub.client import HubFile, HubTree
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, RunName
 from demega_jax.errors import UserError, warn
+from demega_jax.names import SPLITS
 
 GROUPED = re.compile(r"(?:.*/)?grouped_(?P<level>\d+)/(?P<split>train|validation|test)_grouped\.h5")
 # A task's folder is a word, so that no listing can name a place outside the folder that is downloaded to.

@@ -1,17 +1,19 @@
 """Grouped files and recordings from the hub: only what is missing is fetched, and all of it is found whole."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from demega_jax.data.grouped import check_storage, open_file, open_grouped
+from demega_jax.data.grouped import open_grouped
+from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.data.hub.choice import Wanted, choose_grouped, choose_recordings, counted, lacking, wanted_runs
 from demega_jax.data.hub.client import HubFile, HubTree, list_tree, resolve_revision
 from demega_jax.data.hub.record import Record, entry_of, read_record, write_record
 from demega_jax.data.hub.transfer import bytes_there, fetch, has_checksum, partial_path
-from demega_jax.data.recordings.runs import RunName, find_recordings, read_events
+from demega_jax.data.recordings.events import read_events
+from demega_jax.data.recordings.runs import RunName, find_recordings
 from demega_jax.errors import UserError, set_warning_sink, warn
+from demega_jax.files import format_bytes, free_space
 
 GROUPED_REPO = "wordcab/libribrain-meg-preprocessed"
 RECORDINGS_REPO = "pnpl/LibriBrain"
@@ -137,7 +139,7 @@ def _bring(out: Path, trees: Sequence[HubTree], wanted: Sequence[Wanted], show: 
         write_record(out, w.file.repo, w.file.revision, {w.name: entry_of(w.file, out / w.name)})
         kind = "SHA-256" if w.file.sha256 else "git hash"
         place = f"{i}/{len(tasks)}"
-        show.line(f"fetched {place} {w.name}: {in_bytes(w.file.size)}, {kind} {w.file.checksum[:12]} checked")
+        show.line(f"fetched {place} {w.name}: {format_bytes(w.file.size)}, {kind} {w.file.checksum[:12]} checked")
     if cuts:
         warn(f"the connection was cut {counted(cuts, 'time')}; what had come was kept")
     return [out / w.name for w in wanted]
@@ -163,18 +165,17 @@ def _check_space(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
     here = sum(w.file.size for w in wanted if _has_size(out, w))
     begun = sum(bytes_there(w.file, out / w.name) for w in wanted if not _has_size(out, w))
     need = total - here - begun
-    exists = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     try:
-        free = shutil.disk_usage(exists).free
+        free = free_space(out)
     except OSError as error:
         raise UserError(out, f"{error.strerror}", "a folder to download into", "choose another folder") from None
-    parts = [f"{in_bytes(here)} are here"] if here else []
-    parts += [f"{in_bytes(begun)} came before"] if begun else []
-    parts += [f"{in_bytes(need)} to fetch, {in_bytes(free)} free"] if need else ["nothing to fetch"]
-    show.line(f"{counted(len(wanted), 'file')}, {in_bytes(total)}: {', '.join(parts)}")
+    parts = [f"{format_bytes(here)} are here"] if here else []
+    parts += [f"{format_bytes(begun)} came before"] if begun else []
+    parts += [f"{format_bytes(need)} to fetch, {format_bytes(free)} free"] if need else ["nothing to fetch"]
+    show.line(f"{counted(len(wanted), 'file')}, {format_bytes(total)}: {', '.join(parts)}")
     if need > free:
         raise UserError(
-            out, f"{in_bytes(need)} are needed and {in_bytes(free)} are free", "room for all of it",
+            out, f"{format_bytes(need)} are needed and {format_bytes(free)} are free", "room for all of it",
             "free space, choose another folder, or ask for less",
         )  # fmt: skip
 
@@ -199,7 +200,7 @@ def _is_right(out: Path, w: Wanted, record: Record, show: Display) -> bool:
     show.end()
     if right:
         write_record(out, w.file.repo, w.file.revision, {w.name: entry_of(w.file, path)})
-        show.line(f"kept {w.name}: {in_bytes(w.file.size)}, checksum as the hub lists")
+        show.line(f"kept {w.name}: {format_bytes(w.file.size)}, checksum as the hub lists")
     return right
 
 
@@ -225,11 +226,3 @@ def _refuse_foreign(path: Path, file: HubFile) -> None:
         path, f"a sound file, but not that of {file.repo} at {file.revision[:12]}", "the hub's file, or none",
         "move it away, or download to another folder",
     )  # fmt: skip
-
-
-def in_bytes(count: int) -> str:
-    """A size as people read it, in binary units."""
-    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if count >= 2**power:
-            return f"{count / 2**power:.1f} {unit}"
-    return f"{count} B"

@@ -1,16 +1,14 @@
 """One file from the hub to the disk: resumed where it stopped, checked, and under its name only when it is whole."""
 
-import contextlib
-import errno
-import fcntl
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from demega_jax.data.hub.client import AGAIN, Cut, HubFile, open_stream
 from demega_jax.errors import UserError, warn
+from demega_jax.files import locked
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before the next try, while nothing comes; then it is given up
 # Bytes asked for at a time: the hub refuses to send more than 50 GB at once, and the address of a file that it hands
@@ -56,7 +54,7 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not partial.exists():
             target.replace(partial)
-        with _locked(partial) as stream:
+        with partial.open("a+b", buffering=0) as stream, locked(partial, stream):
             part = _Part(stream, file, at)
             part.load()
             resumed = part.size > 0
@@ -82,24 +80,6 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
     for stale in target.parent.glob(f"{target.name}.*.partial"):
         stale.unlink(missing_ok=True)  # of versions that the hub had before
     return cuts
-
-
-@contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[io.FileIO]:
-    """A partial file that no other process writes to. The lock ends with the process, however that ends."""
-    with partial.open("a+b", buffering=0) as stream:
-        other = UserError(partial, "another process is fetching this file", "one at a time", "wait for it to end")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise other from None
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            # A file system without locks: two at once then give a wrong checksum, which is refused.
-        if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(stream.fileno())):
-            raise other  # it was finished and renamed between opening and locking
-        yield stream
 
 
 class _Part:

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import LISTED, open_file, open_grouped
+from demega_jax.data.grouped import LISTED, open_grouped
+from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import UserError, warn

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from demega_jax.data.grouped import open_file
+from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.grouped import GroupedFacts, read_window_numbers
 
 Same = Literal["same", "nearly the same", "different", "cannot tell"]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.grouped import open_file
+from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
-from demega_jax.data.recordings.runs import LISTED, NAME, OFFICIAL, Recording, RunName, find_recordings, read_events
+from demega_jax.data.recordings.events import read_events
+from demega_jax.data.recordings.runs import LISTED, NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
@@ -77,7 +78,7 @@ def inspect_recordings(root: Path) -> Report:
         runs = [facts for recording in sound for facts in _run_facts(report, recording)]
         _say_unlike(runs)
         splits = _splits(runs)
-        simulated = all(_is_simulated(recording) for recording in sound)
+        simulated = all(recording.simulated for recording in sound)
         amplitude = _amplitude(report, sound)
         report.facts = RecordingFacts(
             rate=sound[0].rate, sensors=sound[0].sensors, minutes=sum(run.minutes for run in runs),
@@ -211,11 +212,6 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
-
-
-def _is_simulated(recording: Recording) -> bool:
-    with open_file(recording.meg) as file:
-        return bool(file.attrs.get("simulated", False))
 
 
 def _amplitude(report: Report, recordings: Sequence[Recording]) -> Amplitude:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.grouped import open_file
+from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import measure
 from demega_jax.data.inspect.grouped import (
     BLOCK_ROWS,
@@ -19,7 +19,7 @@ from demega_jax.data.inspect.grouped import (
 )
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, read_manifest
-from demega_jax.data.shards.reader import ShardedSplit, is_sharded, open_shards, verify
+from demega_jax.data.shards.reader import ShardedSplit, is_sharded, open_shards
 from demega_jax.errors import UserError, warn
 
 
@@ -49,7 +49,7 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
             report.problems.append(problem)
         entry = manifest.splits[name]
         facts = ShardFacts(
-            files=len(split.shards), rows_each=manifest.shard_rows, block_rows=split.block_rows,
+            files=len(split.shards), rows_each=manifest.shard_rows, block_rows=manifest.block_rows,
             checksums="verified" if problem is None else "do not agree",
             normalization=manifest.normalization, permuted=split.permuted, saturated=entry.saturated,
             source=entry.source.name, seed=manifest.seed,
@@ -71,7 +71,7 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
 def _checksum_problem(split: ShardedSplit) -> UserError | None:
     """What is wrong with the bytes of a split; None: nothing."""
     try:
-        verify(split)
+        split.verify()
     except UserError as error:
         return error
     return None

@@ -14,6 +14,7 @@ from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
 from demega_jax.data.inspect.recordings import RecordingFacts
 from demega_jax.data.inspect.report import Report
+from demega_jax.files import format_bytes
 
 BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
@@ -86,7 +87,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         [
             ("data", f"{shape}, {facts.dtype}"),
             ("level", "unknown" if facts.level is None else f"{facts.level} ({facts.split})"),
-            ("stored", f"{_bytes(facts.nbytes)}, {facts.storage}{origin}"),
+            ("stored", f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}"),
             *(_shard_pairs(facts.shards) if facts.shards else ()),
             ("order", _order(facts.order)),
             ("windows", _windows(facts)),
@@ -192,7 +193,10 @@ def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = Fa
 
 def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     pairs: list[tuple[str, str | Text]] = [
-        ("data", f"{facts.sensors} sensors at {facts.rate:g} Hz, {facts.minutes:,.1f} minutes, {_bytes(facts.nbytes)}"),
+        (
+            "data",
+            f"{facts.sensors} sensors at {facts.rate:g} Hz, {facts.minutes:,.1f} minutes, {format_bytes(facts.nbytes)}",
+        ),
         ("origin", "simulated" if facts.simulated else "not marked as simulated"),
     ]
     if not facts.simulated:
@@ -252,7 +256,7 @@ def _print_run(facts: Any, console: Console) -> None:
     for found in facts.checkpoints:
         whole = found.state == "whole"
         state = Text("whole, checksums agree" if whole else found.state, "green" if whole else "bold red")
-        table.add_row(found.kind, f"{found.step:,}", f"{found.values:,}", _bytes(found.nbytes), state)
+        table.add_row(found.kind, f"{found.step:,}", f"{found.values:,}", format_bytes(found.nbytes), state)
     if facts.checkpoints:
         console.print(Padding(table, (0, 0, 0, 2)))
 
@@ -260,11 +264,3 @@ def _print_run(facts: Any, console: Console) -> None:
 def _number(value: float) -> str:
     """Three significant digits; powers of ten for what is far from 1."""
     return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
-
-
-def _bytes(count: int) -> str:
-    """1.5 GB: in powers of 1000, as disks are sold."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

@@ -14,9 +14,11 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.hdf5 import Disk, h5_written_aside
-from demega_jax.data.recordings.runs import POSITIONS, Recording, Windows
+from demega_jax.data.hdf5 import Disk, atomic_h5
+from demega_jax.data.recordings.events import POSITIONS
+from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
 CHUNK_ROWS = 32
@@ -177,7 +179,7 @@ def write_groups(
             for part, total in zip(parts, sums, strict=True):
                 if part.target.path not in files:
                     own = stack.enter_context(ExitStack())
-                    files[part.target.path] = (own, *own.enter_context(h5_written_aside(part.target.path)))
+                    files[part.target.path] = (own, *own.enter_context(atomic_h5(part.target.path)))
                     _begin(files[part.target.path][1], part.target)
                 own, file, disk = files[part.target.path]
                 _write_means(file["data"], part, total)

@@ -4,7 +4,6 @@
 {task}/derivatives/events/sub-{subject}_ses-{session}_task-{task}_run-{run}_events.tsv
 """
 
-import csv
 import dataclasses
 import functools
 import re
@@ -13,16 +12,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from demega_jax.data.grouped import FLOATS, check_storage, open_file
+from demega_jax.data.grouped import FLOATS
+from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.errors import UserError, warn
-from demega_jax.phonemes import PHONEMES
 
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
-NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
-POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
-COLUMNS = ("kind", "segment", "timemeg")
 LISTED = 5  # names that a message lists
 READ_SENSORS = 16  # sensors of one read, where a recording is not needed whole
 
@@ -68,6 +64,7 @@ class Recording:
     sensors: int
     samples: int
     rate: float
+    simulated: bool
 
     @property
     def nbytes(self) -> int:
@@ -171,122 +168,5 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
         if rate is None or not float(rate) > 0:
             raise UserError(meg, f"sample_frequency {rate}", "a rate in Hz (an attribute of the file)", "add it")
         sensors, samples = data.shape
-    return Recording(name, meg, events, sensors, samples, float(rate))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Events:
-    """Phonemes of a run in order of time. onset [E]: s from the start of the recording, float64.
-
-    symbol [E]: names; position [E]: places in POSITIONS.  duplicates, unordered: events dropped, and out of order.
-    """
-
-    onset: Float[np.ndarray, " E"]
-    symbol: tuple[str, ...]
-    position: Int[np.ndarray, " E"]
-    duplicates: int
-    unordered: int
-
-
-def read_events(path: Path) -> Events:
-    """The phonemes of an events file; silence and words out of vocabulary are none. UserError: not such a file."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, delimiter="\t")
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(
-                    path, f"no column {missing[0]}", f"tab-separated columns {', '.join(COLUMNS)}", "download it again"
-                )
-            found = [_event(path, reader.line_num, row) for row in reader if row["kind"] == "phoneme"]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, f"cannot be read ({error})", "a table of events", "download it again") from None
-    events = [event for event in found if event[1] not in NO_PHONEME]
-    unique = dict.fromkeys(events)
-    times = np.array([event[0] for event in unique], np.float64)
-    order = np.argsort(times, kind="stable")
-    listed = list(unique)
-    return Events(
-        times[order], tuple(listed[i][1] for i in order),
-        np.array([POSITIONS.index(listed[i][2]) for i in order], np.int8),
-        len(events) - len(unique), int((np.diff(times) < 0).sum()),
-    )  # fmt: skip
-
-
-def _event(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, str]:
-    segment = row["segment"] or ""
-    symbol, _, position = segment.partition("_")
-    try:
-        onset = float(row["timemeg"])
-    except (TypeError, ValueError):
-        onset = float("nan")
-    if not np.isfinite(onset):
-        raise UserError(path, f"time {row['timemeg']!r} in line {line}", "seconds", "download it again")
-    return onset, symbol.lower(), position if position in POSITIONS else ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows of one split, over its runs in order; a window's number is its place here.
-
-    run [W]: place in `recordings`.  start [W]: first sample.  label [W]: place in `classes`.  position [W]: place in
-    POSITIONS.  time_points: samples T of each.
-    """
-
-    recordings: tuple[Recording, ...]
-    classes: tuple[str, ...]
-    time_points: int
-    run: Int[np.ndarray, " W"]
-    start: Int[np.ndarray, " W"]
-    label: Int[np.ndarray, " W"]
-    position: Int[np.ndarray, " W"]
-
-    def __len__(self) -> int:
-        return len(self.run)
-
-    def class_counts(self) -> Int[np.ndarray, " V"]:
-        """Windows of each class."""
-        return np.bincount(self.label, minlength=len(self.classes))
-
-
-def find_windows(
-    recordings: Sequence[Recording], *, tmin: float = 0.0, tmax: float = 0.5, classes: Sequence[str] = PHONEMES
-) -> Windows:
-    """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
-
-    One warning line each, with a count: windows that run off a recording, unknown symbols, duplicate and unordered
-    events. UserError: no window.
-    """
-    rate = recordings[0].rate
-    time_points = round((tmax - tmin) * rate)
-    if time_points < 2:
-        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2", "widen them")
-    place = {name: i for i, name in enumerate(classes)}
-    columns: list[tuple[np.ndarray, ...]] = []
-    off = duplicates = unordered = 0
-    unknown: dict[str, int] = {}
-    for index, recording in enumerate(recordings):
-        events = read_events(recording.events)
-        duplicates, unordered = duplicates + events.duplicates, unordered + events.unordered
-        label = np.array([place.get(symbol, -1) for symbol in events.symbol], np.int32)
-        for symbol in (s for s in events.symbol if s not in place):
-            unknown[symbol] = unknown.get(symbol, 0) + 1
-        start = np.floor((events.onset + tmin) * rate).astype(np.int64)
-        fits = (start >= 0) & (start + time_points <= recording.samples)
-        off += int((~fits & (label >= 0)).sum())
-        keep = fits & (label >= 0)
-        columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
-    names = ", ".join(sorted(unknown)[:LISTED])
-    for count, what in (
-        (off, "windows run off a recording and are left out"),
-        (sum(unknown.values()), f"events with symbols that are no class are left out ({names})"),
-        (duplicates, "duplicate events are left out"),
-        (unordered, "events came out of order of time and were sorted"),
-    ):
-        if count:
-            warn(f"{count} {what} ({len(recordings)} runs from {recordings[0].name})")
-    run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
-    if not len(run):
-        came = f"no window of {time_points} samples in {len(recordings)} runs"
-        raise UserError(recordings[0].events, came, "at least one phoneme", "check the events and the window")
-    return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position)
+        simulated = bool(file.attrs.get("simulated", False))
+    return Recording(name, meg, events, sensors, samples, float(rate), simulated)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from demega_jax.data.grouped import SPLITS
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.errors import UserError, warn
 from demega_jax.files import write_text
+from demega_jax.names import SPLITS
 
 FORMAT = 1
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.recordings.runs import LISTED, Recording
-from demega_jax.errors import warn
-from demega_jax.files import cache_folder
+from demega_jax.errors import UserError, warn
+from demega_jax.files import cache_folder, write_text
 
 CLIP = 10.0  # standardised samples beyond are set to it
 FORMAT = 1
@@ -98,10 +97,7 @@ def _write_cache(cache: Path, recording: Recording, known: tuple[np.ndarray, np.
     text = json.dumps(
         {"format": FORMAT, "run": str(recording.name), "mean": known[0].tolist(), "std": known[1].tolist()}
     )
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text)
-        aside.replace(cache)
-    except OSError as error:
-        warn(f"statistics cannot be remembered in {cache.parent} ({error.strerror}); they are measured each time")
+        write_text(cache, text)
+    except UserError as error:
+        warn(f"statistics cannot be remembered ({error.came}: {cache.parent}); they are measured each time")

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from demega_jax import __version__
-from demega_jax.data.grouped import SPLITS, GroupedSplit, find_levels, find_split, open_file, open_grouped
+from demega_jax.data.grouped import GroupedFile, find_levels, find_split, open_grouped
+from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
-from demega_jax.files import free_space
+from demega_jax.files import format_bytes, free_space
+from demega_jax.names import SPLITS
 
 Norm = Literal["median_iqr", "instance", "zscore", "none", "raw"]
 LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to it, and counted
@@ -41,11 +43,11 @@ class ShardSettings:
 
 def open_sources(
     data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None
-) -> dict[int, dict[str, GroupedSplit]]:
+) -> dict[int, dict[str, GroupedFile]]:
     """The splits of each level. All of a level have the classes and the shape of its first."""
     if not data.is_dir():
         raise UserError(data, "no such folder", "the folder that holds grouped_K", "give it as GROUPED")
-    found: dict[int, dict[str, GroupedSplit]] = {}
+    found: dict[int, dict[str, GroupedFile]] = {}
     asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
     for wanted in asked:
         folder = find_split(data, wanted, splits[0] if splits else _first_there(data, wanted)).parent
@@ -71,7 +73,7 @@ def _first_there(data: Path, level: int | None) -> str:
     return next((name for name in SPLITS if folder and (folder / f"{name}_grouped.h5").is_file()), SPLITS[0])
 
 
-def make_plan(level: int, sources: dict[str, GroupedSplit], settings: ShardSettings) -> Manifest:
+def make_plan(level: int, sources: dict[str, GroupedFile], settings: ShardSettings) -> Manifest:
     """The manifest but for the shards and the sources' checksums."""
     first = next(iter(sources.values()))
     with open_file(first.path) as file:
@@ -117,10 +119,14 @@ def check_room(
         for name, split in plan.splits.items():
             done = sum(shard.rows for shard in there.splits[name].shards) if there else 0
             count = -(-split.rows // plan.shard_rows)
-            say(f"{folder / name}: {split.rows} rows in {count} shard{'s' if count > 1 else ''}, "
-                f"{split.rows * row_bytes / 1e9:.3g} GB" + (f"; {done} rows are there" if done else ""))  # fmt: skip
+            shards, there_already = (
+                f"{count} shard{'s' if count > 1 else ''}",
+                f"; {done} rows are there" if done else "",
+            )
+            size = format_bytes(split.rows * row_bytes)
+            say(f"{folder / name}: {split.rows} rows in {shards}, {size}{there_already}")
             needed += (split.rows - done) * row_bytes
     free = free_space(out)
     if needed > free:
-        raise UserError(out, f"{free / 1e9:.3g} GB free", f"{needed / 1e9:.3g} GB for the shards",
+        raise UserError(out, f"{format_bytes(free)} free", f"{format_bytes(needed)} for the shards",
                         "free space, choose another folder, or shard fewer levels or splits")  # fmt: skip

@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import GroupedSplit, map_labels, open_file
+from demega_jax.data.grouped import check_window, map_labels, warn_of_absent_classes
+from demega_jax.data.hdf5 import open_file
+from demega_jax.data.rows import OffsetRows
 from demega_jax.data.shards.manifest import (
     AGAIN,
     MANIFEST,
@@ -18,7 +20,8 @@ from demega_jax.data.shards.manifest import (
     check_size,
     read_manifest,
 )
-from demega_jax.errors import UserError, warn
+from demega_jax.data.split import STATISTICS_PADDING, RowReader, ShuffledBlocks, Split
+from demega_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,26 +34,71 @@ class Shard:
     offset: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ShardedSplit(GroupedSplit):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ShardedSplit(Split):
     """A split in shards that were found sound; `path` is the split's folder.
 
-    dtype: of the stored windows.  normalized: how they are normalised already, None: not.  statistics: median and
-    interquartile range are beside them (`read_statistics`).  permuted: rows lie in random order, so that blocks of
-    `block_rows` rows can be shuffled in place of rows.
+    manifest: of the folder.  permuted: rows lie in random order.
     """
 
     shards: tuple[Shard, ...]
-    dtype: np.dtype
-    normalized: str | None
-    statistics: bool
-    block_rows: int
+    manifest: Manifest
     permuted: bool
 
     @property
-    def nbytes(self) -> int:
-        """Size of the rows as they are stored."""
-        return self.rows * self.sensors * self.time_points * self.dtype.itemsize
+    def dtype(self) -> np.dtype:
+        """The type in which the windows are stored: the step converts them on the device."""
+        return np.dtype(self.manifest.dtype)
+
+    @property
+    def normalization(self) -> str | None:
+        """How the windows are normalised already; None: they are not."""
+        how = self.manifest.normalization
+        return None if how in ("none", "raw") else how
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether median and interquartile range lie beside the windows."""
+        return self.manifest.normalization == "raw"
+
+    @property
+    def shuffled_blocks(self) -> ShuffledBlocks | None:
+        """Blocks of the shards, where rows were permuted."""
+        rows = tuple(shard.rows for shard in self.shards)
+        return ShuffledBlocks(rows, self.manifest.block_rows) if self.permuted else None
+
+    def reader(self) -> RowReader:
+        """Rows by their offset in the shards."""
+        return ShardRows(self)
+
+    def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
+        """Median and interquartile range (without epsilon) of each row's sensors over time, in the data's unit.
+
+        UserError: numbers that are not finite.
+        """
+        found = {}
+        for name in STATISTICS_PADDING:
+            whole = np.empty((self.rows, self.sensors), np.float32)
+            for shard in self.shards:
+                with open_file(shard.file) as file:
+                    file[name].read_direct(whole, dest_sel=np.s_[shard.first : shard.first + shard.rows])
+            if not np.isfinite(whole).all():
+                raise UserError(self.path, f"`{name}` is not finite", "finite numbers", AGAIN)
+            found[name] = whole
+        return found
+
+    def verify(self) -> None:
+        """Compare the checksums of the split's shards. UserError: one is missing or was altered."""
+        check_shards(self.path.parent, self.manifest.splits[self.name].shards)
+
+
+class ShardRows(OffsetRows):
+    """Rows of shards, whichever file they are in. Errors name the shard, and its row in that file."""
+
+    def __init__(self, split: ShardedSplit):
+        row_bytes = split.sensors * split.time_points * split.dtype.itemsize
+        offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in split.shards])
+        super().__init__(split, offsets, split.dtype, [(shard.file, shard.first) for shard in split.shards])
 
 
 def is_sharded(folder: Path) -> bool:
@@ -77,14 +125,7 @@ def open_shards(
     if split not in manifest.splits:
         there = ", ".join(manifest.splits)
         raise UserError(folder, f"no split {split}", f"a split that is there: {there}", "shard that split, too")
-    shape = (manifest.sensors, manifest.time_points)
-    wanted = shape if expect_shape is None else (expect_shape[0], expect_shape[1] or shape[1])
-    if shape != wanted:
-        raise UserError(
-            folder, f"windows of {shape[0]} sensors x {shape[1]} time points",
-            f"{wanted[0]} x {wanted[1]}, as the model and its training data",
-            "use data of the same shape, or train another model",
-        )  # fmt: skip
+    check_window(folder, manifest.sensors, manifest.time_points, expect_shape)
     entry = manifest.splits[split]
     if sum(shard.rows for shard in entry.shards) != entry.rows:
         listed = f"shards of {sum(shard.rows for shard in entry.shards)} rows for {split}"
@@ -96,15 +137,13 @@ def open_shards(
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
         names, labels = map_labels(shards[0].file, file, raw_labels, classes)
-    how = manifest.normalization
     found = ShardedSplit(
-        folder / split, split, manifest.level, len(labels), *shape, names, labels, entry.reference_macro_f1,
-        shards, np.dtype(manifest.dtype), None if how in ("none", "raw") else how, how == "raw",
-        manifest.block_rows, entry.permuted,
+        path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
+        time_points=manifest.time_points, classes=names, labels=labels, reference_macro_f1=entry.reference_macro_f1,
+        simulated=entry.reference_macro_f1 is not None,  # which simulation alone knows
+        shards=shards, manifest=manifest, permuted=entry.permuted,
     )  # fmt: skip
-    absent = [names[i] for i in np.flatnonzero(found.class_counts() == 0)]
-    if absent:
-        warn(f"{found.path}: no row of {len(absent)} of {len(names)} classes ({' '.join(absent)})")
+    warn_of_absent_classes(found)
     return found
 
 
@@ -132,33 +171,3 @@ def _open_files(
         shards.append(Shard(path, first, entry.rows, offset))
         first += entry.rows
     return tuple(shards), np.concatenate(labels)
-
-
-def verify(source: ShardedSplit | Path) -> int:
-    """Compare the checksum of every shard of a split, or of all splits of a folder, and return their number.
-
-    UserError: a shard is missing or altered.
-    """
-    split = source.name if isinstance(source, ShardedSplit) else None
-    folder = source.path.parent if isinstance(source, ShardedSplit) else Path(source)
-    splits = read_manifest(folder / MANIFEST).splits
-    entries = [shard for name, entry in splits.items() if split in (None, name) for shard in entry.shards]
-    check_shards(folder, entries)
-    return len(entries)
-
-
-def read_statistics(split: ShardedSplit) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
-    """Median and interquartile range (without epsilon) of each row's sensors over time, float32, in the data's unit.
-
-    UserError: numbers that are not finite.
-    """
-    found = []
-    for name in ("median", "iqr"):
-        whole = np.empty((split.rows, split.sensors), np.float32)
-        for shard in split.shards:
-            with open_file(shard.file) as file:
-                file[name].read_direct(whole, dest_sel=np.s_[shard.first : shard.first + shard.rows])
-        if not np.isfinite(whole).all():
-            raise UserError(split.path, f"`{name}` is not finite", "finite numbers", AGAIN)
-        found.append(whole)
-    return found[0], found[1]

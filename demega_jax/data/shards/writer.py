@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import SPLITS, GroupedSplit
-from demega_jax.data.hdf5 import h5_written_aside
-from demega_jax.data.rows import RowReader, disk_reader
+from demega_jax.data.grouped import GroupedFile
+from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
 from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
 from demega_jax.errors import UserError, warn
+from demega_jax.names import SPLITS
 from demega_jax.signal.normalize_numpy import HostNorm, median_and_iqr, normalize_rows
 
 WORK_ROWS = 8  # that a thread normalises at a time, about the processor's cache
@@ -69,7 +69,7 @@ def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
 
 
 def _write_level(
-    folder: Path, plan: Manifest, sources: dict[str, GroupedSplit], finished: dict[str, ShardEntry],
+    folder: Path, plan: Manifest, sources: dict[str, GroupedFile], finished: dict[str, ShardEntry],
     settings: ShardSettings, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Make the shards that are not finished, then the manifest."""
@@ -114,14 +114,13 @@ def _write_level(
 class _Maker:
     """Makes the shards of one split."""
 
-    def __init__(self, split: GroupedSplit, plan: Manifest, settings: ShardSettings, threads: ThreadPoolExecutor):
+    def __init__(self, split: GroupedFile, plan: Manifest, settings: ShardSettings, threads: ThreadPoolExecutor):
         self.split, self.classes, self.threads = split, plan.classes, threads
         self.norm, self.limit = settings.norm, LIMITS[settings.dtype]
         self.half = settings.dtype == "float16"
-        self.reader: RowReader
-        self.reader, slow = disk_reader(split)
-        if slow:
-            warn(f"{split.path}: {slow}, so rows are read through HDF5, which is slow")
+        self.reader = split.reader()
+        if split.slow_reason:
+            warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow")
         # Half of the memory is for rows that wait to be written, and by far enough for the threads is the rest.
         stored = split.sensors * split.time_points * np.dtype(settings.dtype).itemsize
         piece = min(plan.shard_rows, split.rows, max(WORK_ROWS, settings.memory // 2 // stored))
@@ -130,7 +129,7 @@ class _Maker:
     def write(self, path: Path, rows: Int[np.ndarray, " n"]) -> int:
         """Write a shard of rows of the source, in that order; return how many values were cut to the limit."""
         saturated = 0
-        with h5_written_aside(path) as (file, disk):
+        with atomic_h5(path) as (file, disk):
             # In one piece without chunks: each row has its place, and blocks need no index.
             data = file.create_dataset("data", (len(rows), *self.piece.shape[1:]), self.piece.dtype)
             file["labels"], file["rows"] = self.split.labels[rows].astype(np.int64), rows.astype(np.int64)

@@ -8,12 +8,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.hdf5 import Disk, h5_written_aside
+from demega_jax.data.hdf5 import Disk, atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
+from demega_jax.metrics import macro_f1
+from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
-SPLITS = ("train", "validation", "test")
 BLOCK_ROWS = 32  # rows of a chunk, of a draw, and of a seed: a file needs a few chunks of memory, whatever its size
 
 
@@ -48,7 +49,7 @@ def simulate_grouped(
     model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
     best = MatchedFilter(model)
     for (level, split), path in targets.items():
-        with h5_written_aside(path) as (file, disk):
+        with atomic_h5(path) as (file, disk):
             labels = split_labels(classes, rows[split])
             reference = _write(file, disk, model, best, labels, level=level, split=split, seed=seed)
         if progress is not None:
@@ -83,15 +84,6 @@ def draw_blocks(
         rows = slice(start, min(start + BLOCK_ROWS, len(labels)))
         bits = np.random.SeedSequence(seed, spawn_key=(1, level, SPLITS.index(split), number))
         yield rows, *model.draw(labels[rows], level, np.random.default_rng(bits))
-
-
-def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
-    """The mean F1 over the classes present in the labels."""
-    scores = []
-    for label in np.unique(labels):
-        is_label, is_predicted = labels == label, predictions == label
-        scores.append(2 * (is_label & is_predicted).sum() / (is_label.sum() + is_predicted.sum()))
-    return float(np.mean(scores))
 
 
 def _write(

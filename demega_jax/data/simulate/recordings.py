@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.hdf5 import h5_written_aside
+from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
 from demega_jax.data.simulate.speech import Speech, draw_speech
 from demega_jax.errors import UserError
-from demega_jax.files import free_space, write_text
+from demega_jax.files import format_bytes, free_space, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
 SHORTEST, LONGEST = 10.0, 2400.0  # s of a run: the shortest has every phoneme, the longest fits a reader's memory
@@ -66,8 +66,8 @@ def simulate_recordings(
     out = Path(out)
     plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
     if progress is not None:
-        size = sum(run.samples for run in plan) * (4 * sensors + 8) / 1e9
-        progress(f"{len(plan)} runs, {minutes:g} minutes of {sensors} sensors, {size:.2f} GB, into {out}")
+        size = sum(run.samples for run in plan) * (4 * sensors + 8)
+        progress(f"{len(plan)} runs, {minutes:g} minutes of {sensors} sensors, {format_bytes(size)}, into {out}")
     model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
     scale = sensor_scale(sensors, seed)
     for run in plan:
@@ -171,7 +171,7 @@ def _write_recording(
 ) -> None:
     """One recording, written block by block, with the sensors' means and standard deviations as published."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
-    with h5_written_aside(path) as (file, disk):
+    with atomic_h5(path) as (file, disk):
         data = file.create_dataset("data", (len(scale), run.samples), np.float32)
         for x in draw_signal(model, speech, run.samples, run.session, rng):
             total += x.sum(axis=1, dtype=np.float64)
@@ -204,6 +204,6 @@ def _checked_plan(
         raise UserError(out, came, "a new folder", "choose another folder, or move the tree away")
     need, free = sum(run.samples for run in plan) * (4 * sensors + 8), free_space(out)
     if need > free:
-        came, wanted = f"{free / 1e9:.2f} GB are free", f"{need / 1e9:.2f} GB"
+        came, wanted = f"{format_bytes(free)} are free", format_bytes(need)
         raise UserError(out, came, wanted, "free space, or ask for fewer --minutes or --sensors")
     return plan

@@ -18,18 +18,12 @@ from hypothesis import strategies as st
 from demega_jax.cli import main
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.recordings import statistics as statistics_module
+from demega_jax.data.recordings.events import POSITIONS
 from demega_jax.data.recordings.grouping import GroupSettings, make_groups, plan_passes
-from demega_jax.data.recordings.runs import (
-    OFFICIAL,
-    POSITIONS,
-    Recording,
-    RunName,
-    Windows,
-    find_recordings,
-    find_windows,
-)
+from demega_jax.data.recordings.runs import OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.data.recordings.splits import by_shares, read_splits, write_splits
 from demega_jax.data.recordings.statistics import statistics
+from demega_jax.data.recordings.windows import Windows, find_windows
 from demega_jax.errors import UserError
 from demega_jax.files import cache_folder
 

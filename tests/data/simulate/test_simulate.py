@@ -19,8 +19,10 @@ from demega_jax.data.simulate.generative import (
     lead_field,
     pair_distances,
 )
-from demega_jax.data.simulate.grouped import SPLITS, draw_blocks, macro_f1, simulate_grouped, split_labels
+from demega_jax.data.simulate.grouped import draw_blocks, simulate_grouped, split_labels
 from demega_jax.errors import UserError, set_warning_sink
+from demega_jax.metrics import macro_f1
+from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies, feature_table
 
 SHAPE = {"sensors": 5, "time_points": 6}

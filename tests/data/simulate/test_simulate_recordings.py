@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from demega_jax.cli import main
-from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings, find_windows
+from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings
 from demega_jax.data.recordings.statistics import statistics
+from demega_jax.data.recordings.windows import find_windows
 from demega_jax.data.simulate import recordings as module
 from demega_jax.data.simulate.generative import MatchedFilter, autocovariance, generative_model
-from demega_jax.data.simulate.grouped import macro_f1
 from demega_jax.data.simulate.recordings import draw_noise, draw_signal, noise_filter, plan_runs, sensor_scale
 from demega_jax.data.simulate.recordings import simulate_recordings as simulate
 from demega_jax.data.simulate.speech import draw_speech
 from demega_jax.errors import UserError, set_warning_sink
+from demega_jax.metrics import macro_f1
 
 SHAPE = {"sensors": 12, "time_points": 25}
 SPLITS = {"validation": RunName("0", "11", "Sherlock1", "2"), "test": RunName("0", "12", "Sherlock1", "2")}

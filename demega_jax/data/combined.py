@@ -1,0 +1,89 @@
+"""Splits that are made of others, or of arrays in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from demega_jax.data.rows import CombinedRows, MemoryRows
+from demega_jax.data.split import RowReader, ShuffledBlocks, Split
+from demega_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ArraySplit(Split):
+    """A split whose rows are an array in memory."""
+
+    x: Float[np.ndarray, "N C T"]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows lie in memory already."""
+        return True
+
+    def reader(self) -> RowReader:
+        """The rows from memory."""
+        return MemoryRows(self, self.x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class CombinedSplit(Split):
+    """The rows of several splits, one after the other: levels that are trained on at once."""
+
+    parts: tuple[Split, ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type in which the rows of every part are read."""
+        return self.parts[0].dtype
+
+    @property
+    def normalization(self) -> str | None:
+        """How the windows of every part are normalised already."""
+        return self.parts[0].normalization
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether every part has statistics."""
+        return self.parts[0].has_statistics
+
+    @property
+    def shuffled_blocks(self) -> ShuffledBlocks | None:
+        """The blocks of all parts, where all have blocks of one size."""
+        found = [part.shuffled_blocks for part in self.parts]
+        blocks = [each for each in found if each is not None]
+        if len(blocks) < len(found) or len({each.size for each in blocks}) > 1:
+            return None
+        return ShuffledBlocks(tuple(rows for each in blocks for rows in each.rows), blocks[0].size)
+
+    @property
+    def slow_reason(self) -> str:
+        """The first reason of a part."""
+        return next((part.slow_reason for part in self.parts if part.slow_reason), "")
+
+    def reader(self) -> RowReader:
+        """The readers of the parts under one numbering."""
+        return CombinedRows(self, self.parts)
+
+    def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
+        """Those of the parts, end to end."""
+        found = [part.read_row_statistics() for part in self.parts]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
+    """Splits of the same classes and windows as one. UserError: they are stored in different ways."""
+    first = parts[0]
+    stored = {(part.dtype, part.normalization, part.has_statistics) for part in parts}
+    if len(stored) > 1:
+        raise UserError(
+            path, f"levels {', '.join(str(part.level) for part in parts)} that are stored in different ways",
+            "one type and one normalisation in all", "shard them with the same settings, or train on one",
+        )  # fmt: skip
+    return CombinedSplit(
+        path=path, name=first.name, level=None, sensors=first.sensors, time_points=first.time_points,
+        classes=first.classes, labels=np.concatenate([part.labels for part in parts]),
+        simulated=first.simulated, parts=tuple(parts),
+    )  # fmt: skip

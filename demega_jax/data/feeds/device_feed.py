@@ -1,0 +1,167 @@
+"""What feeds whose rows lie on the devices have in common: the order of an epoch, and the place in it.
+
+Every batch takes an equal part of each share, and a device holds whole shares (`shares.py`). So no row crosses devices,
+and the number of devices changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
+
+from demega_jax.data.feeds.feed import (
+    MEMBER,
+    MEMBER_REPLICATED,
+    MEMBER_SHARDED,
+    REPLICATED,
+    SHARDED,
+    Batch,
+    Feed,
+    Placement,
+    Sampling,
+)
+from demega_jax.data.feeds.shares import cumulative_chances, planned_epochs, steps_of
+
+Seeds = int | tuple[int, ...]
+
+
+class DeviceFeed(Feed):
+    """Training batches without end from rows dealt to shares; a pure function of (seed, step).
+
+    With several seeds, those of members that train side by side: every array of a batch has members in front, and
+    member m's part is what a feed of its seed alone gives.  A child sets `_arrays` and says in `_gather` how rows come
+    from them; in `_plan` it may change them.
+    """
+
+    def __init__(
+        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], *, batch_size: int, seeds: Seeds,
+        placement: Placement, sampling: Sampling, array_specs: PyTree, steps_per_dispatch: int = 1,
+    ):  # fmt: skip
+        """labels: of the rows of each share.  there: whether there is such a row; those that are not come last.
+
+        array_specs: how `_arrays` are sharded, all alike or each by name.  steps_per_dispatch: steps that `take`
+        plans for.
+        """
+        super().__init__()
+        shares = len(labels)
+        self.members = None if isinstance(seeds, int) else len(seeds)
+        self.steps_per_dispatch = steps_per_dispatch
+        self._placement, self._sampling = placement, sampling
+        self._part = batch_size // shares
+        self.steps_per_epoch = steps_of(labels.shape[1], batch_size, shares)
+        self._planned = planned_epochs(self.steps_per_epoch, steps_per_dispatch)
+        self._counts = placement.put(there.sum(axis=1).astype(np.int32), SHARDED)
+        self._shares = placement.put(np.arange(shares, dtype=np.uint32), SHARDED)
+        self._weights = placement.put(cumulative_chances(labels, there, sampling), SHARDED)
+        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in np.atleast_1d(seeds).tolist()]
+        self._keys = placement.put(np.stack(keys) if self.members else np.asarray(keys[0]), REPLICATED)
+        self._arrays: dict[str, Array] = {}
+        self._draw_order = self._on_shares(
+            self._orders, specs=(MEMBER_REPLICATED, SHARDED, SHARDED, SHARDED, REPLICATED), result=MEMBER_SHARDED
+        )
+        self._draw = self._on_shares(
+            self._batch_of_shares, specs=(array_specs, MEMBER_SHARDED, SHARDED, REPLICATED), result=MEMBER_SHARDED,
+            finish=self._finish,
+        )  # fmt: skip
+        self._go_on = jax.jit(lambda place, steps: place + steps, static_argnums=1)
+        self._order: Array | None = None
+        self._place: Array | None = None
+        self._first_epoch = -1
+
+    @property
+    def draw(self) -> Callable[..., Batch]:
+        """(arrays, order, counts, place) -> the batch of one step; may be part of a larger program."""
+        return self._draw
+
+    def _on_shares(
+        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec,
+        finish: Callable[[PyTree], PyTree] | None = None,
+    ) -> Callable[..., PyTree]:  # fmt: skip
+        """`function`, of one model, on each device for its own shares: for each member, where there are members."""
+        if self.members:
+            axes = jax.tree.map(lambda spec: 0 if MEMBER in spec else None, specs)
+            function = jax.vmap(function, in_axes=axes)
+        else:
+            specs, result = jax.tree.map(without_members, (specs, result))
+        return self._placement.on_shares(function, specs=specs, result=result, finish=finish)
+
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
+        """x, label, .. [s p, ..] of the rows, share by share; slot: the first one's place in the planned order."""
+        raise NotImplementedError
+
+    def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """The batch from what `_gather` gives, row by row."""
+        return batch
+
+    def _plan(self, epochs: Int[Array, " E"], order: Int[Array, "S E slots"]) -> None:
+        """Make `_arrays` ready for these epochs."""
+
+    def _orders(
+        self, key: UInt32[Array, "2"], share: Array, count: Array, weights: Array, epochs: Int[Array, " E"]
+    ) -> Int[Array, "s E slots"]:
+        """Rows of each epoch in each of a device's shares; those that are no rows at the end."""
+        slots = self.steps_per_epoch * self._part
+
+        def one(share: Array, count: Array, weights: Array, epoch: Array) -> Array:
+            drawn = jax.random.fold_in(jax.random.fold_in(key_of(key), epoch), share)
+            if self._sampling == "balanced":
+                at = jax.random.uniform(drawn, (slots,)) * weights[-1]
+                return jnp.minimum(jnp.searchsorted(weights, at, side="right"), count - 1).astype(jnp.int32)
+            number = jnp.arange(slots, dtype=jnp.int32)
+            empty = (number >= count).astype(jnp.uint32)
+            return jax.lax.sort((empty, jax.random.bits(drawn, (slots,)), number), num_keys=2)[2]
+
+        return jax.vmap(jax.vmap(one, in_axes=(None, None, None, 0)), in_axes=(0, 0, 0, None))(
+            share, count, weights, epochs
+        )
+
+    def _batch_of_shares(self, arrays: dict[str, Array], order: Array, count: Array, place: Array) -> dict[str, Array]:
+        """This device's rows of a batch, share by share; place: of its step in the planned epochs."""
+        slot = place * self._part
+        in_epoch = slot % order.shape[2]
+        valid = in_epoch + jnp.arange(self._part) < count[:, None]
+        order = order.reshape(order.shape[0], -1)
+        row = jnp.where(valid, jax.lax.dynamic_slice_in_dim(order, slot, self._part, axis=1), 0)
+        return self._gather(arrays, row, slot) | {"valid": valid.reshape(-1)}
+
+    def take(self, steps: int) -> tuple[PyTree, ...]:
+        """What `draw` draws the next so many batches from, the last of it being the place of the first."""
+        with self._waiting():
+            epoch, place = divmod(self._next_step, self.steps_per_epoch)
+            last = (self._next_step + steps - 1) // self.steps_per_epoch
+            if self._place is None or not self._first_epoch <= epoch <= last < self._first_epoch + self._planned:
+                epochs = np.arange(epoch, epoch + self._planned, dtype=np.uint32)
+                self._plan_epochs(self._placement.put(epochs, REPLICATED))
+                self._place, self._first_epoch = self._placement.put(np.int32(place), REPLICATED), epoch
+            inputs = (self._arrays, self._order, self._counts, self._place)
+            self._place = self._go_on(self._place, steps)
+            self._next_step += steps
+        return inputs
+
+    def _plan_epochs(self, epochs: Int[Array, " E"]) -> None:
+        self._order = self._draw_order(self._keys, self._shares, self._counts, self._weights, epochs)
+        self._plan(epochs, self._order)
+
+    def __next__(self) -> Batch:
+        return self.draw(*self.take(1))
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on with the batch of that step; the data stay on the devices."""
+        self._next_step, self._place = state["next_step"], None
+
+    def close(self) -> None:
+        """Let the devices' memory go."""
+        self._arrays, self._order, self._place = {}, None, None
+
+
+def without_members(spec: PartitionSpec) -> PartitionSpec:
+    """The same without the axis of members."""
+    return PartitionSpec(*(axis for axis in spec if axis != MEMBER))
+
+
+def key_of(data: UInt32[Array, "2"]) -> Array:
+    """The threefry key of these words."""
+    return jax.random.wrap_key_data(data, impl="threefry2x32")

@@ -1,0 +1,108 @@
+"""The plan of the regroup feed: the groups of an epoch, known from the events before a recording is read."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from demega_jax.data.feeds.device_feed import Seeds
+from demega_jax.data.feeds.feed import FeedPlan, Placement, RowSpec, Sampling, batch_specs, sampling_line
+from demega_jax.data.feeds.regroup import RegroupFeed
+from demega_jax.data.feeds.regroup_tables import RegroupTables
+from demega_jax.data.feeds.shares import check_fits, check_shares, planned_epochs, steps_of
+from demega_jax.data.recordings.averaged import StatisticsOf
+from demega_jax.data.recordings.windows import Windows
+from demega_jax.data.split import LabelledRows
+from demega_jax.files import format_bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RegroupPlan(FeedPlan):
+    """The plan of a `RegroupFeed`.
+
+    groups: the rows of an epoch.  statistics: by which recordings are standardised.  dtype: of the samples on the
+    devices.  adapted: whether the sizes of groups are adapted to how often a class occurs.
+    """
+
+    groups: LabelledRows
+    windows: Windows
+    tables: RegroupTables
+    statistics: StatisticsOf
+    batch_size: int
+    seeds: Seeds
+    sampling: Sampling
+    dtype: str
+    steps_per_dispatch: int
+    new_groups: bool
+    adapted: bool
+    name = "regroup"
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The groups of an epoch."""
+        return self.groups
+
+    @property
+    def members(self) -> int:
+        """Models that train side by side."""
+        return 1 if isinstance(self.seeds, int) else len(self.seeds)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until the longest share of groups is through."""
+        shares, longest = self.tables.group_label.shape
+        return steps_of(longest, self.batch_size, shares)
+
+    @functools.cached_property
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name; windows are float32, whatever the recordings are."""
+        return batch_specs(self.groups.window, np.dtype(np.float32))
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the windows that a batch is averaged from."""
+        windows = float(self.tables.group_size[self.tables.there].mean()) * self.batch_size
+        return round(windows * self.groups.sensors * self.groups.time_points * np.dtype(self.dtype).itemsize)
+
+    def device_bytes(self, devices: int) -> int:
+        """Bytes of the recordings, and of the tables, on each device."""
+        epochs = planned_epochs(self.steps_per_epoch, self.steps_per_dispatch) * self.members
+        return self.tables.nbytes(self.groups.sensors, self.dtype, devices, epochs)
+
+    def check(self, placement: Placement) -> None:
+        """UserError: shares that do not divide, or recordings that the devices cannot hold."""
+        shares = len(self.tables.group_label)
+        check_shares(shares, placement.devices, self.batch_size, placement.mode, self.name)
+        ways = ["data.dtype=float16 (half of it)"] if self.dtype == "float32" else []
+        if self.tables.dealt:
+            ways += ["more --devices"]
+        elif placement.devices > 1:
+            ways += ["data.regroup.recordings=dealt"]
+        ways += ["groups of `demega-jax group` with data.feed=stream"]
+        check_fits(self.name, "the recordings", self.device_bytes(placement.devices), placement, ways)
+
+    def describe(self, devices: int) -> list[str]:
+        """The memory that the recordings take on each device, the groups of an epoch, and how they are sampled."""
+        size, how = format_bytes(self.device_bytes(devices)), "dealt" if self.tables.dealt else "replicated"
+        sizes = self.tables.group_size[self.tables.there]
+        span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
+        runs = len(self.windows.recordings)
+        lines = [
+            f"{'feed':<10} {self.name}: {size} of {self.dtype} recordings ({how}) on each device",
+            f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(self.windows)} in {runs} session runs",
+        ]
+        if self.adapted:
+            labels, rows = self.groups.labels, self.groups.class_counts()
+            mean = np.bincount(labels, sizes) / np.maximum(np.bincount(labels), 1)
+            listed = [f"{self.groups.classes[c]} {rows[c]} x {mean[c]:.0f}" for c in np.flatnonzero(rows)]
+            lines.append(f"{'of each':<10} {' '.join(listed)}")
+        return lines + sampling_line(self.groups, self.sampling)
+
+    def open(self, placement: Placement) -> RegroupFeed:
+        """The feed itself, at its first step, with the recordings on the devices."""
+        return RegroupFeed(
+            self.windows, self.tables, self.statistics, batch_size=self.batch_size, seeds=self.seeds,
+            dtype=self.dtype, placement=placement, sampling=self.sampling, new_groups=self.new_groups,
+            steps_per_dispatch=self.steps_per_dispatch,
+        )  # fmt: skip

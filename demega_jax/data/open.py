@@ -1,0 +1,134 @@
+"""The one door from a data folder and a configuration to splits and feed plans.
+
+Nobody else asks whether a folder holds grouped files, shards or recordings, or which feed is wanted.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from demega_jax.config import Config, DataConfig
+from demega_jax.data.combined import combine
+from demega_jax.data.feeds.feed import FeedPlan
+from demega_jax.data.feeds.regroup_plan import RegroupPlan
+from demega_jax.data.feeds.regroup_tables import make_tables
+from demega_jax.data.feeds.resident import ResidentPlan
+from demega_jax.data.feeds.stream import StreamPlan
+from demega_jax.data.grouped import find_level, find_levels, find_split, open_grouped
+from demega_jax.data.recordings.runs import has_recordings
+from demega_jax.data.recordings.tree import RecordingTree, open_recordings
+from demega_jax.data.shards.reader import is_sharded, open_shards
+from demega_jax.data.split import LabelledRows, Split
+from demega_jax.errors import UserError
+from demega_jax.files import parse_bytes
+
+WindowShape = tuple[int, int | None]  # (sensors, time points; None for any length)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What training reads: the plan of its feed, and the split that validates. Test is not among them."""
+
+    plan: FeedPlan
+    validation: Split
+
+    @property
+    def train(self) -> LabelledRows:
+        """The rows of an epoch."""
+        return self.plan.rows
+
+
+def open_split(
+    folder: Path, split: str, config: DataConfig, *, classes: Sequence[str] | None = None,
+    expect_shape: WindowShape | None = None,
+) -> Split:  # fmt: skip
+    """A split to evaluate on, of whatever the folder holds; of recordings, averages at `config.level`.
+
+    classes, expect_shape: as for `open_levels`.
+    """
+    if is_recorded(folder, config):
+        return open_recordings(folder, config).averages(split, classes, expect_shape)
+    return open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+
+
+def open_training(config: Config) -> TrainingData:
+    """The data that training reads. UserError: none, or none that fits the feed."""
+    if config.data.path is None:
+        raise UserError(
+            "--data", "no data folder", "the folder that holds grouped_K",
+            "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
+        )  # fmt: skip
+    folder = Path(config.data.path)
+    if config.data.feed == "regroup":
+        tree = open_recordings(folder, config.data)
+        plan = plan_regroup(config, tree)
+        return TrainingData(plan, tree.averages("validation", plan.rows.classes))
+    if is_recorded(folder, config.data):
+        raise UserError(
+            folder, f"a recording tree, with data.feed={config.data.feed}", "a folder that holds grouped_K",
+            "set data.feed=regroup, or average the recordings first: `demega-jax group`",
+        )  # fmt: skip
+    levels = config.data.level
+    train = open_levels(folder, levels, "train", classes=config.model.classes)
+    validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)
+    return TrainingData(plan_rows(config, train), validation)
+
+
+def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
+    """The plan of the feed that `data.feed` names, from the rows of a split."""
+    data, train = config.data, config.train
+    if data.feed == "resident":
+        return ResidentPlan(
+            split, train.batch_size, _seeds(config), data.sampling, data.shares, data.shares_seed, data.dtype,
+            train.steps_per_dispatch,
+        )  # fmt: skip
+    return StreamPlan(split, train.batch_size, train.seed, data.sampling, parse_bytes(data.memory), data.prefetch)
+
+
+def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
+    """The plan of the regroup feed from the training runs of a recording tree. UserError: no level, no window."""
+    data, train = config.data, config.train
+    windows = tree.windows("train", config.model.classes)
+    tables = make_tables(windows, tree.levels, data.regroup, data.shares, data.shares_seed)
+    return RegroupPlan(
+        tree.labelled("train", windows, tables.labels()), windows, tables, tree.statistics, train.batch_size,
+        _seeds(config), data.sampling, data.dtype, train.steps_per_dispatch, data.regroup.new_groups,
+        data.regroup.target_rows is not None,
+    )  # fmt: skip
+
+
+def _seeds(config: Config) -> int | tuple[int, ...]:
+    """The seed of the only model, or those of members that train side by side."""
+    seed, members = config.train.seed, config.train.members
+    return seed if members == 1 else tuple(range(seed, seed + members))
+
+
+def is_recorded(folder: Path, config: DataConfig) -> bool:
+    """Whether a folder is to be read as a recording tree; grouped files go first, unless the feed is regroup."""
+    return has_recordings(folder) and (config.feed == "regroup" or not find_levels(folder))
+
+
+def open_levels(
+    data: Path, levels: int | Sequence[int] | None, split: str, *, classes: Sequence[str] | None = None,
+    expect_shape: WindowShape | None = None,
+) -> Split:  # fmt: skip
+    """A split of one level (None: the only one there), or of several as one; grouped files or shards.
+
+    classes, expect_shape: as for `open_grouped`; the first level decides for the others what is not given.
+    """
+    if levels is None or isinstance(levels, int):
+        return _open_level(data, levels, split, classes, expect_shape)
+    parts: list[Split] = []
+    for level in levels:
+        parts.append(_open_level(data, level, split, classes, expect_shape))
+        classes, expect_shape = parts[0].classes, parts[0].window
+    return combine(parts, data)
+
+
+def _open_level(
+    data: Path, level: int | None, split: str, classes: Sequence[str] | None, expect_shape: WindowShape | None
+) -> Split:
+    folder = find_level(data, level)
+    if is_sharded(folder):
+        return open_shards(folder, split, classes=classes, expect_shape=expect_shape)
+    return open_grouped(find_split(data, level, split), classes=classes, expect_shape=expect_shape)

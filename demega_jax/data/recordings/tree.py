@@ -1,0 +1,86 @@
+"""A recording tree as a configuration wants it read: session runs by split, windows, averages for evaluation."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from demega_jax.config import DataConfig
+from demega_jax.data.grouped import check_window
+from demega_jax.data.recordings.averaged import AveragedRecordings, StatisticsOf
+from demega_jax.data.recordings.grouping import Averages, GroupSettings, make_groups
+from demega_jax.data.recordings.runs import Recording, find_recordings
+from demega_jax.data.recordings.splits import official, read_splits
+from demega_jax.data.recordings.statistics import statistics
+from demega_jax.data.recordings.windows import Windows, find_windows
+from demega_jax.data.split import LabelledRows
+from demega_jax.errors import UserError
+from demega_jax.phonemes import PHONEMES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordingTree:
+    """A recording tree: its session runs by split, and the statistics of those of train."""
+
+    path: Path
+    runs: dict[str, list[Recording]]
+    statistics: StatisticsOf
+    config: DataConfig
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The grouping levels that are asked for. UserError: none is."""
+        if not self.config.levels:
+            raise UserError(
+                "--level", f"none, with the recordings of {self.path}", "a grouping level K", "give --level K"
+            )
+        return self.config.levels
+
+    def windows(self, split: str, classes: Sequence[str] | None) -> Windows:
+        """The windows of a split. UserError: it has no session run, or no window."""
+        if split not in self.runs:
+            raise UserError(
+                self.path, f"no run for {split}", f"splits that have runs: {', '.join(self.runs)}",
+                "add runs, or assign them with data.regroup.splits",
+            )  # fmt: skip
+        settings = self.config.regroup
+        return find_windows(self.runs[split], tmin=settings.tmin, tmax=settings.tmax, classes=classes or PHONEMES)
+
+    def labelled(self, split: str, windows: Windows, labels: np.ndarray) -> LabelledRows:
+        """What is known of groups of these windows with these labels."""
+        return LabelledRows(
+            path=self.path, name=split, level=self.levels[0] if len(self.levels) == 1 else None,
+            sensors=windows.recordings[0].sensors, time_points=windows.time_points, classes=windows.classes,
+            labels=labels, simulated=windows.recordings[0].simulated,
+        )  # fmt: skip
+
+    def averages(
+        self, split: str, classes: Sequence[str] | None, expect_shape: tuple[int, int | None] | None = None
+    ) -> AveragedRecordings:
+        """A split's groups of every level in the order of the recordings. UserError: no such split, no group."""
+        windows = self.windows(split, classes)
+        settings = GroupSettings(seed=None, drop_remaining=self.config.regroup.drop_remaining)
+        groups = [
+            make_groups(windows, level, settings, shuffle=False, name=f"{split} at level {level}")
+            for level in self.levels
+        ]
+        labels = np.concatenate([each.label for each in groups])
+        if not len(labels):
+            came = f"no group of {min(self.levels)} windows in {split}"
+            raise UserError("data.level", came, "a level with groups", "lower it")
+        check_window(self.path, windows.recordings[0].sensors, windows.time_points, expect_shape)
+        return AveragedRecordings(
+            **vars(self.labelled(split, windows, labels)),
+            wanted=tuple(Averages(windows, each) for each in groups), statistics=self.statistics,
+        )  # fmt: skip
+
+
+def open_recordings(path: Path, config: DataConfig) -> RecordingTree:
+    """A recording tree. UserError: session runs that are not sound, a file of splits that does not fit."""
+    recordings = find_recordings(path)
+    splits = config.regroup.splits
+    runs = official(recordings) if splits is None else read_splits(Path(splits), recordings)
+    # Read when they are first needed: what does not fit together is refused before hours of recordings are read.
+    return RecordingTree(path, runs, functools.cache(lambda: statistics(runs["train"], print)), config)

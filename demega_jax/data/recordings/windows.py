@@ -1,0 +1,79 @@
+"""Windows: the stretch of a recording that follows the onset of a phoneme."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from demega_jax.data.recordings.events import read_events
+from demega_jax.data.recordings.runs import LISTED, Recording
+from demega_jax.errors import UserError, warn
+from demega_jax.phonemes import PHONEMES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of one split, over its runs in order; a window's number is its place here.
+
+    run [W]: place in `recordings`.  start [W]: first sample.  label [W]: place in `classes`.  position [W]: place in
+    POSITIONS.  time_points: samples T of each.
+    """
+
+    recordings: tuple[Recording, ...]
+    classes: tuple[str, ...]
+    time_points: int
+    run: Int[np.ndarray, " W"]
+    start: Int[np.ndarray, " W"]
+    label: Int[np.ndarray, " W"]
+    position: Int[np.ndarray, " W"]
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def class_counts(self) -> Int[np.ndarray, " V"]:
+        """Windows of each class."""
+        return np.bincount(self.label, minlength=len(self.classes))
+
+
+def find_windows(
+    recordings: Sequence[Recording], *, tmin: float = 0.0, tmax: float = 0.5, classes: Sequence[str] = PHONEMES
+) -> Windows:
+    """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
+
+    One warning line each, with a count: windows that run off a recording, unknown symbols, duplicate and unordered
+    events. UserError: no window.
+    """
+    rate = recordings[0].rate
+    time_points = round((tmax - tmin) * rate)
+    if time_points < 2:
+        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2", "widen them")
+    place = {name: i for i, name in enumerate(classes)}
+    columns: list[tuple[np.ndarray, ...]] = []
+    off = duplicates = unordered = 0
+    unknown: dict[str, int] = {}
+    for index, recording in enumerate(recordings):
+        events = read_events(recording.events)
+        duplicates, unordered = duplicates + events.duplicates, unordered + events.unordered
+        label = np.array([place.get(symbol, -1) for symbol in events.symbol], np.int32)
+        for symbol in (s for s in events.symbol if s not in place):
+            unknown[symbol] = unknown.get(symbol, 0) + 1
+        start = np.floor((events.onset + tmin) * rate).astype(np.int64)
+        fits = (start >= 0) & (start + time_points <= recording.samples)
+        off += int((~fits & (label >= 0)).sum())
+        keep = fits & (label >= 0)
+        columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
+    names = ", ".join(sorted(unknown)[:LISTED])
+    for count, what in (
+        (off, "windows run off a recording and are left out"),
+        (sum(unknown.values()), f"events with symbols that are no class are left out ({names})"),
+        (duplicates, "duplicate events are left out"),
+        (unordered, "events came out of order of time and were sorted"),
+    ):
+        if count:
+            warn(f"{count} {what} ({len(recordings)} runs from {recordings[0].name})")
+    run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
+    if not len(run):
+        came = f"no window of {time_points} samples in {len(recordings)} runs"
+        raise UserError(recordings[0].events, came, "at least one phoneme", "check the events and the window")
+    return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position)

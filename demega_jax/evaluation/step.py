@@ -1,0 +1,105 @@
+"""The evaluation step: a pure function that may know an axis name, never a device."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from demega_jax.config import Config
+from demega_jax.losses.focal import class_sums, row_losses
+from demega_jax.losses.reduce import psum
+from demega_jax.model.demega import Outputs
+from demega_jax.training.step import Batch, inputs
+
+
+def confusion_counts(
+    logits: Float[Array, "B V"], label: Int[Array, " B"], valid: Bool[Array, " B"]
+) -> Int32[Array, "V V"]:
+    """Counts of (label, prediction) over the valid rows. Batches add, and so do devices.
+
+    The prediction is the largest logit, the first of them when equal. A label outside 0 .. V-1 counts nowhere.
+    """
+    classes = logits.shape[-1]
+    label_bv = jax.nn.one_hot(label, classes) * valid[:, None]
+    prediction_bv = jax.nn.one_hot(jnp.argmax(logits, axis=-1), classes)
+    # A product of zeros and ones instead of a scatter: float32 sums are exact below 2**24 rows, at any precision
+    # that a matrix unit gives its inputs.
+    counts = jnp.einsum("bi,bj->ij", label_bv, prediction_bv, preferred_element_type=jnp.float32)
+    return counts.astype(jnp.int32)
+
+
+def mean_probabilities(logits: Float[Array, "M B V"]) -> Float[Array, "B V"]:
+    """Probabilities of the classes, averaged over members."""
+    return jnp.mean(jax.nn.softmax(logits), axis=0)
+
+
+class EvaluationCounts(NamedTuple):
+    """Sums over the rows of a split: confusion [V, V] (label, prediction), losses by class [V], right features [F]."""
+
+    confusion: Int[Array, "V V"]
+    focal: Float[Array, " V"]
+    cross_entropy: Float[Array, " V"]
+    ipa_correct: Int[Array, " F"]
+
+    @classmethod
+    def zero(cls, classes: int, features: int) -> "EvaluationCounts":
+        """The counts of no rows."""
+        return cls(
+            jnp.zeros((classes, classes), jnp.int32), jnp.zeros(classes), jnp.zeros(classes),
+            jnp.zeros(features, jnp.int32),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateStep:
+    """(params, buffers, counts, batch) -> counts, and what that needs that never changes.
+
+    graphdef: static part of the model.  weights: of the classes [V] in training, or None.
+    normalized: windows come so.  members: params and buffers have members in front, whose probabilities are averaged.
+    """
+
+    graphdef: Any
+    config: Config
+    weights: Float[Array, " V"] | None
+    normalized: bool = False
+    members: bool = False
+
+    def _outputs(self, params: Any, buffers: Any, x: Array) -> tuple[Float[Array, "B V"], Float[Array, "B F"] | None]:
+        """Logits of classes and features."""
+
+        def of_one(params: Any, buffers: Any) -> Outputs:
+            return nnx.merge(self.graphdef, params, buffers)(x, normalized=True)
+
+        if not self.members:
+            outputs = of_one(params, buffers)
+            return outputs.logits, outputs.ipa_logits
+        outputs, ipa_logits = jax.vmap(of_one)(params, buffers), None
+        if outputs.ipa_logits is not None:
+            ipa_logits = jax.scipy.special.logit(jnp.mean(jax.nn.sigmoid(outputs.ipa_logits), axis=0))
+        return jnp.log(mean_probabilities(outputs.logits)), ipa_logits
+
+    def __call__(
+        self, params: Any, buffers: Any, counts: EvaluationCounts, batch: Batch, axis_name: str | None = None
+    ) -> EvaluationCounts:
+        """`counts` with a batch of a split added; nothing is divided before the whole split is in."""
+        x = inputs(batch, self.config.model.input_norm, self.normalized)
+        logits, ipa_logits = self._outputs(params, buffers, x)
+        label, valid, loss = batch["label"], batch["valid"], self.config.loss
+        focal, cross_entropy = row_losses(
+            logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
+            weights=self.weights,
+        )  # fmt: skip
+        classes = logits.shape[-1]
+        ipa_correct = jnp.zeros_like(counts.ipa_correct)
+        if ipa_logits is not None:
+            table = buffers["feature_table"][0] if self.members else buffers["feature_table"]
+            right = (ipa_logits > 0) == (table[label] > 0.5)
+            ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
+        batch_counts = EvaluationCounts(
+            confusion_counts(logits, label, valid), class_sums(focal, label, valid, classes)[0],
+            class_sums(cross_entropy, label, valid, classes)[0], ipa_correct,
+        )  # fmt: skip
+        return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))
