@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml $(wildcard requirements/*.lock)
 		if [ -z "$$python" ] && [ -n "$$bare" ]; then \
 			echo "error: $$bare cannot make virtual environments (no ensurepip); on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; \
 		elif [ -z "$$python" ]; then \
-			echo "error: $(or $(PYTHON),no Python found that) is none of the supported versions $(VERSIONS); install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+			echo "error: $(if $(PYTHON),$(PYTHON) is not a supported Python that works,no supported Python found) (supported: $(VERSIONS)); install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
 		fi; \
 		echo "making $(VENV) with $$("$$python" -c 'import sys; print("Python", sys.version.split()[0], "at", sys.executable)')"; \
 		rm -rf $(VENV) && "$$python" -m venv $(VENV) || exit 1; \

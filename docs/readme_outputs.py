@@ -87,6 +87,7 @@ def lines_between(output: str, first: str, last: str) -> list[str]:
 
 def run(command: str) -> tuple[str, float]:
     """What a command prints when nothing was compiled before it, and the seconds that it takes."""
+    print(f"running: {command}", flush=True)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
