@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 CLASSES, SENSORS, TIME_POINTS = 39, 306, 125
 # What `demega_jax.heap.keep_heap` sets, for a process that does not know it.
 HEAP_KEPT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
@@ -62,25 +64,31 @@ def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     keep_heap()
     import jax
 
-    from demega_jax.benchmark.simulated import random_batch, random_split
+    from demega_jax.benchmark.simulated import noise_split
     from demega_jax.config.load import load_config, override
+    from demega_jax.data.open import TrainingData, plan_rows
+    from demega_jax.evaluation.evaluate import make_evaluate_step
+    from demega_jax.evaluation.step import EvaluationCounts
     from demega_jax.signal.normalize_numpy import median_and_iqr
     from demega_jax.training.parallel import make_placement
-    from demega_jax.training.setup import Data, make_experiment
-    from demega_jax.training.step import EvaluationCounts
+    from demega_jax.training.setup import make_experiment
 
     config = load_config(Path(__file__).parents[1] / "configs" / "default.yaml")
     config = override(config, {"train.batch_size": batch_size}, "benchmark")
-    split = random_split(4096, SENSORS, TIME_POINTS)
+    split = noise_split(4096, SENSORS, TIME_POINTS)
     placement = make_placement("jit", 1, batch_size)
-    experiment = make_experiment(config, Data(split, split), placement)
+    experiment = make_experiment(config, TrainingData(plan_rows(config, split), split), placement)
     state = placement.replicate(experiment.fresh_state())
-    rows = random_batch(split, batch_size)
+    x = np.random.default_rng(1).standard_normal((batch_size, SENSORS, TIME_POINTS), np.float32)
+    rows = {"x": x, "label": split.labels[:batch_size], "valid": np.ones(batch_size, bool)}
     if not raw:
         rows["median"], rows["iqr"] = median_and_iqr(rows["x"])
     batch = placement.put_batch(rows)
     train_step = placement.compile_train(experiment.train_step)
-    evaluate_step = placement.compile_evaluate(experiment.evaluate_step)
+    graphdef, counts_of_classes = experiment.train_step.graphdef, split.class_counts()
+    evaluate_step = placement.compile_evaluate(
+        make_evaluate_step(experiment.config, graphdef, counts_of_classes, split)
+    )
     counts = placement.replicate(EvaluationCounts.zero(CLASSES, state.buffers["feature_table"].shape[1]))
 
     def train() -> None:

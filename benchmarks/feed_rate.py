@@ -4,6 +4,7 @@
                                                        much resident memory grew while rows were read by offset
     python benchmarks/feed_rate.py --memory-check 10   growth of resident memory while 10 GB are streamed (Linux)
 
+Beside the feed's own order there are grain's shuffle and batch, of row numbers and of rows, by offset.
 The file is like the hub's: sorted by label, chunks of 32 rows, uncompressed. It is written to a temporary folder.
 Rows that pad the last batch of an epoch are not counted.
 """
@@ -17,16 +18,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grain
 import h5py
+import numpy as np
 
 from demega_jax.benchmark.simulated import CHUNK_ROWS, write_noise_file
-from demega_jax.data.feeds.stream import StreamFeed
-from demega_jax.data.grouped import GroupedSplit, open_grouped
+from demega_jax.data.feeds.host_batch import BatchReader
+from demega_jax.data.feeds.stream import READ_AHEAD, READ_THREADS, StreamFeed, StreamPlan
+from demega_jax.data.grouped import GroupedFile, open_grouped
+from demega_jax.data.split import Split
 
 GB = 10**9
 
 
-def read_in_order(split: GroupedSplit) -> float:
+def read_in_order(split: Split) -> float:
     """Rows per second of reading the file once with h5py, a chunk at a time."""
     began = time.perf_counter()
     with h5py.File(split.path, "r") as file:
@@ -43,7 +48,7 @@ def stream(feed: StreamFeed) -> tuple[float, float]:
         next(feed)
     rows, most = 0, 0.0
     began = time.perf_counter()
-    for _ in range(max(8, feed.steps_per_epoch)):
+    for _ in range(max(8, feed.order.steps_per_epoch)):
         rows += int(next(feed)["valid"].sum())
         most = max(most, resident())
     return rows / (time.perf_counter() - began), most
@@ -58,13 +63,46 @@ def resident() -> float:
     return int(found[1]) * 1024 / GB
 
 
-def rates(split: GroupedSplit, batch_size: int, repeats: int) -> dict[str, object]:
+def shuffled_numbers(split: GroupedFile, batch_size: int) -> grain.MapDataset:
+    """Batches by offset, of row numbers that grain shuffles and batches."""
+    reader = BatchReader(split, split.reader(), batch_size, READ_AHEAD + 3)
+    numbers = grain.MapDataset.range(split.rows).shuffle(seed=0).batch(batch_size, drop_remainder=True)
+    return numbers.repeat().map(reader.read)
+
+
+def shuffled_rows(split: GroupedFile, batch_size: int) -> grain.MapDataset:
+    """Batches of rows that grain shuffles and batches, each read by itself by its offset."""
+    reader = split.reader()
+
+    def row(number: int) -> dict[str, np.ndarray]:
+        return {"x": reader.read(np.array([number]))[0], "label": split.labels[number]}
+
+    rows = grain.MapDataset.range(split.rows).shuffle(seed=0).map(row)
+    return rows.batch(batch_size, drop_remainder=True).repeat()
+
+
+def pipeline_rate(split: GroupedFile, batches: grain.MapDataset, batch_size: int) -> float:
+    """Rows per second of a grain pipeline with the threads and the read-ahead of the stream feed."""
+    options = grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=READ_AHEAD)
+    iterator = iter(batches.to_iter_dataset(options))
+    for _ in range(4):
+        next(iterator)
+    count = max(8, split.rows // batch_size)
+    began = time.perf_counter()
+    for _ in range(count):
+        next(iterator)
+    rate = count * batch_size / (time.perf_counter() - began)
+    iterator.close()
+    return rate
+
+
+def rates(split: GroupedFile, batch_size: int, repeats: int) -> dict[str, object]:
     """Print and return the medians; the ways take turns, so that a busy machine disturbs all of them alike."""
     growth: list[float] = []
 
     def fed(memory: int) -> float:
         before = resident()
-        feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=memory)
+        feed = StreamFeed(StreamPlan(split, batch_size, 0, "uniform", memory, 2))
         try:
             rate, most = stream(feed)
         finally:
@@ -78,6 +116,8 @@ def rates(split: GroupedSplit, batch_size: int, repeats: int) -> dict[str, objec
         "in order, h5py": lambda: read_in_order(split),
         "shuffled, by offset": lambda: fed(0),
         "shuffled, in memory": lambda: fed(2**62),
+        "grain shuffles numbers": lambda: pipeline_rate(split, shuffled_numbers(split, batch_size), batch_size),
+        "grain shuffles rows": lambda: pipeline_rate(split, shuffled_rows(split, batch_size), batch_size),
     }
     measured: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -87,7 +127,7 @@ def rates(split: GroupedSplit, batch_size: int, repeats: int) -> dict[str, objec
     base = medians["in order, h5py"]
     for name, values in measured.items():
         middle = medians[name]
-        print(f"{name:22} {middle:9.0f} rows/s  {middle / base:5.2f} x   ({min(values):.0f} to {max(values):.0f})")
+        print(f"{name:24} {middle:9.0f} rows/s  {middle / base:5.2f} x   ({min(values):.0f} to {max(values):.0f})")
     print(f"resident memory grew by at most {max(growth):.2f} GB while {split.nbytes / GB:.1f} GB were read by offset")
     return {
         "rows": split.rows, "gigabytes": split.nbytes / GB, "batch_size": batch_size, "rows_per_second": measured,
@@ -96,10 +136,10 @@ def rates(split: GroupedSplit, batch_size: int, repeats: int) -> dict[str, objec
     }  # fmt: skip
 
 
-def memory_check(split: GroupedSplit, batch_size: int) -> dict[str, object]:
+def memory_check(split: GroupedFile, batch_size: int) -> dict[str, object]:
     """Print and return the growth of resident memory over one epoch read by offset."""
     before = resident()
-    feed = StreamFeed(split, batch_size=batch_size, seed=0, memory=0)
+    feed = StreamFeed(StreamPlan(split, batch_size, 0, "uniform", 0, 2))
     rate, most = stream(feed)
     feed.close()
     size = split.nbytes / GB

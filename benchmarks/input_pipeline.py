@@ -25,40 +25,44 @@ from feed_rate import GB, read_in_order, resident
 from matplotlib.figure import Figure
 
 from demega_jax.benchmark.simulated import write_noise_file, write_noise_recording
-from demega_jax.config import DataConfig, RegroupConfig
-from demega_jax.data.feeds.feed import Feed
-from demega_jax.data.feeds.regroup import RegroupFeed
-from demega_jax.data.feeds.resident import ResidentFeed
-from demega_jax.data.feeds.stream import StreamFeed
-from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.recordings.averaged import RecordedData
+from demega_jax.config import Config
+from demega_jax.config.load import override
+from demega_jax.data.feeds.feed import FeedPlan, Placement
+from demega_jax.data.grouped import open_grouped
+from demega_jax.data.open import plan_regroup, plan_rows
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.tree import RecordingTree
 from demega_jax.data.shards.plan import ShardSettings
 from demega_jax.data.shards.reader import open_shards
 from demega_jax.data.shards.writer import write_shards
+from demega_jax.data.split import Split
 from demega_jax.training.parallel import make_placement
 
-IN_MEMORY = 2**62
+IN_MEMORY = "1000T"
 SHARES = 8
 LEVELS = (1, 5, 20, 100)
 GROUPS_A_CLASS = 64  # of an epoch, so that batches are full
 
 
-def run_feed(feed: Feed) -> tuple[float, float]:
+def run_feed(plan: FeedPlan, placement: Placement) -> tuple[float, float]:
     """(rows per second, most resident memory in GB) of an epoch; the first batches, which compile, are not counted."""
-    for _ in range(4):
-        batch = jax.block_until_ready(next(feed))
-    rows, most = 0, 0.0
-    began = time.perf_counter()
-    for _ in range(feed.steps_per_epoch):
-        batch = jax.block_until_ready(next(feed))
-        rows += int(np.sum(batch["valid"]))
-        most = max(most, resident())
-    return rows / (time.perf_counter() - began), most
+    feed = plan.open(placement)
+    try:
+        for _ in range(4):
+            jax.block_until_ready(next(feed))
+        rows, most = 0, 0.0
+        began = time.perf_counter()
+        for _ in range(plan.steps_per_epoch):
+            batch = jax.block_until_ready(next(feed))
+            rows += int(np.sum(batch["valid"]))
+            most = max(most, resident())
+        return rows / (time.perf_counter() - began), most
+    finally:
+        feed.close()
 
 
-def copy_memory(split: GroupedSplit) -> float:
+def copy_memory(split: Split) -> float:
     """Rows per second of copying rows from one place in memory to another, a batch at a time."""
     source = np.ones((512, split.sensors, split.time_points), np.float32)
     target = np.empty_like(source)
@@ -70,53 +74,49 @@ def copy_memory(split: GroupedSplit) -> float:
 
 
 def ways_of(
-    split: GroupedSplit, shards: dict[str, Any], recordings: Path, batch_size: int, growth: dict[str, list[float]]
+    split: Split, shards: dict[str, Any], recordings: Path, batch_size: int, growth: dict[str, list[float]]
 ) -> dict[str, tuple[Callable[[], float], int]]:
     """What is measured: name -> (rows per second, bytes a row)."""
     placement = make_placement("jit", 1, batch_size)
     row = split.sensors * split.time_points
 
-    def fed(name: str, make: Callable[[], Feed]) -> float:
+    base = Config.model_validate({"train": {"batch_size": batch_size}, "data": {"shares": SHARES}})
+
+    def fed(name: str, make: Callable[[], FeedPlan]) -> float:
         before = resident()
-        feed = make()
-        try:
-            rate, most = run_feed(feed)
-        finally:
-            feed.close()
+        rate, most = run_feed(make(), placement)
         growth.setdefault(name, []).append(most - before)
         return rate
 
-    def stream(of: GroupedSplit, memory: int) -> Callable[[], StreamFeed]:
-        return lambda: StreamFeed(of, batch_size=batch_size, seed=0, memory=memory, place=placement.put_batch)
+    def stream(of: Split, memory: str) -> Callable[[], FeedPlan]:
+        return lambda: plan_rows(override(base, {"data.memory": memory}, "benchmark"), of)
 
-    def on_device(dtype: str) -> Callable[[], ResidentFeed]:
-        return lambda: ResidentFeed(
-            split, batch_size=batch_size, seeds=0, shares=SHARES, shares_seed=0, dtype=dtype, placement=placement
-        )
+    def on_device(dtype: str) -> Callable[[], FeedPlan]:
+        return lambda: plan_rows(override(base, {"data.feed": "resident", "data.dtype": dtype}, "benchmark"), split)
 
-    def regrouped(level: int, dtype: str) -> RegroupFeed:
+    def regrouped(level: int, dtype: str) -> FeedPlan:
         # Groups overlap here, so that every one has K windows; what a batch costs does not depend on it.
-        settings = RegroupConfig(target_rows=GROUPS_A_CLASS, min_level=level, overlap=1e6)
-        config = DataConfig(feed="regroup", level=level, regroup=settings)
-        unchanged = lambda: Statistics(np.zeros(306), np.ones(306))  # noqa: E731
-        data = RecordedData(recordings, {"train": find_recordings(recordings)}, unchanged, config)
-        groups = data.train(None)
-        return RegroupFeed(groups, batch_size=batch_size, seeds=0, dtype=dtype, placement=placement)
+        changes = {
+            "data.feed": "regroup", "data.level": level, "data.dtype": dtype, "data.regroup.overlap": 1e6,
+            "data.regroup.target_rows": GROUPS_A_CLASS, "data.regroup.min_level": level,
+        }  # fmt: skip
+        config = override(base, changes, "benchmark")
+        runs = {"train": find_recordings(recordings)}
+        unchanged = Statistics(np.zeros(306), np.ones(306))
+        return plan_regroup(config, RecordingTree(recordings, runs, lambda: unchanged, config.data))
 
-    makers: dict[str, tuple[Callable[[], Feed], int]] = {
-        "stream, grouped file, disk": (stream(split, 0), 4 * row),
+    makers: dict[str, tuple[Callable[[], FeedPlan], int]] = {
+        "stream, grouped file, disk": (stream(split, "0"), 4 * row),
         "stream, grouped file, memory": (stream(split, IN_MEMORY), 4 * row),
-        "stream, shards normalised, disk": (stream(shards["median_iqr"], 0), 2 * row),
+        "stream, shards normalised, disk": (stream(shards["median_iqr"], "0"), 2 * row),
         "stream, shards normalised, memory": (stream(shards["median_iqr"], IN_MEMORY), 2 * row),
-        "stream, shards raw, disk": (stream(shards["raw"], 0), 2 * row),
+        "stream, shards raw, disk": (stream(shards["raw"], "0"), 2 * row),
         "resident, float32": (on_device("float32"), 4 * row),
         "resident, float16": (on_device("float16"), 2 * row),
     }
     for level in LEVELS:
         for dtype, size in (("float32", 4), ("float16", 2)):
-            makers[f"regroup, K={level}, {dtype}"] = (
-                functools.partial(regrouped, level, dtype), level * size * row
-            )  # fmt: skip
+            makers[f"regroup, K={level}, {dtype}"] = (functools.partial(regrouped, level, dtype), level * size * row)
     ways: dict[str, tuple[Callable[[], float], int]] = {
         "copy of memory": (lambda: copy_memory(split), 4 * row),
         "file in order, h5py": (lambda: read_in_order(split), 4 * row),

@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 from helpers import GOLDEN
 
+from demega_jax.errors import set_warning_sink
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -36,3 +38,18 @@ def golden():
             return dict(file)
 
     return load
+
+
+@pytest.fixture
+def warnings():
+    """The warning lines of a test."""
+    lines: list[str] = []
+    set_warning_sink(lines.append)
+    yield lines
+    set_warning_sink(None)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder: nothing is remembered from elsewhere, and nothing stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -12,6 +12,7 @@ from demega_jax.commands.levels import parse_levels
 from demega_jax.commands.train import set_numerics
 from demega_jax.config.load import override
 from demega_jax.data.open import open_split
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
 from demega_jax.evaluation.predict import load
@@ -34,6 +35,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         asked["data.regroup.splits"] = str(arguments.splits)
     data = override(config, asked, "command line").data
     split = open_split(Path(folder), arguments.split, data, classes=model.classes, expect_shape=model.window)
+    check_spread(split, config.model.input_norm)
     devices = jax.device_count()
     batch_size = -(-config.train.batch_size // devices) * devices
     placement = make_placement("jit", devices, batch_size)

@@ -25,7 +25,7 @@ from demega_jax.training.members import member_config, read_states, stack
 from demega_jax.training.memory import step_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.run import RunFolder, default_run_path, resumed_config
-from demega_jax.training.setup import Experiment, initialise_from, make_experiment
+from demega_jax.training.setup import Experiment, initialise_from, make_experiment, warn_of_no_learning
 from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState
 from demega_jax.training.writers import truncate_after
@@ -84,7 +84,9 @@ def train_command(arguments: argparse.Namespace) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if arguments.dry_run:
         return dry_run(experiment, console)
+    data.plan.check_spread(experiment.config.model.input_norm)
     state, metas = start_state(experiment, folder, arguments, console)
+    warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
     describe(experiment, folder, console)
     return run_to_end(experiment, folder, state, metas, console, resumed=arguments.resume)
 
@@ -127,7 +129,8 @@ def restore(
     if found is None:
         warn(f"{folder.path} has no checkpoint yet: starting from the first step")
         return state, None
-    console.print(f"going on after step {step}")
+    rate = float(experiment.schedule(step))
+    console.print(f"going on after step {step}, at a learning rate of {rate:.3g}")
     one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
     states = [unflatten(one, arrays, member.checkpoints) for arrays, member in zip(found[0], folders, strict=True)]
     return experiment.placement.replicate(stack(states)), found[1]

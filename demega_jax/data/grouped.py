@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 
 from demega_jax.data.hdf5 import check_storage, open_file
+from demega_jax.data.labels import map_labels
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import LabelledRows, RowReader, Split
 from demega_jax.errors import UserError, warn
-from demega_jax.phonemes import PHONEMES
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
 FLOATS = ("float16", "float32", "float64")
@@ -164,44 +164,6 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     check_storage(path, data)
     check_storage(path, labels)
     return data, labels[:]
-
-
-def map_labels(
-    path: Path, file: h5py.File, labels: np.ndarray, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names, ids into them). A file's own names are mapped to those asked for."""
-    own = _own_names(path, file)
-    names = own or tuple(classes or PHONEMES)
-    if own is None and names != PHONEMES:
-        warn(f"{path}: no attribute `classes`; its ids are taken as positions in {' '.join(names[:LISTED])} ..")
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(wrong):
-        raise UserError(
-            path, f"label {labels[wrong[0]]} in row {wrong[0]}", f"0 to {len(names) - 1} ({len(names)} classes)",
-            "set model.classes to the names that the labels stand for",
-        )  # fmt: skip
-    if classes is None or own is None or tuple(classes) == own:
-        return names, labels.astype(np.int32)
-    place = {name: i for i, name in enumerate(classes)}
-    used = sorted({own[i] for i in np.unique(labels)} - set(place))
-    if used:
-        raise UserError(
-            path, f"class {used[0]}", f"one of the {len(place)} classes {' '.join(list(place)[:5])} ..",
-            "use data of the same classes, or set model.classes",
-        )  # fmt: skip
-    return tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels]
-
-
-def _own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:
-    raw = file.attrs.get("classes")
-    if raw is None:
-        return None
-    names = np.atleast_1d(raw).ravel().tolist()
-    own = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)
-    if not own or not all(isinstance(name, str) for name in own) or len(set(own)) < len(own):
-        raise UserError(path, "an attribute `classes` that does not list different names", "a name for each class",
-                        "write the attribute again, or delete it: without it ids stand for model.classes")  # fmt: skip
-    return own
 
 
 def _level(path: Path, file: h5py.File) -> int | None:

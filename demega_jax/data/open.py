@@ -6,6 +6,7 @@ Nobody else asks whether a folder holds grouped files, shards or recordings, or 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from demega_jax.config import Config, DataConfig
 from demega_jax.data.combined import combine
@@ -78,29 +79,34 @@ def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
     """The plan of the feed that `data.feed` names, from the rows of a split."""
     data, train = config.data, config.train
     if data.feed == "resident":
-        return ResidentPlan(
-            split, train.batch_size, _seeds(config), data.sampling, data.shares, data.shares_seed, data.dtype,
-            train.steps_per_dispatch,
-        )  # fmt: skip
+        return ResidentPlan(split=split, **_on_devices(config))
     return StreamPlan(split, train.batch_size, train.seed, data.sampling, parse_bytes(data.memory), data.prefetch)
 
 
 def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
     """The plan of the regroup feed from the training runs of a recording tree. UserError: no level, no window."""
-    data, train = config.data, config.train
+    data = config.data
     windows = tree.windows("train", config.model.classes)
     tables = make_tables(windows, tree.levels, data.regroup, data.shares, data.shares_seed)
     return RegroupPlan(
-        tree.labelled("train", windows, tables.labels()), windows, tables, tree.statistics, train.batch_size,
-        _seeds(config), data.sampling, data.dtype, train.steps_per_dispatch, data.regroup.new_groups,
-        data.regroup.target_rows is not None,
+        groups=tree.labelled("train", windows, tables.labels()), windows=windows, tables=tables,
+        statistics=tree.statistics, new_groups=data.regroup.new_groups,
+        adapted=data.regroup.target_rows is not None, **_on_devices(config),
     )  # fmt: skip
 
 
-def _seeds(config: Config) -> int | tuple[int, ...]:
-    """The seed of the only model, or those of members that train side by side."""
-    seed, members = config.train.seed, config.train.members
-    return seed if members == 1 else tuple(range(seed, seed + members))
+def _on_devices(config: Config) -> dict[str, Any]:
+    """What a configuration says of every feed that lies on the devices."""
+    data, train = config.data, config.train
+    return {
+        "batch_size": train.batch_size,
+        "seeds": tuple(range(train.seed, train.seed + train.members)),
+        "sampling": data.sampling,
+        "shares": data.shares,
+        "shares_seed": data.shares_seed,
+        "dtype": data.dtype,
+        "steps_per_dispatch": train.steps_per_dispatch,
+    }
 
 
 def is_recorded(folder: Path, config: DataConfig) -> bool:

@@ -91,6 +91,11 @@ class Split(LabelledRows, abc.ABC):
     def reader(self) -> RowReader:
         """The fastest reader that does not load the split into memory."""
 
+    def sample(self, most: int) -> Float[np.ndarray, "n C T"]:
+        """At most so many rows, from all over the split, as float32."""
+        rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
+        return self.reader().read(rows).astype(np.float32, copy=False)
+
     @property
     def dtype(self) -> np.dtype:
         """The type in which rows are read."""

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from demega_jax.config import Config
+from demega_jax.data.spread import SAMPLED, warn_of_small_spread
 from demega_jax.evaluation.step import mean_probabilities
 from demega_jax.training.checkpoint import read_model, unflatten
 from demega_jax.training.members import stack
@@ -52,6 +53,7 @@ class Model:
 
     def predict(self, x: Float[np.ndarray, "B C T"]) -> Float[np.ndarray, "B V"]:
         """Probabilities of the classes for windows as in grouped files (not normalised by the caller)."""
+        warn_of_small_spread("input", np.asarray(x[:SAMPLED], np.float32), self.config.model.input_norm)
         return np.asarray(_probabilities(self.graphdef, self.members, self.params, self.buffers, x))
 
 

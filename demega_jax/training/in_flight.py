@@ -66,33 +66,62 @@ class Lap(NamedTuple):
     counters: dict[str, Int[np.ndarray, " M"]]
 
 
-class Meter:
-    """Rates and means of finished dispatches since the last line of the log, validation left out."""
+Sums = dict[str, tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]]  # of finite values, and how many there were
 
-    def __init__(self, step: int, steps_per_dispatch: int, clock: Callable[[], float] = time.perf_counter):
-        """step: after which the training run begins or goes on."""
-        self._clock, self._step, self._each = clock, step, steps_per_dispatch
+
+class Meter:
+    """Rates and means of finished dispatches since the last line of the log, validation left out.
+
+    The sums since the last line are saved with a checkpoint, so that a resumed run logs the means of one that never
+    stopped. They are exact: float64 holds sums of half a billion float32 numbers of like size.
+    """
+
+    def __init__(
+        self, step: int, steps_per_dispatch: int, carried: Sums | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ):  # fmt: skip
+        """step: after which the training run begins or goes on.  carried: `sums` of the run that it goes on from."""
+        self._clock, self._step, self._each, self._carried = clock, step, steps_per_dispatch, carried or {}
         self._began, self._left_out = clock(), 0.0
         self._metrics: list[Mapping[str, Array]] = []
 
     def add(self, metrics: Mapping[str, Array]) -> None:
-        """Take in the metrics of a dispatch that has finished; they stay on the devices until `lap`."""
+        """Take in the metrics of a dispatch that has finished; they stay on the devices until they are asked for."""
         self._metrics.append(metrics)
+
+    def _by_step(self) -> dict[str, np.ndarray]:
+        """[steps, M] of each metric since the last line, or since the run was resumed."""
+        found = jax.device_get(self._metrics)
+        names = found[0] if found else ()
+        return {
+            name: np.concatenate([np.reshape(metrics[name], (self._each, -1)) for metrics in found]) for name in names
+        }
+
+    def sums(self, by_step: Mapping[str, np.ndarray] | None = None) -> Sums:
+        """Sums of the finite values since the last line, and their numbers."""
+        found = dict(self._carried)
+        for name, values in (self._by_step() if by_step is None else by_step).items():
+            if name not in COUNTERS:
+                finite = np.isfinite(values)
+                total, count = np.where(finite, values, 0).sum(axis=0, dtype=np.float64), finite.sum(axis=0)
+                before = found.get(name, (0.0, 0))
+                found[name] = (before[0] + total, before[1] + count)
+        return found
 
     def lap(self, finished: Finished) -> Lap:
         """What happened since the last lap, up to this dispatch."""
-        found = jax.device_get(self._metrics)
-        by_step = {
-            name: np.concatenate([np.reshape(metrics[name], (self._each, -1)) for metrics in found])
-            for name in found[0]
-        }
+        by_step = self._by_step()
         lap = Lap(
             steps=finished.step - self._step,
             seconds=max(finished.seconds - self._began - self._left_out, 1e-9),
-            means={name: _finite_mean(values) for name, values in by_step.items() if name not in COUNTERS},
+            means={
+                name: np.where(count > 0, total / np.maximum(count, 1), np.nan)
+                for name, (total, count) in self.sums(by_step).items()
+            },
             counters={name: by_step[name][-1] for name in COUNTERS},
         )
-        self._metrics, self._step, self._began, self._left_out = [], finished.step, finished.seconds, 0.0
+        self._metrics, self._carried = [], {}
+        self._step, self._began, self._left_out = finished.step, finished.seconds, 0.0
         return lap
 
     @contextmanager
@@ -101,10 +130,3 @@ class Meter:
         began = self._clock()
         yield
         self._left_out += self._clock() - began
-
-
-def _finite_mean(values: Float[np.ndarray, "steps M"]) -> Float[np.ndarray, " M"]:
-    """The mean over steps without values that are not finite; NaN where all are."""
-    finite = np.isfinite(values)
-    total = np.where(finite, values, 0).sum(axis=0, dtype=np.float64)
-    return np.where(finite.any(axis=0), total / np.maximum(finite.sum(axis=0), 1), np.nan)

@@ -12,7 +12,7 @@ from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
 from demega_jax.training.dispatch import compile_dispatch
-from demega_jax.training.in_flight import COUNTERS, Finished, InFlight, Lap, Meter
+from demega_jax.training.in_flight import COUNTERS, Finished, InFlight, Lap, Meter, Sums
 from demega_jax.training.members import Member, Standing, member_config
 from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
@@ -60,6 +60,8 @@ class Loop:
             meta = None if metas is None else metas[number]
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
+        self._carried = _sums_of(metas)
+        self._meter: Meter  # from the first step on
         self._need: StepMemory | None = None
 
     def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
@@ -124,7 +126,8 @@ class Loop:
         run, take = self._compile(feed, progress)
         inputs = take()
         feed.take_input_wait()  # the first batch opened the files
-        in_flight, meter = InFlight(), Meter(self.start, each)
+        in_flight = InFlight()
+        self._meter = meter = Meter(self.start, each, self._carried)
 
         def log(finished: Iterable[Finished], last: int) -> None:
             for dispatch in finished:
@@ -220,8 +223,10 @@ class Loop:
         progress.log_validation(step, epoch, means, best)
 
     def _save(self) -> None:
-        for member in self.members:
-            member.save("latest", self.state, self._meta(self.step))
+        sums = self._meter.sums()
+        for number, member in enumerate(self.members):
+            mine = {name: [float(total[number]), int(count[number])] for name, (total, count) in sums.items()}
+            member.save("latest", self.state, self._meta(self.step) | {"since_last_line": mine})
 
     def _meta(self, step: int) -> dict[str, Any]:
         return {
@@ -229,3 +234,12 @@ class Loop:
             "feed": {"next_step": step},
             "class_counts": self.experiment.data.train.class_counts().tolist(),
         }
+
+
+def _sums_of(metas: Sequence[dict[str, Any]] | None) -> Sums:
+    """The sums since the last line of the log, of all members, from the metas of their checkpoints."""
+    found = [meta.get("since_last_line", {}) for meta in metas or ()]
+    return {
+        name: (np.array([each[name][0] for each in found]), np.array([each[name][1] for each in found]))
+        for name in (found[0] if found else ())
+    }

@@ -20,7 +20,6 @@ from demega_jax.benchmark.traffic import Activations, Kept, activations
 from demega_jax.cli import main
 from demega_jax.config import Config
 from demega_jax.config.load import override, parse_overrides
-from demega_jax.data.rows import disk_reader
 
 TINY = [*TINY_MODEL, "model.sensors=5", "model.time_points=9", "model.input_norm=zscore"]  # compiles sooner
 ROWS = 16
@@ -157,7 +156,7 @@ def test_simulated_data_have_the_shape_of_a_level(tmp_path):
     assert [published_groups(level) for level in (1, 5, 100)] == [1_600_000, 320_000, 16_000]
     split = noise_split(1300, 4, 6)
     assert split.rows == len(split.labels) == 1536 and len(np.unique(split.labels)) == 39
-    read = disk_reader(split)[0].read(np.array([1530, 506, 0]))
+    read = split.reader().read(np.array([1530, 506, 0]))
     assert read.shape == (3, 4, 6) and np.array_equal(read[0], read[1]) and not np.array_equal(read[0], read[2])
     base = override(Config(), parse_overrides([*TINY, "train.batch_size=16", "data.memory=1M"]), "test")
     found = {}

@@ -4,22 +4,21 @@ import errno
 import fcntl
 
 import h5py
-import pytest
+from helpers.errors import refused
 
-from demega_jax.data.hdf5 import h5_written_aside
-from demega_jax.errors import UserError
+from demega_jax.data.hdf5 import atomic_h5
 
 
 def write(path, value):
-    with h5_written_aside(path) as (file, _):
+    with atomic_h5(path) as (file, _):
         file["x"] = value
 
 
 def test_two_writers_of_one_file(tmp_path):
     path = tmp_path / "folder" / "data.h5"
-    with h5_written_aside(path) as (file, _):
+    with atomic_h5(path) as (file, _):
         file["x"] = 1
-        with pytest.raises(UserError, match=r"data.h5.partial: another process is writing it"):
+        with refused("another process", where=f"{path}.partial"):
             write(path, 2)
         file["y"] = 3
     with h5py.File(path) as file:

@@ -1,22 +1,18 @@
 """Training data of one level or several, from grouped files or shards: the same rows, once an epoch."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 from helpers import TINY_MODEL
+from helpers.data import ShardSettings, all_rows, batches_of, open_split, simulate_grouped, write_shards
+from helpers.errors import refused
+from helpers.feeds import stream_feed, take
+from helpers.runs import evaluate, losses, train
 
-from demega_jax.cli import main
+from demega_jax.commands.levels import parse_levels
 from demega_jax.config import Config
-from demega_jax.data.feeds.stream import StreamFeed, split_batches
-from demega_jax.data.levels import open_levels, parse_levels
-from demega_jax.data.shards.plan import ShardSettings
-from demega_jax.data.shards.writer import write_shards
-from demega_jax.data.simulate.grouped import simulate_grouped
-from demega_jax.errors import UserError
 from demega_jax.signal.normalize import normalize
-from demega_jax.training.setup import normalised_already
+from demega_jax.training.setup import is_normalized
 from demega_jax.training.step import inputs
 
 SMALL = [
@@ -38,11 +34,9 @@ def data(tmp_path_factory):
 
 def rows_of(folder, level) -> np.ndarray:
     """Rows of a split in file order, normalised as the step does it."""
-    split = open_levels(folder, level, "train")
-    how = normalised_already(Config(), split)
-    batches = list(split_batches(split, batch_size=32))
-    x = np.concatenate([np.asarray(inputs(b, "median_iqr", how))[b["valid"]] for b in batches])
-    return x
+    split = open_split(folder, level)
+    how = is_normalized(Config(), split)
+    return np.concatenate([np.asarray(inputs(b, "median_iqr", how))[b["valid"]] for b in batches_of(split, 32)])
 
 
 @pytest.mark.parametrize("how", ["median_iqr", "raw"])
@@ -52,29 +46,26 @@ def test_the_step_sees_the_same_windows_from_shards(data, how):
     # Shards are permuted: rows are matched by their first values.
     order, other = (np.lexsort(x.reshape(len(x), -1)[:, :3].T.round(4)) for x in (from_files, from_shards))
     np.testing.assert_allclose(from_shards[other], from_files[order], rtol=1e-4, atol=1e-5)
-    raw = open_levels(data / "files", 10, "train")
-    batch = next(iter(split_batches(raw, batch_size=90)))
+    batch = batches_of(open_split(data / "files", 10), 90)[0]
     np.testing.assert_allclose(from_files, np.asarray(normalize(batch["x"], "median_iqr")), rtol=1e-6)
 
 
 def test_several_levels_are_one_split(data):
-    both = open_levels(data / "files", (5, 10), "train")
-    one, other = (open_levels(data / "files", level, "train") for level in (5, 10))
+    both = open_split(data / "files", (5, 10))
+    one, other = (open_split(data / "files", level) for level in (5, 10))
     assert both.rows == one.rows + other.rows == 180
     np.testing.assert_array_equal(both.class_counts(), one.class_counts() + other.class_counts())
-    wanted = np.concatenate([b["x"][b["valid"]] for s in (one, other) for b in split_batches(s, batch_size=50)])
-    got = np.concatenate([b["x"][b["valid"]] for b in split_batches(both, batch_size=50)])
-    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(all_rows(both), np.concatenate([all_rows(one), all_rows(other)]))
 
 
 @pytest.mark.parametrize("source", ["files", "median_iqr", "raw"])
 @pytest.mark.parametrize("memory", [0, 10**9])
 def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
-    both = open_levels(data / source, (5, 10), "train")
-    every = np.concatenate([b["x"] for b in split_batches(both, batch_size=180)])
-    feed = StreamFeed(both, batch_size=32, seed=3, memory=memory)
+    both = open_split(data / source, (5, 10))
+    every = all_rows(both)
+    feed = stream_feed(both, batch_size=32, memory=memory)
     try:
-        batches = [{k: np.array(v) for k, v in next(feed).items()} for _ in range(feed.steps_per_epoch)]
+        batches = take(feed, feed.steps_per_epoch)
     finally:
         feed.close()
     x = np.concatenate([b["x"][b["valid"]] for b in batches])
@@ -86,47 +77,40 @@ def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
 @pytest.mark.parametrize("source", ["files", "median_iqr", "raw"])
 def test_train_and_evaluate_from_the_command_line(data, source, tmp_path, capsys):
     run = tmp_path / "run"
-    arguments = ["train", "configs/tiny.yaml", "--data", data / source, "--level", "5,10", "--run", run, "--devices", 1]
-    assert main([str(a) for a in [*arguments, *SMALL]]) == 0
+    assert train(data / source, run, "--level", "5,10", *SMALL) == 0
     for level, rows in (("5", 11), ("10", 11), ("5,10", 22)):
-        out = tmp_path / f"{level}.json"
-        assert main(["evaluate", str(run), "--level", level, "--json", str(out)]) == 0
-        assert sum(map(sum, json.loads(out.read_text())["confusion"])) == rows
+        assert sum(map(sum, evaluate(run, tmp_path / "scores.json", "--level", level)["confusion"])) == rows
     capsys.readouterr()
 
 
 def test_shards_and_files_train_alike(data, tmp_path, capsys):
     """From shards that are not permuted the run is that of the files, but for rounding."""
-    losses = []
+    more = ["train.batch_size=96", "model.dropout=0.0", "train.log_every=1"]  # all rows: their order is no matter
     for source in ("files", "raw"):
-        run = tmp_path / source
-        arguments = ["train", "configs/tiny.yaml", "--data", data / source, "--level", 10, "--run", run, "--devices", 1]
-        more = ["train.batch_size=96", "model.dropout=0.0", "train.log_every=1"]  # all rows: their order is no matter
-        assert main([str(a) for a in [*arguments, *SMALL, *more]]) == 0
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        losses.append([line["loss"] for line in lines if line["split"] == "train"])
-    assert len(losses[0]) == 4
-    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-4)
+        assert train(data / source, tmp_path / source, "--level", 10, *SMALL, *more) == 0
+    files, shards = losses(tmp_path / "files"), losses(tmp_path / "raw")
+    assert len(files) == 4
+    np.testing.assert_allclose(shards, files, rtol=2e-4)
     capsys.readouterr()
 
 
 def test_other_normalisation_is_refused(data):
-    split = open_levels(data / "median_iqr", 5, "train")
-    with pytest.raises(UserError, match=r"normalised by median_iqr; wanted by instance"):
-        normalised_already(Config(model={"input_norm": "instance"}), split)
-    assert normalised_already(Config(), split)
-    assert not normalised_already(Config(), open_levels(data / "raw", 5, "train"))
+    split = open_split(data / "median_iqr", 5)
+    with refused("median_iqr", "instance", "model.input_norm"):
+        is_normalized(Config(model={"input_norm": "instance"}), split)
+    assert is_normalized(Config(), split)
+    assert not is_normalized(Config(), open_split(data / "raw", 5))
 
 
 @pytest.mark.parametrize("text", ["", "5,", "five", "5 10"])
 def test_levels_that_are_none(text):
-    with pytest.raises(UserError, match="--level"):
+    with refused("--level"):
         parse_levels(text)
     assert parse_levels("5") == 5 and parse_levels("5,10") == (5, 10)
 
 
 def test_raw_shards_need_no_sort_in_the_step(data):
     """Median and IQR travel with the rows."""
-    batch = next(iter(split_batches(open_levels(data / "raw", 10, "train"), batch_size=32)))
+    batch = batches_of(open_split(data / "raw", 10), 32)[0]
     text = jax.jit(lambda b: inputs(b, "median_iqr", False)).lower(batch).as_text()
     assert set(batch) == {"x", "label", "valid", "median", "iqr"} and "sort" not in text and "minimum" not in text

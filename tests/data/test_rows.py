@@ -8,11 +8,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
-from demega_jax.data.feeds.stream import RowOrder
-from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.data.rows import Hdf5Rows, MemoryRows, OffsetRows, RowReader, disk_reader, open_rows
-from demega_jax.errors import UserError
+from helpers.data import (
+    Hdf5Rows,
+    MemoryRows,
+    OffsetRows,
+    RowReader,
+    grouped_path,
+    open_grouped,
+    open_rows,
+    write_grouped,
+)
+from helpers.errors import refused
+from helpers.feeds import RowOrder
 
 ROWS, SENSORS, TIME_POINTS = 77, 3, 5  # odd, and no multiple of a chunk: the last one is partly padding
 CHUNKS = {"chunks": (32, SENSORS, TIME_POINTS)}
@@ -26,21 +33,15 @@ LAYOUTS = {
 }
 
 
-def write(folder: Path, data: np.ndarray, **layout) -> GroupedSplit:
-    """A grouped file with every attribute; its labels go through its classes in turn."""
-    path = folder / "grouped_1" / "train_grouped.h5"
-    path.parent.mkdir(parents=True)
-    with h5py.File(path, "w") as file:
-        file.create_dataset("data", data=data, **layout)
-        file["labels"], file["group_indices"] = np.arange(len(data)) % 3, np.arange(len(data))
-        shape = dict(zip(("n_groups", "n_channels", "n_timepoints"), data.shape, strict=True))
-        file.attrs.update(shape | {"grouped_samples": 1, "classes": ["a", "b", "c"]})
-    return open_grouped(path)
+def write(folder: Path, data: np.ndarray, **layout):
+    """The split of a grouped file; its labels go through its classes in turn."""
+    labels, classes = np.arange(len(data)) % 3, {"classes": ["a", "b", "c"]}
+    return open_grouped(write_grouped(grouped_path(folder), data, labels, attributes=classes, **layout))
 
 
-def readers(split: GroupedSplit) -> list[RowReader]:
+def readers(split) -> list[RowReader]:
     """Every reader that can read the split."""
-    disk, _ = disk_reader(split)
+    disk = split.reader()
     return [MemoryRows.load(split, disk), Hdf5Rows(split)] + ([disk] if isinstance(disk, OffsetRows) else [])
 
 
@@ -90,8 +91,7 @@ import pathlib
 import numpy as np
 import demega_jax.data.feeds.stream
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.rows import disk_reader
-reader, _ = disk_reader(open_grouped(pathlib.Path({str(split.path)!r})))
+reader = open_grouped(pathlib.Path({str(split.path)!r})).reader()
 reader.read(np.arange(3))
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -115,14 +115,13 @@ def test_infinities_that_cancel_and_rows_of_a_whole_run_are_named(tmp_path, layo
     data = np.ones((ROWS, SENSORS, TIME_POINTS), np.float32)
     data[70, 0, 1], data[70, 1, 1], data[75, 0, 0] = np.inf, -np.inf, np.nan
     split = write(tmp_path, data, **LAYOUTS[layout][1])
-    reader, _ = disk_reader(split)
-    for rows, words in [
-        (np.arange(64, 77), "row 70 has inf at sensor 0, time point 1"),
-        (np.array([3, 75, 70]), "row 75 has nan at sensor 0, time point 0"),
+    reader = split.reader()
+    for rows, facts in [
+        (np.arange(64, 77), ["row 70", "inf", "sensor 0", "time point 1"]),
+        (np.array([3, 75, 70]), ["row 75", "nan", "sensor 0", "time point 0"]),
     ]:
-        with pytest.raises(UserError, match=words) as caught:
+        with refused(*facts, where=split.path):
             reader.read(rows)
-        assert caught.value.where == str(split.path)
     np.testing.assert_array_equal(reader.read(np.array([69, 71, 74, 76])), 1)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from demega_jax.metrics import confusion_counts, scores
+from demega_jax.evaluation.step import confusion_counts
+from demega_jax.metrics import scores
 
 CLASSES = ("aa", "ae", "ah", "ao", "aw", "ay", "b")
 V = len(CLASSES)

@@ -1,12 +1,11 @@
 """Parity with the original system: buckets, attention, Conformer, normalisation, classifier (golden numbers)."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers.golden import VARIANTS, golden_model
 from torch_weights import convert, flat, load, part
 
 from demega_jax.config import LossConfig, ModelConfig
@@ -76,36 +75,6 @@ def test_sorting_network(time_points):
     x[1, 2] *= 1e30
     ours = jax.jit(sorted_over_time)(x)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(ours), 0, -1), np.sort(x, axis=-1))
-
-
-VARIANTS = {
-    "pre": {},
-    "post": dict(norm="post"),
-    "lstm": dict(encoder="lstm"),
-    "ipa_cosine": dict(classifier="ipa_cosine"),
-    "ipa_dot": dict(classifier="ipa_dot"),
-    "ipa_hamming": dict(classifier="ipa_hamming"),
-}
-
-
-def tiny_config(numbers: dict, **changes) -> ModelConfig:
-    """The golden file's own settings under our names."""
-    theirs = json.loads(str(numbers["config"]))
-    return ModelConfig(
-        sensors=theirs["meg_channels"], time_points=theirs["time_points"], classes=PHONEMES,
-        width=theirs["hidden_dim"], layers=theirs["num_conformers"], heads=theirs["num_heads"],
-        embedding_width=theirs["embedding_dim"], projection_width=theirs["projection_dim"],
-        ipa_width=theirs["ipa_hidden_dim"], dropout=theirs["dropout_rate"], **changes,
-    )  # fmt: skip
-
-
-def golden_model(numbers: dict, variant: str, weights: str | None = None) -> DeMEGa:
-    """Our model with the golden weights of a variant. The original keeps two modules that it never uses."""
-    model = DeMEGa(tiny_config(numbers, **VARIANTS[variant]), rngs=nnx.Rngs(0), features=numbers["ipa_matrix"])
-    theirs = part(numbers, weights or f"{variant}/w/")
-    unused = {"lstm": "feature_norm."}.get(variant, "classifier." if variant.startswith("ipa") else "-")
-    load(model, convert({k: v for k, v in theirs.items() if not k.startswith(unused)}))
-    return model
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

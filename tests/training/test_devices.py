@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from helpers.arrays import INERT
+from helpers.errors import refused
+from helpers.training import make_training, placement_of
 
 from demega_jax.config import Config
-from demega_jax.errors import UserError
-from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
-from demega_jax.training.parallel import AXIS, make_placement
-from demega_jax.training.state import build, initial_state
-from demega_jax.training.step import EvaluateStep, EvaluationCounts, TrainStep
+from demega_jax.evaluation.step import EvaluationCounts
+from demega_jax.training.parallel import AXIS
+from demega_jax.training.state import build
 
 STEPS, ROWS = 4, 16
-INERT = "attention.position_key.bias"  # golden/README: its true gradient is 0, Adam amplifies the rounding
 CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]
 
 
@@ -51,16 +51,11 @@ def built():
 @functools.cache
 def trained(mode: str, devices: int, accumulate: int = 1):
     """(losses, gradient norms, state) after a few steps, on the host."""
-    config = tiny(accumulate=accumulate)
-    graphdef, params, buffers = built()
-    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, learning_rate_schedule(config, 2, STEPS))
-    placement = make_placement(mode, devices, ROWS, accumulate)
-    weights = jnp.asarray([1.0, 2.0, 0.5, 1.0, 0.5])
-    step = placement.compile_train(TrainStep(graphdef, config, weights, groups, tx, 0))
-    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
-    metrics = []
+    config, weights = tiny(accumulate=accumulate), [1.0, 2.0, 0.5, 1.0, 0.5]
+    training = make_training(config, mode=mode, devices=devices, weights=weights, parts=built())
+    state, metrics = training.placed_state(), []
     for batch in batches():
-        state, values = step(state, placement.put_batch(batch))
+        state, values = training.compiled(state, training.placement.put_batch(batch))
         metrics.append(jax.device_get(values))
     return metrics, jax.device_get(state)
 
@@ -95,11 +90,8 @@ def test_contrastive_and_class_losses_act():
 
 def gradients(mode: str, devices: int):
     """Gradients of the first batch."""
-    config, (graphdef, params, buffers) = tiny(), built()
-    groups, tx = ParameterGroups.of(config, params), optax.identity()
-    step = TrainStep(graphdef, config, None, groups, tx, 0)
-    placement = make_placement(mode, devices, ROWS)
-    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
+    training = make_training(tiny(), mode=mode, devices=devices, parts=built(), tx=optax.identity())
+    step, placement, state = training.step, training.placement, training.placed_state()
     batch = placement.put_batch(batches()[0])
     if mode == "jit":
         return jax.device_get(jax.jit(step.gradients, static_argnums=2)(state, batch, None)[0])
@@ -123,9 +115,9 @@ def reference_gradients():
 
 @pytest.mark.parametrize(("mode", "devices"), CASES)
 def test_evaluation_is_the_same(mode, devices):
-    config, (graphdef, params, buffers) = tiny(), built()
-    placement = make_placement(mode, devices, ROWS)
-    evaluate = placement.compile_evaluate(EvaluateStep(graphdef, config, None))
+    graphdef, params, buffers = built()
+    training = make_training(tiny(), mode=mode, devices=devices, parts=built())
+    placement, evaluate = training.placement, training.evaluate_step()
     params, buffers = placement.replicate((params, buffers))
     counts = placement.replicate(EvaluationCounts.zero(5, 14))
     for batch in batches():
@@ -149,9 +141,9 @@ def test_evaluation_is_the_same(mode, devices):
 
 
 def test_what_cannot_be_divided_is_refused():
-    with pytest.raises(UserError, match=r"12 rows over 8 devices.*multiple of 8.*train.batch_size=8"):
-        make_placement("jit", 8, 12)
-    with pytest.raises(UserError, match="--devices: 9; wanted 1 to 8"):
-        make_placement("jit", 9, 18)
-    with pytest.raises(UserError, match=r"2 devices x 3 microbatches.*multiple of 6"):
-        make_placement("pmap", 2, 16, 3)
+    with refused("12 rows", "8 devices", "multiple of 8", "train.batch_size=8"):
+        placement_of("jit", 8, 12)
+    with refused("9", "8", where="--devices"):
+        placement_of("jit", 9, 18)
+    with refused("2 devices", "3 microbatches", "multiple of 6"):
+        placement_of("pmap", 2, 16, 3)

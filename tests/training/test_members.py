@@ -1,25 +1,22 @@
 """Many steps a dispatch, and many models in one program: the numbers of one step, and one model, at a time."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import TINY_MODEL
-from test_regroup import feed_of as regroup_feed
-from test_regroup import write_marked
-from test_resident import feed_of as resident_feed
+from helpers.arrays import assert_same_arrays
+from helpers.data import open_split, simulate_grouped
+from helpers.errors import fails_with, refused
+from helpers.feeds import regroup_feed, resident_feed
+from helpers.recordings import write_marked
+from helpers.runs import evaluate, newest_arrays, run_command, split_lines, train_arguments
+from helpers.runs import train as train_run
+from helpers.training import experiment_of
 
-from demega_jax.cli import main
 from demega_jax.config.load import load_config
-from demega_jax.data.feeds.resident import ResidentFeed
-from demega_jax.data.levels import open_levels
-from demega_jax.data.simulate.grouped import simulate_grouped
-from demega_jax.errors import UserError
 from demega_jax.evaluation.predict import load
-from demega_jax.training.checkpoint import Checkpoints, flatten
-from demega_jax.training.parallel import make_placement
-from demega_jax.training.setup import Data, make_experiment
+from demega_jax.training.checkpoint import flatten
 
 SMALL = [
     *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "train.eval_every=8",
@@ -36,7 +33,7 @@ def data(tmp_path_factory) -> Path:
 
 def feed(kind: str, data: Path, recordings: Path, **options):
     if kind == "resident":
-        return resident_feed(open_levels(data, 10, "train"), **options)
+        return resident_feed(open_split(data, 10), **options)
     return regroup_feed(recordings, recordings=kind, **options)
 
 
@@ -76,19 +73,7 @@ def test_each_member_has_the_batches_of_its_seed_alone(kind, data, recordings):
 
 
 def train(data: Path, run: Path, *more: str, devices: int = 1) -> int:
-    arguments = ["--data", str(data), "--level", "10", "--run", str(run), "--devices", str(devices)]
-    return main(["train", "configs/tiny.yaml", *arguments, *SMALL, *more])
-
-
-def lines(run: Path, split: str) -> dict[int, dict]:
-    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line for line in read if line["split"] == split}
-
-
-def arrays(run: Path) -> dict[str, np.ndarray]:
-    found = Checkpoints(run / "checkpoints").read_newest("latest", ("model", "training"))
-    assert found is not None
-    return found[0]
+    return train_run(data, run, "--level", 10, *SMALL, *more, devices=devices)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +95,9 @@ def assert_close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
 
 
 def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
-    assert_close(arrays(run), arrays(wanted))
+    assert_close(newest_arrays(run), newest_arrays(wanted))
     for split in ("train", "validation"):
-        ours, theirs = lines(run, split), lines(wanted, split)
+        ours, theirs = split_lines(run, split), split_lines(wanted, split)
         assert set(ours) == {step for step in theirs if step % every == 0}
         for step, line in ours.items():
             assert line["loss"] == pytest.approx(theirs[step]["loss"], rel=1e-3)
@@ -132,9 +117,8 @@ def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, cap
 def test_one_program_of_many_steps_is_those_steps(data, members):
     """What accelerators run; a CPU starts the steps of a dispatch one by one."""
     config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])
-    split, placement = open_levels(data, 10, "train"), make_placement("jit", 2, 16)
-    experiment = make_experiment(config, Data(split, split), placement)
-    feed, states = experiment.feed(), []
+    experiment = experiment_of(config, open_split(data, 10), devices=2)
+    placement, feed, states = experiment.placement, experiment.feed(), []
     inputs = feed.take(4)
     for steps in (1, 4):
         run = placement.compile_dispatch(experiment.train_step, feed.draw, steps=steps, members=members > 1)
@@ -159,16 +143,14 @@ def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
     capsys.readouterr()
     scores = {}
     for name in ("", "members/0", "members/1"):
-        file = tmp_path / "scores.json"
-        assert main(["evaluate", str(run / name), "--data", str(data), "--json", str(file)]) == 0
-        scores[name] = json.loads(file.read_text())
+        scores[name] = evaluate(run / name, tmp_path / "scores.json", "--data", data)
     assert "mean of 2 members" in capsys.readouterr().out
     assert scores["members/0"]["loss"] != scores["members/1"]["loss"]
     x = np.random.default_rng(0).standard_normal((6, 5, 9)).astype(np.float32)
     both, each = load(run).predict(x), [load(run / "members" / str(m)).predict(x) for m in (0, 1)]
     np.testing.assert_allclose(both, np.mean(each, axis=0), rtol=1e-5, atol=1e-7)
     assert scores[""]["loss"] <= np.mean([scores["members/0"]["loss"], scores["members/1"]["loss"]]) + 0.05
-    assert main(["inspect", str(run)]) == 0
+    assert run_command("inspect", run) == 0
     assert capsys.readouterr().out.count("members/") >= 2
 
 
@@ -177,13 +159,12 @@ def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
     run = tmp_path / "run"
     options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16", "train.save_every=4")
     assert train(data, run, *options, "train.steps=16") == 0
-    whole = [arrays(run / "members" / m) for m in "01"]
+    whole = [newest_arrays(run / "members" / m) for m in "01"]
     newest = run / "members" / "1" / "checkpoints" / "latest" / "16"
     newest.rename(tmp_path / "away")
     assert train(data, run, *options, "train.steps=16", "--resume") == 0
     for m, wanted in zip("01", whole, strict=True):
-        for name, array in arrays(run / "members" / m).items():
-            np.testing.assert_array_equal(array, wanted[name])
+        assert_same_arrays(newest_arrays(run / "members" / m), wanted)
 
 
 def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
@@ -192,29 +173,26 @@ def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
     assert train(data, run, *stop, "train.steps=60", "train.log_every=60") == 0
     out = capsys.readouterr().out
     for number in range(3):
-        found = lines(run / "members" / str(number), "validation")
+        found = split_lines(run / "members" / str(number), "validation")
         best = max(found.values(), key=lambda line: line["macro_f1"])["step"]
         assert max(found) == min(60, best + 2) and f"member {number}: stopped early after step {best + 2}" in out
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "facts"),
     [
-        (["train.members=2", "data.feed=stream"], "data.feed=resident fits"),
-        (["train.steps_per_dispatch=4", "data.feed=stream"], "data.feed=resident fits"),
-        (["train.steps_per_dispatch=5", "train.steps=16"], "steps=15 fits"),
-        (["train.members=2", "report.wandb=true", "train.steps=16"], "report.tensorboard=true fits"),
-        (["train.members=2", "train.seed=4294967295", "train.steps=16"], "leaves no seeds"),
+        (["train.members=2", "data.feed=stream"], ("train.members", "data.feed=resident")),
+        (["train.steps_per_dispatch=4", "data.feed=stream"], ("train.steps_per_dispatch", "data.feed=resident")),
+        (["train.steps_per_dispatch=5", "train.steps=16"], ("steps_per_dispatch=5", "steps=15")),
+        (["train.members=2", "report.wandb=true", "train.steps=16"], ("report.wandb", "report.tensorboard=true")),
+        (["train.members=2", "train.seed=4294967295", "train.steps=16"], ("seed=4294967295", "2 members")),
     ],
 )
-def test_what_does_not_fit_is_one_line(data, tmp_path, capsys, options, words):
-    assert train(data, tmp_path / "run", *options) == 2
-    error = capsys.readouterr().err.splitlines()
-    assert len(error) == 1 and words in error[0]
+def test_what_does_not_fit_is_one_line(data, tmp_path, capsys, options, facts):
+    fails_with(capsys, train_arguments(data, tmp_path / "run", "--level", 10, *SMALL, *options), *facts)
     assert not (tmp_path / "run").exists()
 
 
 def test_placement_refuses_members_under_pmap(data):
-    options = {"batch_size": 16, "shares": 8, "shares_seed": 0, "dtype": "float32"}
-    with pytest.raises(UserError, match="use --parallel jit"):
-        ResidentFeed(open_levels(data, 10, "train"), placement=make_placement("pmap", 2, 16), seeds=(1, 2), **options)
+    with refused("--parallel jit"):
+        resident_feed(open_split(data, 10), mode="pmap", devices=2, seeds=(1, 2))

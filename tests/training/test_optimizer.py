@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.errors import refused
 
 from demega_jax.config import Config
-from demega_jax.errors import UserError
 from demega_jax.training.optimizer import (
     ParameterGroups,
     assign_groups,
@@ -116,17 +116,16 @@ def test_a_prefix_ends_at_a_dot():
 
 
 @pytest.mark.parametrize(
-    ("params", "groups", "frozen", "words"),
+    ("params", "groups", "frozen", "facts"),
     [
-        ({"extra": {"w": 0.0}}, GROUPS, (), "parameter extra.w: in no optimizer group"),
-        ({"encoder": {"w": 0.0}}, GROUPS | {"late": ("encoder.w",)}, (), "parameter encoder.w: in groups body, late"),
-        ({"encoder": {"w": 0.0}}, GROUPS, ("final_nrom",), "optim.frozen: 'final_nrom' names no parameter"),
+        ({"extra": {"w": 0.0}}, GROUPS, (), ["extra.w"]),
+        ({"encoder": {"w": 0.0}}, GROUPS | {"late": ("encoder.w",)}, (), ["encoder.w", "body", "late"]),
+        ({"encoder": {"w": 0.0}}, GROUPS, ("final_nrom",), ["optim.frozen", "final_nrom"]),
     ],
 )
-def test_wrong_groups_are_refused(params, groups, frozen, words):
-    with pytest.raises(UserError) as error:
+def test_wrong_groups_are_refused(params, groups, frozen, facts):
+    with refused(*facts):
         assign_groups(params, groups, frozen)
-    assert words in str(error.value)
 
 
 def test_vectors_and_replace_are_inverse():

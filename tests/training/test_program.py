@@ -6,16 +6,12 @@ import re
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.training import make_training
 
 from demega_jax.config import Config
 from demega_jax.phonemes import PHONEMES
-from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
-from demega_jax.training.parallel import make_placement
-from demega_jax.training.state import build, initial_state
-from demega_jax.training.step import TrainStep
 
 ROWS, SENSORS, TIME_POINTS, HEADS, DEVICES = 16, 5, 12, 2, 8
 SCORES = ROWS * HEADS * TIME_POINTS**2  # elements of [B, H, T, S]
@@ -36,15 +32,11 @@ def config_of(dtype: str = "float32") -> Config:
 
 @functools.cache
 def parts(dtype: str, source: str, devices: int):
-    """(placement, step, abstract state, abstract batch)."""
-    config = config_of(dtype)
-    graphdef, params, buffers = build(config.model, 0)
-    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, learning_rate_schedule(config, 2, 4))
-    step = TrainStep(graphdef, config, jnp.ones(39), groups, tx, 0, source == "normalized")
-    placement = make_placement("jit", devices, ROWS)
+    """(training, abstract state, abstract batch)."""
+    training = make_training(config_of(dtype), devices=devices, weights=[1.0] * 39, normalized=source == "normalized")
     arrays = {"x": ((SENSORS, TIME_POINTS), np.float32), "label": ((), np.int32), "valid": ((), np.bool_)}
-    state = jax.eval_shape(lambda: initial_state(config, params, buffers, tx, groups))
-    return placement, step, *placement.abstract(state, arrays | INPUTS[source], ROWS)
+    state = jax.eval_shape(training.fresh_state)
+    return training, *training.placement.abstract(state, arrays | INPUTS[source], ROWS)
 
 
 def equations(jaxpr) -> Iterator:
@@ -60,9 +52,9 @@ def equations(jaxpr) -> Iterator:
 @functools.cache
 def primitives(dtype: str, source: str) -> list[tuple[str, int]]:
     """(name, elements of its largest array) of every operation in a step, forward and backward."""
-    _, step, state, batch = parts(dtype, source, 1)
+    training, state, batch = parts(dtype, source, 1)
     found = []
-    for equation in equations(jax.make_jaxpr(step.__call__)(state, batch).jaxpr):
+    for equation in equations(jax.make_jaxpr(training.step.__call__)(state, batch).jaxpr):
         sizes = [math.prod(v.aval.shape) for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
         found.append((equation.primitive.name, max(sizes, default=0)))
     return found
@@ -93,27 +85,24 @@ def test_statistics_from_files_leave_the_network_of_comparisons_out():
 
 @functools.cache
 def compiled(devices: int) -> jax.stages.Compiled:
-    placement, step, state, batch = parts("float32", "statistics", devices)
-    return placement.compile_train(step).lower(state, batch).compile()
+    training, state, batch = parts("float32", "statistics", devices)
+    return training.compiled.lower(state, batch).compile()
 
 
 def test_the_state_is_donated():
-    _, _, state, _ = parts("float32", "statistics", 1)
+    _, state, _ = parts("float32", "statistics", 1)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert compiled(1).memory_analysis().alias_size_in_bytes >= 0.99 * size
 
 
 def test_steps_compile_once():
-    placement, step, state, batch = parts("float32", "raw", 2)
-    config, run = step.config, placement.compile_train(step)
-    graphdef, params, buffers = build(config.model, 0)
-    del graphdef
-    now = placement.replicate(initial_state(config, params, buffers, step.tx, step.groups))
+    training, state, batch = parts("float32", "raw", 2)
+    run, now = training.compiled, training.placed_state()
     rng = np.random.default_rng(0)
     for _ in range(3):
         rows = {"x": rng.standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)}
         rows |= {"label": rng.integers(0, 39, ROWS).astype(np.int32), "valid": np.ones(ROWS, bool)}
-        now, _ = run(now, placement.put_batch(rows))
+        now, _ = run(now, training.placement.put_batch(rows))
     assert run._cache_size() == 1 and set(rows) == set(batch)
     assert int(now.step) == 3 and jax.tree.structure(now) == jax.tree.structure(state)
 
@@ -134,9 +123,9 @@ def collective_bytes(text: str) -> dict[str, int]:
 
 def test_gradients_are_reduced_once():
     """Eight devices exchange the gradients once, the projections that the contrastive loss needs, and little else."""
-    _, step, state, _ = parts("float32", "statistics", DEVICES)
+    training, state, _ = parts("float32", "statistics", DEVICES)
     parameters = sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(state.params))
-    projections = ROWS * step.config.model.projection_width * 4
+    projections = ROWS * training.config.model.projection_width * 4
     assert projections < 0.05 * parameters  # so that the limit below can tell
     found = collective_bytes(compiled(DEVICES).as_text())
     assert found["all-reduce"] >= 0.95 * parameters
@@ -148,9 +137,9 @@ def test_gradients_are_reduced_once():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("source", ["raw", "statistics"])
 def test_the_step_lowers_for_accelerators(platform, dtype, source):
-    _, step, state, batch = parts(dtype, source, 1)
+    training, state, batch = parts(dtype, source, 1)
     bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state, batch))
-    exported = jax.export.export(jax.jit(step.__call__, donate_argnums=0), platforms=[platform])(*bare)
+    exported = jax.export.export(jax.jit(training.step.__call__, donate_argnums=0), platforms=[platform])(*bare)
     text = exported.mlir_module()
     assert exported.platforms == (platform,) and "stablehlo.sort" not in text
     assert ("bf16" in text) == (dtype == "bfloat16")

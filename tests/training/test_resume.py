@@ -1,22 +1,21 @@
 """A run that was stopped, however, and resumed is the run that never stopped: bit for bit (design rule 3)."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import TINY_MODEL
+from helpers.arrays import INERT, assert_same_arrays
+from helpers.data import simulate_grouped
+from helpers.errors import fails_with
+from helpers.runs import flip_bit, lines_of, newest_arrays, process, run_command, train_arguments
 
-from demega_jax.cli import main
 from demega_jax.data.feeds.stream import StreamFeed
-from demega_jax.data.simulate.grouped import simulate_grouped
-from demega_jax.training.checkpoint import Checkpoints
 
 STEPS = 20  # 2.5 epochs of 8 steps
 TINY = [
@@ -33,12 +32,13 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def command(data: Path, run: Path, *more: str) -> list[str]:
-    return ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(run), "--devices", "1", *more]
+def command(data: Path, run: Path, *more: str, steps: int = STEPS, devices: int = 1) -> list[str]:
+    length = (f"train.steps={steps}", "train.epochs=null")
+    return train_arguments(data, run, *TINY, *length, *more, devices=devices)
 
 
-def train(data: Path, run: Path, *more: str, steps: int = STEPS) -> int:
-    return main([*command(data, run, *more), *TINY, f"train.steps={steps}", "train.epochs=null"])
+def train(data: Path, run: Path, *more: str, steps: int = STEPS, devices: int = 1) -> int:
+    return run_command(*command(data, run, *more, steps=steps, devices=devices))
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +49,16 @@ def whole(data, tmp_path_factory) -> Path:
     return run
 
 
-def arrays(run: Path) -> dict[str, np.ndarray]:
-    found = Checkpoints(run / "checkpoints").read_newest("latest", ("model", "training"))
-    assert found is not None
-    return found[0]
-
-
 def lines(run: Path) -> list[dict]:
     """metrics.jsonl without what depends on the clock."""
     timed = ("samples_per_second", "input_wait")
-    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in timed} for line in read]
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines_of(run)]
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
-    ours, theirs = arrays(run), arrays(whole)
-    assert set(ours) == set(theirs)
+    ours = newest_arrays(run)
+    assert_same_arrays(ours, newest_arrays(whole))
     assert int(ours["step"]) == STEPS
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(ours[name], array, err_msg=name)
     ours, theirs = lines(run), lines(whole)
     # A run that ended early also logged its last step; nothing else may differ.
     cadence = [line for line in ours if line in theirs]
@@ -107,7 +98,7 @@ def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeyp
         patch.setattr(StreamFeed, "__next__", batch_then_signal)
         assert train(data, run) == 128 + number
     assert "--resume" in capsys.readouterr().out
-    assert int(arrays(run)["step"]) == 7
+    assert int(newest_arrays(run)["step"]) == 7
     assert train(data, run, "--resume") == 0
     assert_same_run(run, whole)
 
@@ -115,19 +106,17 @@ def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeyp
 def test_sigkill_in_mid_epoch(data, whole, tmp_path):
     """A real process, really killed, at whatever it is doing after its second checkpoint."""
     run = tmp_path / "run"
-    arguments = [*command(data, run), *TINY, f"train.steps={STEPS}", "train.epochs=null"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "demega_jax", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    arguments = process(*command(data, run))
+    running = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "latest" / "6").is_dir():
-        assert process.poll() is None, process.stderr.read().decode()
+        assert running.poll() is None, running.stderr.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
-    done = subprocess.run([sys.executable, "-m", "demega_jax", *arguments, "--resume"], capture_output=True, text=True)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    running.stderr.close()
+    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same_run(run, whole)
 
@@ -137,9 +126,7 @@ def test_a_damaged_newest_checkpoint(data, whole, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     largest = max((run / "checkpoints/latest/20").rglob("d/*"), key=lambda p: p.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
+    flip_bit(largest)
     assert train(data, run, "--resume") == 0
     assert "warning: " in capsys.readouterr().err
     assert_same_run(run, whole)
@@ -151,23 +138,19 @@ def test_no_whole_checkpoint_left(data, whole, tmp_path, capsys):
     before = (run / "metrics.jsonl").read_text()
     for meta in (run / "checkpoints/latest").glob("*/meta/metadata"):
         meta.write_text("{")
-    assert train(data, run, "--resume") == 2
-    assert "none whole" in capsys.readouterr().err
+    fails_with(capsys, command(data, run, "--resume"), run, "2 checkpoints")
     assert (run / "metrics.jsonl").read_text() == before
 
 
 def test_resume_with_another_configuration_is_refused(data, whole, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole, run)
-    assert train(data, run, "--resume", "optim.weight_decay=0.5") == 2
-    assert "optim.weight_decay=0.001 in the run, 0.5 asked" in capsys.readouterr().err
+    fails_with(capsys, command(data, run, "--resume", "optim.weight_decay=0.5"), "optim.weight_decay", "0.001", "0.5")
 
 
 def test_an_existing_run_is_not_overwritten(data, whole, capsys):
     before = (whole / "metrics.jsonl").read_text()
-    assert train(data, whole) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and "--resume" in error and len(error.splitlines()) == 1
+    fails_with(capsys, command(data, whole), "--resume")
     assert (whole / "metrics.jsonl").read_text() == before
 
 
@@ -175,10 +158,8 @@ def test_resume_on_more_devices(data, whole, tmp_path):
     """Other devices, other rounding, the same run: and from a checkpoint of one device."""
     run = tmp_path / "run"
     assert train(data, run, steps=7) == 0
-    arguments = command(data, run, "--resume")
-    arguments[arguments.index("--devices") + 1] = "4"
-    assert main([*arguments, *TINY, f"train.steps={STEPS}", "train.epochs=null"]) == 0
-    ours, theirs = arrays(run), arrays(whole)
+    assert train(data, run, "--resume", devices=4) == 0
+    ours, theirs = newest_arrays(run), newest_arrays(whole)
     for name in theirs:
-        if name.startswith("params.") and not name.endswith("attention.position_key.bias"):
+        if name.startswith("params.") and not name.endswith(INERT):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)

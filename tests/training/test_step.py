@@ -4,16 +4,14 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.arrays import bits
+from helpers.training import make_training
 
 from demega_jax.config import Config
-from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
-from demega_jax.training.parallel import make_placement
-from demega_jax.training.state import build, evaluation_params, initial_state
-from demega_jax.training.step import TrainStep
+from demega_jax.training.state import build, evaluation_params
 
 STEPS, ROWS, SENSORS, TIME = 4, 8, 3, 6
 SWA_START = 2
@@ -39,11 +37,6 @@ def batch(seed: int, rows: int = ROWS) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def placement():
-    return make_placement("jit", 1, ROWS)
-
-
-@functools.cache
 def built():
     return build(tiny().model, 0)
 
@@ -51,19 +44,13 @@ def built():
 @functools.cache
 def compiled(averaging: str):
     """(initial state on the host, step that takes and gives states on the host); compiled once for all tests."""
-    config, (graphdef, params, buffers) = tiny(averaging=averaging), built()
-    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, learning_rate_schedule(config, 2, STEPS))
-    state = jax.device_get(initial_state(config, params, buffers, tx, groups))
-    step = placement().compile_train(TrainStep(graphdef, config, None, groups, tx, SWA_START))
+    training = make_training(tiny(averaging=averaging), swa_start=SWA_START, parts=built())
+    placement = training.placement
 
     def call(state, values):
-        return jax.device_get(step(placement().replicate(state), placement().put_batch(values)))
+        return jax.device_get(training.compiled(placement.replicate(state), placement.put_batch(values)))
 
-    return state, call
-
-
-def bits(tree) -> list[bytes]:
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+    return jax.device_get(training.fresh_state()), call
 
 
 def trained(averaging: str):
@@ -148,11 +135,9 @@ def test_average_of_the_last_part():
 @functools.cache
 def gradient_of(accumulate: int):
     """Compiled gradients without dropout: a microbatch has rows of other numbers when it comes alone."""
-    config, (graphdef, params, buffers) = tiny(0.0, accumulate=accumulate), build(tiny(0.0).model, 0)
-    groups, tx = ParameterGroups.of(config, params), optax.identity()
-    step = TrainStep(graphdef, config, jnp.asarray([1.0, 2.0, 0.5]), groups, tx, 0)
-    state = initial_state(config, params, buffers, tx, groups)
-    call = jax.jit(lambda values: step.gradients(state, values, None))
+    training = make_training(tiny(0.0, accumulate=accumulate), weights=[1.0, 2.0, 0.5], tx=optax.identity())
+    state = training.fresh_state()
+    call = jax.jit(lambda values: training.step.gradients(state, values, None))
     return lambda values: jax.device_get(call(values))
 
 

@@ -4,19 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_model_golden import golden_model
+from helpers.arrays import INERT
+from helpers.golden import golden_model
+from helpers.training import make_training
 from torch_weights import convert, flat, part
 
 from demega_jax.config import Config
-from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
-from demega_jax.training.parallel import make_placement
-from demega_jax.training.state import initial_state
-from demega_jax.training.step import TrainStep
+from demega_jax.training.optimizer import learning_rate_schedule
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)  # golden/README: for the trajectory
 STEPS, EPOCH = 20, 4
-# The softmax does not see it: its true gradient is 0, and Adam makes steps of the rounding (golden/README).
-INERT = "attention.position_key.bias"
 
 
 def golden_config() -> Config:
@@ -35,16 +32,13 @@ def test_twenty_steps(golden, mode):
     config = golden_config()
     model = golden_model(numbers, "pre")
     graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
-    params, buffers = nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
-    schedule = learning_rate_schedule(config, EPOCH, STEPS)
-    groups, tx = ParameterGroups.of(config, params), make_optimizer(config, schedule)
-    placement = make_placement(mode, 2, 16)
-    step = placement.compile_train(TrainStep(graphdef, config, None, groups, tx, 0))
-    state = placement.replicate(initial_state(config, params, buffers, tx, groups))
+    parts = graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+    training = make_training(config, mode=mode, devices=2, steps_per_epoch=EPOCH, parts=parts)
+    state = training.placed_state()
     batch = {"x": numbers["x"], "label": numbers["labels"].astype(np.int32), "valid": np.ones(16, bool)}
     losses = []
     for _ in range(STEPS):
-        state, metrics = step(state, placement.put_batch(batch))
+        state, metrics = training.compiled(state, training.placement.put_batch(batch))
         losses.append(float(metrics["loss"]))
     np.testing.assert_allclose(losses, numbers["train/losses"], **TOLERANCE)
     ours, theirs = flat(state.params), flat(convert(part(numbers, "train/w/")))

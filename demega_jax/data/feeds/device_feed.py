@@ -4,6 +4,7 @@ Every batch takes an equal part of each share, and a device holds whole shares (
 and the number of devices changes nothing.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -20,43 +21,62 @@ from demega_jax.data.feeds.feed import (
     SHARDED,
     Batch,
     Feed,
+    FeedPlan,
     Placement,
     Sampling,
 )
 from demega_jax.data.feeds.shares import cumulative_chances, planned_epochs, steps_of
 
-Seeds = int | tuple[int, ...]
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class DevicePlan(FeedPlan):
+    """What the plans of feeds on the devices have in common.
+
+    seeds: one of each member.  dtype: of the windows or samples on the devices.  shares: that rows are dealt to, by
+    shares_seed.  steps_per_dispatch: steps that the feed plans for at a time.
+    """
+
+    batch_size: int
+    seeds: tuple[int, ...]
+    sampling: Sampling
+    shares: int
+    shares_seed: int
+    dtype: str
+    steps_per_dispatch: int
+
+    @property
+    def members(self) -> int:
+        """Models that train side by side."""
+        return len(self.seeds)
 
 
 class DeviceFeed(Feed):
     """Training batches without end from rows dealt to shares; a pure function of (seed, step).
 
-    With several seeds, those of members that train side by side: every array of a batch has members in front, and
+    With several members, which train side by side, every array of a batch has members in front, and
     member m's part is what a feed of its seed alone gives.  A child sets `_arrays` and says in `_gather` how rows come
     from them; in `_plan` it may change them.
     """
 
     def __init__(
-        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], *, batch_size: int, seeds: Seeds,
-        placement: Placement, sampling: Sampling, array_specs: PyTree, steps_per_dispatch: int = 1,
+        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], plan: DevicePlan, placement: Placement,
+        array_specs: PyTree,
     ):  # fmt: skip
         """labels: of the rows of each share.  there: whether there is such a row; those that are not come last.
 
-        array_specs: how `_arrays` are sharded, all alike or each by name.  steps_per_dispatch: steps that `take`
-        plans for.
+        array_specs: how `_arrays` are sharded, all alike or each by name.
         """
         super().__init__()
-        shares = len(labels)
-        self.members = None if isinstance(seeds, int) else len(seeds)
-        self.steps_per_dispatch = steps_per_dispatch
-        self._placement, self._sampling = placement, sampling
-        self._part = batch_size // shares
-        self.steps_per_epoch = steps_of(labels.shape[1], batch_size, shares)
-        self._planned = planned_epochs(self.steps_per_epoch, steps_per_dispatch)
+        shares, seeds = len(labels), plan.seeds
+        self.members = len(seeds) if plan.members > 1 else None
+        self._placement, self._sampling = placement, plan.sampling
+        self._part = plan.batch_size // shares
+        self.steps_per_epoch = steps_of(labels.shape[1], plan.batch_size, shares)
+        self._planned = planned_epochs(self.steps_per_epoch, plan.steps_per_dispatch)
         self._counts = placement.put(there.sum(axis=1).astype(np.int32), SHARDED)
         self._shares = placement.put(np.arange(shares, dtype=np.uint32), SHARDED)
-        self._weights = placement.put(cumulative_chances(labels, there, sampling), SHARDED)
-        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in np.atleast_1d(seeds).tolist()]
+        self._weights = placement.put(cumulative_chances(labels, there, plan.sampling), SHARDED)
+        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in seeds]
         self._keys = placement.put(np.stack(keys) if self.members else np.asarray(keys[0]), REPLICATED)
         self._arrays: dict[str, Array] = {}
         self._draw_order = self._on_shares(

@@ -157,6 +157,9 @@ class FeedPlan(abc.ABC):
     def check(self, placement: Placement) -> None:
         """UserError: these devices cannot share the batches, or cannot hold what stays on them."""
 
+    def check_spread(self, how: str) -> None:  # noqa: B027  (what is standardised on the way needs no check)
+        """One line where the windows are too small for this normalisation (data in tesla)."""
+
     def describe(self, devices: int) -> list[str]:
         """Lines for people: how batches come about. Each begins with a word of at most ten letters."""
         return []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.draws import generator
 from demega_jax.data.split import Split
 
 PADDING = -1
@@ -38,8 +39,7 @@ class Order:
     def _epoch(self, epoch: int) -> Int[np.ndarray, " N"]:
         with self._lock:
             if epoch not in self._epochs:
-                # Named, and keyed by both numbers: `default_rng` may be another generator in a later numpy.
-                rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+                rng = generator(self.seed, epoch)
                 self._epochs[epoch] = self._draw(rng)
                 while len(self._epochs) > 2:  # batches in flight are of this epoch or the next
                     self._epochs.popitem(last=False)

@@ -1,6 +1,7 @@
 """The regroup feed: recordings on the devices, windows of one phoneme averaged there, in new groups every epoch."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +9,22 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from demega_jax.data.feeds.device_feed import DeviceFeed, Seeds, key_of
+from demega_jax.data.feeds.device_feed import DeviceFeed, key_of
 from demega_jax.data.feeds.feed import (
     MEMBER_REPLICATED,
     MEMBER_SHARDED,
     REPLICATED,
     SHARDED,
     Placement,
-    Sampling,
 )
 from demega_jax.data.feeds.regroup_tables import Layout, RegroupTables
 from demega_jax.data.feeds.shares import check_shares
 from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.windows import Windows
+
+if TYPE_CHECKING:
+    from demega_jax.data.feeds.regroup_plan import RegroupPlan
 
 GATHER = 8  # windows of a row that are added in one pass over the row
 WINDOW_KEY = 2**32 - 1  # no epoch has this number: window orders are not drawn from the keys of row orders
@@ -59,24 +62,18 @@ class RegroupFeed(DeviceFeed):
     """Training batches without end, every row the mean of windows of one phoneme; a pure function of (seed, step).
 
     Each epoch draws a new order of each class's windows, from which the tables' groups are cut: no window comes twice
-    where the groups do not overlap.  dtype: of the samples on the devices.  Batches: x [B, C, T] float32, standardised
+    where the groups do not overlap.  Batches: x [B, C, T] float32, standardised
     and clipped but not normalised, label [B], valid [B].
     """
 
-    def __init__(
-        self, windows: Windows, tables: RegroupTables, statistics: StatisticsOf, *, batch_size: int, seeds: Seeds,
-        dtype: str, placement: Placement, sampling: Sampling = "uniform", new_groups: bool = True,
-        steps_per_dispatch: int = 1,
-    ):  # fmt: skip
-        check_shares(len(tables.group_label), placement.devices, batch_size, placement.mode, "regroup")
+    def __init__(self, plan: "RegroupPlan", placement: Placement):
+        tables, windows = plan.tables, plan.windows
+        check_shares(plan.shares, placement.devices, plan.batch_size, placement.mode, plan.name)
         samples = SHARDED if tables.dealt else REPLICATED
         specs = dict.fromkeys(("first", "size", "label"), MEMBER_SHARDED) | {"samples": samples}
-        super().__init__(
-            tables.group_label, tables.there, batch_size=batch_size, seeds=seeds, placement=placement,
-            sampling=sampling, array_specs=specs, steps_per_dispatch=steps_per_dispatch,
-        )  # fmt: skip
+        super().__init__(tables.group_label, tables.there, plan, placement, specs)
         self._time_points, self._largest = windows.time_points, int(tables.group_size.max())
-        self._new_groups = new_groups
+        self._new_groups = plan.new_groups
         self._put_tables(tables, samples)
         orders = MEMBER_SHARDED if tables.dealt else MEMBER_REPLICATED
         self._draw_windows = self._on_shares(
@@ -85,7 +82,7 @@ class RegroupFeed(DeviceFeed):
         self._draw_groups = self._on_shares(
             self._groups_in_order, specs=(SHARDED, orders, MEMBER_SHARDED, SHARDED), result=MEMBER_SHARDED
         )
-        self._arrays = {"samples": _load(windows, tables, statistics, np.dtype(dtype), placement)}
+        self._arrays = {"samples": _load(windows, tables, plan.statistics, np.dtype(plan.dtype), placement)}
 
     def _put_tables(self, tables: RegroupTables, samples: PartitionSpec) -> None:
         """The tables on the devices: of groups, and of the windows of each part."""

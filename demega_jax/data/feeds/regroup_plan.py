@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from demega_jax.data.feeds.device_feed import Seeds
-from demega_jax.data.feeds.feed import FeedPlan, Placement, RowSpec, Sampling, batch_specs, sampling_line
+from demega_jax.data.feeds.device_feed import DevicePlan
+from demega_jax.data.feeds.feed import Placement, RowSpec, batch_specs, sampling_line
 from demega_jax.data.feeds.regroup import RegroupFeed
 from demega_jax.data.feeds.regroup_tables import RegroupTables
 from demega_jax.data.feeds.shares import check_fits, check_shares, planned_epochs, steps_of
@@ -17,23 +17,18 @@ from demega_jax.data.split import LabelledRows
 from demega_jax.files import format_bytes
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class RegroupPlan(FeedPlan):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RegroupPlan(DevicePlan):
     """The plan of a `RegroupFeed`.
 
-    groups: the rows of an epoch.  statistics: by which recordings are standardised.  dtype: of the samples on the
-    devices.  adapted: whether the sizes of groups are adapted to how often a class occurs.
+    groups: the rows of an epoch.  statistics: by which recordings are standardised.
+    adapted: whether the sizes of groups are adapted to how often a class occurs.
     """
 
     groups: LabelledRows
     windows: Windows
     tables: RegroupTables
     statistics: StatisticsOf
-    batch_size: int
-    seeds: Seeds
-    sampling: Sampling
-    dtype: str
-    steps_per_dispatch: int
     new_groups: bool
     adapted: bool
     name = "regroup"
@@ -44,15 +39,9 @@ class RegroupPlan(FeedPlan):
         return self.groups
 
     @property
-    def members(self) -> int:
-        """Models that train side by side."""
-        return 1 if isinstance(self.seeds, int) else len(self.seeds)
-
-    @property
     def steps_per_epoch(self) -> int:
         """Steps until the longest share of groups is through."""
-        shares, longest = self.tables.group_label.shape
-        return steps_of(longest, self.batch_size, shares)
+        return steps_of(self.tables.group_label.shape[1], self.batch_size, self.shares)
 
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
@@ -72,8 +61,7 @@ class RegroupPlan(FeedPlan):
 
     def check(self, placement: Placement) -> None:
         """UserError: shares that do not divide, or recordings that the devices cannot hold."""
-        shares = len(self.tables.group_label)
-        check_shares(shares, placement.devices, self.batch_size, placement.mode, self.name)
+        check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
         ways = ["data.dtype=float16 (half of it)"] if self.dtype == "float32" else []
         if self.tables.dealt:
             ways += ["more --devices"]
@@ -101,8 +89,4 @@ class RegroupPlan(FeedPlan):
 
     def open(self, placement: Placement) -> RegroupFeed:
         """The feed itself, at its first step, with the recordings on the devices."""
-        return RegroupFeed(
-            self.windows, self.tables, self.statistics, batch_size=self.batch_size, seeds=self.seeds,
-            dtype=self.dtype, placement=placement, sampling=self.sampling, new_groups=self.new_groups,
-            steps_per_dispatch=self.steps_per_dispatch,
-        )  # fmt: skip
+        return RegroupFeed(self, placement)

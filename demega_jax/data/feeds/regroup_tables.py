@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.config import RegroupConfig
+from demega_jax.data.draws import generator
 from demega_jax.data.feeds.shares import deal
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
@@ -54,7 +55,7 @@ def lay_out(windows: Windows, parts: int, seed: int) -> Layout:
     length = max(windows.time_points, min(longest, int(samples.sum()) // (LEAST_STRETCHES * parts)))
     stretches = -(-samples // length)
     rounds = -(-int(stretches.sum()) // parts)
-    draw = np.random.Generator(np.random.Philox(key=[seed, 2**63 + 1]))
+    draw = generator(seed, 2**63 + 1)
     part = draw.permuted(np.tile(np.arange(parts), (rounds, 1)), axis=1)
     overlap = 0 if parts == 1 else windows.time_points - 1
     return Layout(length, overlap, np.cumsum(stretches) - stretches, part)
@@ -185,7 +186,7 @@ def make_tables(
     """Lay recordings out, sort windows by class, and make the groups. UserError: none."""
     layout = lay_out(windows, shares if settings.recordings == "dealt" else 1, seed)
     counts, sample, label = _by_class(windows, layout)
-    draw = np.random.Generator(np.random.Philox(key=[seed, 2**63 + 2]))
+    draw = generator(seed, 2**63 + 2)
     adapted = adapt(counts.sum(axis=0), levels[0], settings)
     shared = [None] * layout.parts if adapted is None else adapted.shared(counts)
     tables = [make_table(one, levels, settings, sizes, draw) for one, sizes in zip(counts, shared, strict=True)]

@@ -8,19 +8,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from demega_jax.data.feeds.device_feed import DeviceFeed, Seeds
+from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan
 from demega_jax.data.feeds.feed import (
     REPLICATED,
     SHARDED,
-    FeedPlan,
     Placement,
     RowSpec,
-    Sampling,
     sampling_line,
 )
 from demega_jax.data.feeds.shares import check_fits, check_shares, deal
 from demega_jax.data.feeds.stream import split_specs
 from demega_jax.data.split import LabelledRows, Split
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
 
@@ -28,68 +27,11 @@ FILL_BYTES = 2**26  # of rows on their way to the devices, at most
 LARGEST_HALF = 6e4  # float16 ends at 65,504
 
 
-class ResidentFeed(DeviceFeed):
-    """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
-
-    dtype: of the windows there; float16 saturates, with a warning.
-    Batches are as `StreamFeed`'s: x [B, C, T], label [B], valid [B], and the rows' statistics where there are some.
-    """
-
-    def __init__(
-        self, split: Split, *, batch_size: int, seeds: Seeds, shares: int, shares_seed: int, dtype: str,
-        placement: Placement, sampling: Sampling = "uniform", steps_per_dispatch: int = 1,
-    ):  # fmt: skip
-        check_shares(shares, placement.devices, batch_size, placement.mode, "resident")
-        rows = deal(split.labels, shares, shares_seed)
-        super().__init__(
-            split.labels[rows], rows >= 0, batch_size=batch_size, seeds=seeds, placement=placement, sampling=sampling,
-            array_specs=SHARDED, steps_per_dispatch=steps_per_dispatch,
-        )  # fmt: skip
-        self._arrays = _load(split, rows, np.dtype(dtype), placement)
-
-    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
-        """Rows of each share, by their numbers there."""
-        batch = {name: jax.vmap(lambda values, i: values[i])(values, row) for name, values in arrays.items()}
-        return {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
-
-
-def _load(split: Split, rows: np.ndarray, dtype: np.dtype, placement: Placement) -> dict[str, Array]:
-    """The split's arrays [S, n, ..] on the devices, filled in place a few rows of every share at a time."""
-    reader = split.reader()
-    shares, each = rows.shape
-    x = placement.zeros((shares, each, *split.window), dtype, SHARDED)
-    fill = placement.on_shares(
-        lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        specs=(SHARDED, SHARDED, REPLICATED), result=SHARDED, donate=(0,),
-    )  # fmt: skip
-    step = max(1, FILL_BYTES // (split.sensors * split.time_points * 4 * shares))
-    saturated = 0
-    for first in range(0, each, step):
-        chosen = rows[:, first : first + step]
-        read = reader.read(np.maximum(chosen, 0).ravel())
-        if dtype == np.float16 and split.dtype != np.float16:
-            saturated += int((np.abs(read) > LARGEST_HALF).sum())
-            read = np.clip(read, -LARGEST_HALF, LARGEST_HALF)
-        some = read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
-        x = fill(x, placement.put(some, SHARDED), placement.put(np.int32(first), REPLICATED))
-    if saturated:
-        warn(f"{split.path}: {saturated} values beyond {LARGEST_HALF:g} were set to it (data.dtype=float16)")
-    small = {"label": split.labels.astype(np.int32), **split.row_statistics}
-    return {"x": x} | {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ResidentPlan(FeedPlan):
-    """The plan of a `ResidentFeed`. dtype: of the windows on the devices."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ResidentPlan(DevicePlan):
+    """The plan of a `ResidentFeed`."""
 
     split: Split
-    batch_size: int
-    seeds: Seeds
-    sampling: Sampling
-    shares: int
-    shares_seed: int
-    dtype: str
-    steps_per_dispatch: int
     name = "resident"
 
     @property
@@ -122,16 +64,60 @@ class ResidentPlan(FeedPlan):
             [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
         )  # fmt: skip
 
+    def check_spread(self, how: str) -> None:
+        """One line where the windows are too small for this normalisation."""
+        check_spread(self.split, how)
+
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""
         size = format_bytes(self.device_bytes(devices))
         line = f"{'feed':<10} {self.name}: {size} of {self.dtype} windows on each device"
         return [line, *sampling_line(self.split, self.sampling)]
 
-    def open(self, placement: Placement) -> ResidentFeed:
+    def open(self, placement: Placement) -> "ResidentFeed":
         """The feed itself, at its first step, with the split on the devices."""
-        return ResidentFeed(
-            self.split, batch_size=self.batch_size, seeds=self.seeds, shares=self.shares,
-            shares_seed=self.shares_seed, dtype=self.dtype, placement=placement, sampling=self.sampling,
-            steps_per_dispatch=self.steps_per_dispatch,
-        )  # fmt: skip
+        return ResidentFeed(self, placement)
+
+
+class ResidentFeed(DeviceFeed):
+    """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
+
+    In float16 windows saturate, with a warning. Batches are as those of `StreamFeed`: x [B, C, T], label [B], valid
+    [B], and the rows' statistics where there are some.
+    """
+
+    def __init__(self, plan: ResidentPlan, placement: Placement):
+        check_shares(plan.shares, placement.devices, plan.batch_size, placement.mode, plan.name)
+        labels, rows = plan.split.labels, deal(plan.split.labels, plan.shares, plan.shares_seed)
+        super().__init__(labels[rows], rows >= 0, plan, placement, SHARDED)
+        self._arrays = _load(plan.split, rows, np.dtype(plan.dtype), placement)
+
+    def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
+        """Rows of each share, by their numbers there."""
+        batch = {name: jax.vmap(lambda values, i: values[i])(values, row) for name, values in arrays.items()}
+        return {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
+
+
+def _load(split: Split, rows: np.ndarray, dtype: np.dtype, placement: Placement) -> dict[str, Array]:
+    """The split's arrays [S, n, ..] on the devices, filled in place a few rows of every share at a time."""
+    reader = split.reader()
+    shares, each = rows.shape
+    x = placement.zeros((shares, each, *split.window), dtype, SHARDED)
+    fill = placement.on_shares(
+        lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
+        specs=(SHARDED, SHARDED, REPLICATED), result=SHARDED, donate=(0,),
+    )  # fmt: skip
+    step = max(1, FILL_BYTES // (split.sensors * split.time_points * 4 * shares))
+    saturated = 0
+    for first in range(0, each, step):
+        chosen = rows[:, first : first + step]
+        read = reader.read(np.maximum(chosen, 0).ravel())
+        if dtype == np.float16 and split.dtype != np.float16:
+            saturated += int((np.abs(read) > LARGEST_HALF).sum())
+            read = np.clip(read, -LARGEST_HALF, LARGEST_HALF)
+        some = read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
+        x = fill(x, placement.put(some, SHARDED), placement.put(np.int32(first), REPLICATED))
+    if saturated:
+        warn(f"{split.path}: {saturated} values beyond {LARGEST_HALF:g} were set to it (data.dtype=float16)")
+    small = {"label": split.labels.astype(np.int32), **split.row_statistics}
+    return {"x": x} | {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from demega_jax.data.draws import generator
 from demega_jax.data.feeds.feed import Placement, Sampling
 from demega_jax.errors import UserError
 from demega_jax.files import format_bytes
@@ -16,7 +17,7 @@ FITTING_TURNS = 100
 def deal(labels: Int[np.ndarray, " N"], shares: int, seed: int) -> Int[np.ndarray, "S n"]:
     """Row numbers of each share, -1 where a share has one row less: shuffled by seed, then dealt class by class, so
     that shares have the same number of each class, give or take one."""
-    order = np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(len(labels))
+    order = generator(seed, 2**63).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     each = -(-len(labels) // shares)
     dealt = np.full(each * shares, -1, np.int64)

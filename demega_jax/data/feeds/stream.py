@@ -25,6 +25,7 @@ from demega_jax.data.feeds.host_batch import BatchReader, HostBatch
 from demega_jax.data.feeds.order import PADDING, Order, order_of
 from demega_jax.data.rows import open_rows
 from demega_jax.data.split import STATISTICS_PADDING, LabelledRows, Split
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 
 READ_THREADS = 2
@@ -48,26 +49,68 @@ def _unplaced(batch: HostBatch) -> HostBatch:
     return batch
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamPlan(FeedPlan):
+    """The plan of a `StreamFeed`. memory: bytes up to which a split is held.  prefetch: batches placed ahead."""
+
+    split: Split
+    batch_size: int
+    seed: int
+    sampling: Sampling
+    memory: int
+    prefetch: int
+    name = "stream"
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The rows of the split."""
+        return self.split
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every row has come once; the last batch can be short."""
+        return -(-self.split.rows // self.batch_size)
+
+    @functools.cached_property
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name."""
+        return split_specs(self.split)
+
+    def check(self, placement: Placement) -> None:
+        """Any devices will do: nothing stays on them, and a batch that they cannot share is refused before."""
+
+    def check_spread(self, how: str) -> None:
+        """One line where the windows are too small for this normalisation."""
+        check_spread(self.split, how)
+
+    def describe(self, devices: int) -> list[str]:
+        """How rows are sampled, where that is not uniform."""
+        return sampling_line(self.split, self.sampling)
+
+    def open(self, placement: Placement) -> "StreamFeed":
+        """The feed itself, at its first step."""
+        return StreamFeed(self, placement.put_batch)
+
+
 class StreamFeed(Feed):
     """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
 
-    place: puts a host batch on the devices.  prefetch: batches that are placed ahead.
+    place: puts a host batch on the devices.
     Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
     """
 
     def __init__(
-        self, split: Split, *, batch_size: int, seed: int, memory: int, sampling: Sampling = "uniform",
-        place: Put = _unplaced, process_index: int = 0, process_count: int = 1, prefetch: int = 2,
+        self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1
     ):  # fmt: skip
         super().__init__()
-        self.order: Order = order_of(split, batch_size, seed, sampling)
-        self.steps_per_epoch = self.order.steps_per_epoch
-        self._share = host_share(batch_size, process_index, process_count)
+        split = plan.split
+        self.order: Order = order_of(split, plan.batch_size, plan.seed, plan.sampling)
+        self._share = host_share(plan.batch_size, process_index, process_count)
         # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
-        most = READ_AHEAD + prefetch + 3
+        most = READ_AHEAD + plan.prefetch + 3
         rows = self._share.stop - self._share.start
-        self._batch_reader = BatchReader(split, open_rows(split, memory), rows, most)
-        self._place, self._prefetch = place, prefetch
+        self._batch_reader = BatchReader(split, open_rows(split, plan.memory), rows, most)
+        self._place, self._prefetch = place, plan.prefetch
         self._placed: collections.deque[Any] = collections.deque()
         self._batches: Any = None
 
@@ -96,48 +139,6 @@ class StreamFeed(Feed):
             self._batches.close()
         self._batches = None
         self._placed.clear()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class StreamPlan(FeedPlan):
-    """The plan of a `StreamFeed`. memory: bytes up to which a split is held in memory."""
-
-    split: Split
-    batch_size: int
-    seed: int
-    sampling: Sampling
-    memory: int
-    prefetch: int
-    name = "stream"
-
-    @property
-    def rows(self) -> LabelledRows:
-        """The rows of the split."""
-        return self.split
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps until every row has come once; the last batch can be short."""
-        return -(-self.split.rows // self.batch_size)
-
-    @functools.cached_property
-    def batch(self) -> Mapping[str, RowSpec]:
-        """The arrays of a batch by name."""
-        return split_specs(self.split)
-
-    def check(self, placement: Placement) -> None:
-        """Any devices will do: nothing stays on them, and a batch that they cannot share is refused before."""
-
-    def describe(self, devices: int) -> list[str]:
-        """How rows are sampled, where that is not uniform."""
-        return sampling_line(self.split, self.sampling)
-
-    def open(self, placement: Placement) -> StreamFeed:
-        """The feed itself, at its first step."""
-        return StreamFeed(
-            self.split, batch_size=self.batch_size, seed=self.seed, memory=self.memory, sampling=self.sampling,
-            place=placement.put_batch, prefetch=self.prefetch,
-        )  # fmt: skip
 
 
 def split_specs(split: Split) -> dict[str, RowSpec]:

@@ -12,9 +12,11 @@ from demega_jax.data.grouped import LISTED, open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, warn
 
 SAMPLE_BLOCKS, BLOCK_ROWS = 16, 32  # what is read for the amplitudes: 16 pieces of a file, 512 rows
+DEFAULT_NORM = "median_iqr"  # of `model.input_norm`
 INDEX_ROWS = 1 << 14  # rows of group_indices read at once
 
 
@@ -95,6 +97,7 @@ def inspect_grouped(path: Path) -> Report:
                 shards=None,
             )  # fmt: skip
         check_amplitude(path, amplitude)
+        check_spread(split, DEFAULT_NORM)
         _check_windows(path, report.facts)
     return report
 

@@ -10,6 +10,7 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import measure
 from demega_jax.data.inspect.grouped import (
     BLOCK_ROWS,
+    DEFAULT_NORM,
     SAMPLE_BLOCKS,
     GroupedFacts,
     ShardFacts,
@@ -20,6 +21,7 @@ from demega_jax.data.inspect.grouped import (
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, read_manifest
 from demega_jax.data.shards.reader import ShardedSplit, is_sharded, open_shards
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, warn
 
 
@@ -65,6 +67,7 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
         if entry.saturated:
             warn(f"{entry.saturated:,} values were cut to the largest that {manifest.dtype} holds")
         check_amplitude(split.path, amplitude)
+        check_spread(split, DEFAULT_NORM)
     return report
 
 

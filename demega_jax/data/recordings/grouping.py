@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.draws import generator
 from demega_jax.data.hdf5 import Disk, atomic_h5
 from demega_jax.data.recordings.events import POSITIONS
 from demega_jax.data.recordings.runs import Recording
@@ -70,7 +71,7 @@ def make_groups(
     count = len(windows)
     order = np.arange(count)
     if shuffle and settings.seed is not None:
-        order = np.random.Generator(np.random.Philox(key=[settings.seed, level])).permutation(count)
+        order = generator(settings.seed, level).permutation(count)
     key = windows.label.astype(np.int64)
     if settings.by_position:
         key = key * len(POSITIONS) + windows.position

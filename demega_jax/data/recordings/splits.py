@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
+from demega_jax.data.draws import generator
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.errors import UserError, warn
 from demega_jax.files import write_text
@@ -36,7 +35,7 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     total = sum(r.samples for r in recordings)
     have = dict.fromkeys(wanted, 0)
     chosen: dict[str, str] = {}
-    order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(recordings))
+    order = generator(seed, 0).permutation(len(recordings))
     for left, index in zip(range(len(order), 0, -1), order, strict=True):
         empty = [split for split in wanted if have[split] == 0]
         among = empty if len(empty) == left else list(wanted)  # no split goes without a run

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import check_window, map_labels, warn_of_absent_classes
+from demega_jax.data.grouped import check_window, warn_of_absent_classes
 from demega_jax.data.hdf5 import open_file
+from demega_jax.data.labels import map_labels
 from demega_jax.data.rows import OffsetRows
 from demega_jax.data.shards.manifest import (
     AGAIN,

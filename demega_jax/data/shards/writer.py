@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.draws import generator
 from demega_jax.data.grouped import GroupedFile
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
 from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
+from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
 from demega_jax.signal.normalize_numpy import HostNorm, median_and_iqr, normalize_rows
@@ -50,6 +52,8 @@ def write_shards(
     sources = open_sources(Path(data), levels, splits)
     plans = {Path(out) / f"grouped_{level}": make_plan(level, found, settings) for level, found in sources.items()}
     before = check_folders(Path(out), plans)
+    for found in sources.values():
+        check_spread(next(iter(found.values())), "none" if settings.norm == "raw" else settings.norm)
     check_room(Path(out), plans, before, say)
     for (folder, plan), found in zip(plans.items(), sources.values(), strict=True):
         for name, split in found.items():
@@ -65,7 +69,7 @@ def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
     """Which row of the source each row of the shards is: a permutation of train, the same order for other splits."""
     if split != "train":
         return np.arange(rows)
-    return np.random.Generator(np.random.Philox(key=[seed, SPLITS.index(split)])).permutation(rows)
+    return generator(seed, SPLITS.index(split)).permutation(rows)
 
 
 def _write_level(

@@ -1,24 +1,19 @@
 """The resident feed: rows once an epoch, the same on any number of devices, exact after a restore."""
 
-import json
 from collections import Counter
 
-import jax
 import numpy as np
 import pytest
 from helpers import TINY_MODEL
+from helpers.arrays import assert_same_arrays
+from helpers.data import ShardSettings, all_rows, open_split, simulate_grouped, write_shards
+from helpers.errors import assert_facts, fails_with, refused
+from helpers.feeds import assert_host_is_silent, assert_nothing_crosses, limit_device_memory, resident_feed, take
+from helpers.runs import losses, train, train_arguments
 
-from demega_jax.cli import main
-from demega_jax.data.feeds.resident import ResidentFeed, device_bytes
-from demega_jax.data.feeds.sharded import check_shares, class_chances, deal
-from demega_jax.data.feeds.stream import split_batches
-from demega_jax.data.levels import open_levels
-from demega_jax.data.shards.plan import ShardSettings
-from demega_jax.data.shards.writer import write_shards
-from demega_jax.data.simulate.grouped import simulate_grouped
-from demega_jax.errors import UserError
-from demega_jax.training import feeds
-from demega_jax.training.parallel import make_placement
+from demega_jax.config import Config
+from demega_jax.data.feeds.shares import check_shares, class_chances, deal
+from demega_jax.data.open import plan_rows
 
 SMALL = [
     *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
@@ -37,18 +32,9 @@ def data(tmp_path_factory):
     return folder
 
 
-def feed_of(split, *, devices=1, **changes) -> ResidentFeed:
-    options = {"batch_size": 16, "seeds": 3, "shares": 8, "shares_seed": 3, "dtype": "float32"} | changes
-    return ResidentFeed(split, placement=make_placement("jit", devices, options["batch_size"]), **options)
-
-
-def take(feed, count) -> list[dict]:
-    return [{name: np.asarray(values) for name, values in next(feed).items()} for _ in range(count)]
-
-
 def rows(split) -> dict[bytes, int]:
-    x = np.concatenate([b["x"][b["valid"]].copy() for b in split_batches(split, batch_size=50)])
-    return {window.tobytes(): row for row, window in enumerate(x)}
+    """The number of each row, by its bytes."""
+    return {window.tobytes(): row for row, window in enumerate(all_rows(split))}
 
 
 def numbers(batch, known) -> list[int]:
@@ -59,8 +45,8 @@ def numbers(batch, known) -> list[int]:
 @pytest.mark.parametrize("source", ["files", "raw"])
 @pytest.mark.parametrize("level", [10, (5, 10)])
 def test_each_row_once_an_epoch_in_new_orders(data, source, level):
-    split = open_levels(data / source, level, "train")
-    known, feed = rows(split), feed_of(split)
+    split = open_split(data / source, level)
+    known, feed = rows(split), resident_feed(split)
     assert feed.steps_per_epoch == -(-split.rows // 16)
     epochs = [[numbers(b, known) for b in take(feed, feed.steps_per_epoch)] for _ in range(2)]
     for epoch in epochs:
@@ -76,30 +62,27 @@ def test_each_row_once_an_epoch_in_new_orders(data, source, level):
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
 def test_devices_change_no_batch_and_no_row_crosses(data, sampling):
-    split = open_levels(data / "files", 10, "train")
-    known, feeds = rows(split), {n: feed_of(split, devices=n, sampling=sampling) for n in (1, 2, 8)}
+    split = open_split(data / "files", 10)
+    known, feeds = rows(split), {n: resident_feed(split, devices=n, sampling=sampling) for n in (1, 2, 8)}
     shares = deal(split.labels, 8, 3)
     for _ in range(feeds[1].steps_per_epoch + 2):
         one, two, eight = (take(feeds[n], 1)[0] for n in (1, 2, 8))
-        for name in one:
-            np.testing.assert_array_equal(one[name], two[name])
-            np.testing.assert_array_equal(one[name], eight[name])
+        assert_same_arrays(two, one)
+        assert_same_arrays(eight, one)
         for share in range(8):  # an equal part from each share, in the order of the shares
             part = {k: v[share * 2 : share * 2 + 2] for k, v in one.items()}
             assert set(numbers(part, known)) <= set(shares[share].tolist())
-    text = feeds[8].draw.lower(*feeds[8].take(1)).compile().as_text()
-    assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
+    assert_nothing_crosses(feeds[8])
 
 
 def test_restore_in_mid_epoch_is_exact(data):
-    split = open_levels(data / "files", 10, "train")
-    whole = take(feed_of(split), 11)
-    feed = feed_of(split)
+    split = open_split(data / "files", 10)
+    whole = take(resident_feed(split), 11)
+    feed = resident_feed(split)
     feed.restore({"next_step": 8})
     assert feed.state() == {"next_step": 8}
     for got, wanted in zip(take(feed, 3), whole[8:], strict=True):
-        for name in wanted:
-            np.testing.assert_array_equal(got[name], wanted[name])
+        assert_same_arrays(got, wanted)
 
 
 def test_shares_hold_all_rows_and_each_class_evenly():
@@ -114,8 +97,8 @@ def test_shares_hold_all_rows_and_each_class_evenly():
 
 
 def test_balanced_draws_each_class_equally_often(data):
-    split = open_levels(data / "files", (5, 10), "train")
-    feed = feed_of(split, sampling="balanced")
+    split = open_split(data / "files", (5, 10))
+    feed = resident_feed(split, sampling="balanced")
     drawn = Counter(np.concatenate([b["label"][b["valid"]] for b in take(feed, 400)]).tolist())
     counts, total = split.class_counts(), sum(drawn.values())
     present = np.flatnonzero(counts)
@@ -139,60 +122,50 @@ def test_chances_of_classes_that_few_shares_have():
 
 
 def test_half_precision(data):
-    split = open_levels(data / "files", 10, "train")
-    batch = take(feed_of(split, dtype="float16"), 1)[0]
+    split = open_split(data / "files", 10)
+    batch = take(resident_feed(split, dtype="float16"), 1)[0]
     assert batch["x"].dtype == np.float16
-    full = take(feed_of(split), 1)[0]
+    full = take(resident_feed(split), 1)[0]
     np.testing.assert_array_equal(batch["x"], full["x"].astype(np.float16))
-    assert device_bytes(split, 8, 2, "float16") == 12 * 4 * 5 * 9 * 2  # 93 rows: 12 in a share, 4 shares
+    config = Config.model_validate({"data": {"feed": "resident", "dtype": "float16"}, "train": {"batch_size": 16}})
+    assert plan_rows(config, split).device_bytes(2) == 12 * 4 * 5 * 9 * 2  # 93 rows: 12 in a share, 4 shares
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "fact"),
     [
         ((8, 3, 24, "jit"), "data.shares=9"), ((8, 2, 20, "jit"), "train.batch_size=16"),
-        ((8, 2, 16, "pmap"), "use --parallel jit"),
+        ((8, 2, 16, "pmap"), "--parallel jit"),
     ],
 )  # fmt: skip
-def test_what_does_not_divide_is_refused(arguments, words):
-    with pytest.raises(UserError, match=words):
-        check_shares(*arguments)
-    check_shares(8, 2, 16, "jit")
-
-
-def losses(run) -> list[float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["split"] == "train"]
+def test_what_does_not_divide_is_refused(arguments, fact):
+    with refused(fact):
+        check_shares(*arguments, "resident")
+    check_shares(8, 2, 16, "jit", "resident")
 
 
 def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):
-    base = ["train", "configs/tiny.yaml", "--data", str(data / "files"), "--level", "10", *SMALL]
+    files, options = data / "files", ("--level", 10, *SMALL)
     for devices in (1, 8):
-        assert main([*base, "--run", str(tmp_path / str(devices)), "--devices", str(devices)]) == 0
-    assert "resident: 0.00 GiB of float32 windows on each device" in capsys.readouterr().out
+        assert train(files, tmp_path / str(devices), *options, devices=devices) == 0
+    assert_facts(capsys.readouterr().out, "resident", "0.00 GiB", "float32", "on each device")
     np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-4)
-    half = [*base, "--run", str(tmp_path / "half"), "--devices", "1"]
-    assert main([*half, "train.steps=5", "optim.schedule_length=10"]) == 0
-    assert main([*half, "--resume", "train.steps=10"]) == 0
+    assert train(files, tmp_path / "half", *options, "train.steps=5", "optim.schedule_length=10") == 0
+    assert train(files, tmp_path / "half", *options, "--resume", "train.steps=10") == 0
     assert losses(tmp_path / "half") == losses(tmp_path / "1")
-    assert main([*base, "--dry-run", "--devices", "1", "data.dtype=float16", "data.sampling=balanced"]) == 0
+    capsys.readouterr()
+    assert train(files, tmp_path / "dry", *options, "--dry-run", "data.dtype=float16", "data.sampling=balanced") == 0
     out = capsys.readouterr().out
-    assert "# feed: resident" in out and "# sampling: balanced, weight of a row: aa" in out
+    assert_facts(out, "# feed: resident", "# sampling: balanced")
+    assert_facts(next(line for line in out.splitlines() if line.startswith("# sampling")), "aa")
 
 
 def test_what_cannot_fit_is_refused_beforehand(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(feeds, "available_memory", lambda device: 10_000)
-    run = tmp_path / "run"
-    base = ["train", "configs/tiny.yaml", "--data", str(data / "files"), "--level", "10", *SMALL]
-    assert main([*base, "--run", str(run), "--devices", "1"]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: data.feed: resident: 93 rows") and "data.feed=stream" in error
-    assert not run.exists()
+    limit_device_memory(monkeypatch, 10_000)
+    arguments = train_arguments(data / "files", tmp_path / "run", "--level", 10, *SMALL)
+    fails_with(capsys, arguments, "data.feed", "resident", "93 rows", "data.feed=stream")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_host_sends_no_rows_during_training(data):
-    feed = feed_of(open_levels(data / "files", 10, "train"))
-    next(feed)
-    with jax.transfer_guard_host_to_device("disallow"):
-        for _ in range(feed.steps_per_epoch - 1):
-            next(feed)
+    assert_host_is_silent(resident_feed(open_split(data / "files", 10)))

@@ -2,51 +2,46 @@
 
 import threading
 import time
-import weakref
 from pathlib import Path
 
-import h5py
 import jax
 import numpy as np
 import pytest
 import scipy.stats
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from demega_jax.data.feeds.stream import BatchMemory, RowOrder, StreamFeed, split_batches
-from demega_jax.data.grouped import GroupedSplit, open_grouped
-from demega_jax.errors import UserError
+from helpers.arrays import assert_same_arrays
+from helpers.data import batches_of, grouped_path, open_grouped, write_grouped
+from helpers.errors import refused
+from helpers.feeds import RowOrder, by_row, stream_feed
 
 COUNTS = np.array([300, 160, 90, 40, 10])  # rows of each class; 600 in all
 NAMES = ["a", "b", "c", "d", "e"]
 
 
-def write(path: Path, counts: np.ndarray = COUNTS, bad_row: int | None = None) -> GroupedSplit:
-    """A file sorted by label, chunks of 32 rows; every number of row r is r."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write(folder: Path, counts: np.ndarray = COUNTS, bad_row: int | None = None):
+    """The split of a file sorted by label, chunks of 32 rows; every number of row r is r."""
     n = int(counts.sum())
     data = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None], (n, 2, 3)).copy()
     if bad_row is not None:
         data[bad_row, 1, 2] = np.nan
-    with h5py.File(path, "w") as file:
-        file.create_dataset("data", data=data, chunks=(min(32, n), 2, 3))
-        file["labels"], file["group_indices"] = np.repeat(np.arange(len(counts)), counts), np.arange(n)
-        file.attrs.update(n_groups=n, n_channels=2, n_timepoints=3, grouped_samples=1, classes=NAMES)
-    return open_grouped(path)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return open_grouped(write_grouped(
+        grouped_path(folder), data, labels, attributes={"classes": NAMES}, chunks=(min(32, n), 2, 3)
+    ))  # fmt: skip
 
 
 @pytest.fixture
 def split(tmp_path):
     """600 rows of 5 classes, sorted."""
-    return write(tmp_path / "grouped_1" / "train_grouped.h5")
+    return write(tmp_path)
 
 
 @pytest.fixture
 def feed_of():
-    """A `StreamFeed`, closed when the test ends."""
+    """A stream feed, closed when the test ends."""
     feeds = []
 
     def make(split, **arguments):
-        feeds.append(StreamFeed(split, **({"batch_size": 64, "seed": 3, "memory": 0} | arguments)))
+        feeds.append(stream_feed(split, **arguments))
         return feeds[-1]
 
     yield make
@@ -59,11 +54,6 @@ def rows_of(batch) -> np.ndarray:
     x, valid = batch["x"], batch["valid"]
     assert (x == x[:, :1, :1]).all()
     return x[valid, 0, 0].astype(int)
-
-
-def assert_same(batch, other) -> None:
-    for name in ("x", "label", "valid"):
-        np.testing.assert_array_equal(batch[name], other[name])
 
 
 PINNED_UNIFORM = [[3, 0, 6, 7], [5, 8, 4, 9], [1, 2, -1, -1], [4, 3, 8, 0]]
@@ -100,7 +90,7 @@ def test_each_row_comes_once_an_epoch_and_the_short_last_batch_is_padded(split, 
 
 
 def test_a_split_smaller_than_a_batch_is_one_padded_batch_an_epoch(tmp_path, feed_of):
-    small = write(tmp_path / "grouped_1" / "train_grouped.h5", np.array([3, 1, 1, 1, 1]))
+    small = write(tmp_path, np.array([3, 1, 1, 1, 1]))
     feed = feed_of(small, prefetch=3)
     assert feed.steps_per_epoch == 1
     for _ in range(5):
@@ -118,7 +108,7 @@ def test_batches_of_a_sorted_file_have_the_mix_of_the_split(split, feed_of, seed
         assert scipy.stats.chisquare(np.bincount(batch["label"], minlength=5), expected).pvalue > 1e-4
     half = sum(np.bincount(batch["label"], minlength=5) for batch in batches[:5])
     assert scipy.stats.chisquare(half, 5 * expected).pvalue > 1e-3
-    in_order = np.bincount(next(split_batches(split, batch_size=64))["label"], minlength=5)
+    in_order = np.bincount(batches_of(split, 64)[0]["label"], minlength=5)
     assert scipy.stats.chisquare(in_order, expected).pvalue < 1e-6  # the test can fail
 
 
@@ -144,7 +134,7 @@ def test_balanced_draws_classes_equally_and_rows_of_a_class_equally(split, feed_
 
 
 def test_balanced_goes_on_without_a_class(tmp_path, feed_of):
-    lacking = write(tmp_path / "grouped_1" / "train_grouped.h5", np.array([50, 0, 30, 20, 0]))
+    lacking = write(tmp_path, np.array([50, 0, 30, 20, 0]))
     feed = feed_of(lacking, sampling="balanced")
     labels = np.concatenate([next(feed)["label"] for _ in range(2)])[:100]
     assert set(labels.tolist()) == {0, 2, 3}
@@ -163,9 +153,9 @@ def test_a_restored_feed_gives_the_rest_of_the_sequence(split, feed_of, sampling
     next(second)
     second.restore(state)
     for batch in rest:
-        assert_same(next(second), batch)
+        assert_same_arrays(next(second), batch)
     first.restore(state)
-    assert_same(next(first), rest[0])
+    assert_same_arrays(next(first), rest[0])
 
 
 def test_seeds_differ(split):
@@ -178,9 +168,9 @@ def test_hosts_share_the_global_batch_without_overlap(split, feed_of):
     for _ in range(11):  # over the epoch's end, where a host has nothing but padding
         expected, parts = next(whole), [next(host) for host in hosts]
         assert all(part["x"].shape == (16, 2, 3) for part in parts)
-        assert_same({k: np.concatenate([part[k] for part in parts]) for k in expected}, expected)
-    for make in (feed_of, lambda *a, **k: next(split_batches(*a, batch_size=64, **k))):
-        with pytest.raises(UserError, match="64 rows over 3 hosts.*batch_size=63"):
+        assert_same_arrays({k: np.concatenate([part[k] for part in parts]) for k in expected}, expected)
+    for make in (feed_of, lambda *a, **k: batches_of(*a, 64, **k)):
+        with refused("64 rows", "3 hosts", "batch_size=63"):
             make(split, process_index=0, process_count=3)
 
 
@@ -196,47 +186,6 @@ def test_batches_are_placed_ahead_and_none_is_written_over(split, feed_of):
     assert len(placed) == 22  # the last one handed out and two ahead
     for batch, as_placed in placed:
         np.testing.assert_array_equal(batch["x"], as_placed)
-
-
-def by_row(devices: int) -> NamedSharding:
-    return NamedSharding(Mesh(np.array(jax.devices()[:devices]), ("batch",)), PartitionSpec("batch"))
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_memory_is_used_again_only_when_no_placed_array_shares_it(devices):
-    """A CPU device shares host memory that begins at a multiple of 64 bytes, which is made sure of here."""
-    memory = BatchMemory((64, 4, 17), 4)
-    taken = memory.take()
-    address = taken.ctypes.data
-    skip = -(address // 4) % 16
-    x = taken.reshape(-1)[skip : skip + 64 * 4 * 16].reshape(64, 4, 16)
-    x[:] = 1
-    placed = jax.device_put(x, by_row(devices))
-    shards = placed.addressable_shards
-    assert all(x.ctypes.data <= shard.data.unsafe_buffer_pointer() < x.ctypes.data + x.nbytes for shard in shards)
-    del taken, x
-    others = [memory.take() for _ in range(8)]
-    assert address not in [other.ctypes.data for other in others]
-    for other in others:
-        other[:] = 2
-    np.testing.assert_array_equal(placed, 1)
-    del placed, shards, others, other
-    jax.device_put(0)  # JAX lets go of arrays of numpy at its next call
-    assert memory.take().ctypes.data == address
-
-
-def test_memory_is_used_again_and_bounded():
-    memory = BatchMemory((5, 3), 3)
-    taken = [memory.take() for _ in range(4)]
-    owners = [weakref.ref(x.base) for x in taken]
-    assert len({id(owner()) for owner in owners}) == 4
-    row = taken[0][2:3].reshape(-1)  # a view of a view
-    taken.clear()
-    assert owners[3]() is None  # beyond the bound, so not kept
-    assert memory.take().base is owners[1]()
-    del row
-    again = [memory.take() for _ in range(3)]
-    assert [x.base is owner() for x, owner in zip(again, owners[:3], strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -301,21 +250,20 @@ def test_close_ends_the_threads(split, feed_of):
 
 
 def test_errors_of_reading_threads_reach_the_caller_as_they_are(tmp_path, feed_of):
-    bad = write(tmp_path / "grouped_1" / "train_grouped.h5", bad_row=123)
+    bad = write(tmp_path, bad_row=123)
     feed = feed_of(bad)
-    with pytest.raises(UserError, match="row 123 has nan at sensor 1, time point 2") as caught:
+    with refused("row 123", "nan", "sensor 1", "time point 2", where=bad.path):
         for _ in range(10):
             next(feed)
-    assert caught.value.where == str(bad.path)
-    with pytest.raises(UserError, match="row 123"):
+    with refused("row 123"):
         feed_of(bad, memory=2**30)
-    with pytest.raises(UserError, match="row 123"):
-        list(split_batches(bad, batch_size=64))
+    with refused("row 123"):
+        batches_of(bad, 64)
 
 
 @pytest.mark.parametrize("batch_size", [1, 50, 64, 600, 1000])
 def test_one_pass_in_file_order(split, batch_size):
-    batches = list(split_batches(split, batch_size=batch_size))
+    batches = batches_of(split, batch_size)
     assert len(batches) == -(-600 // batch_size)
     assert all(batch["x"].shape == (batch_size, 2, 3) for batch in batches)
     np.testing.assert_array_equal(np.concatenate([rows_of(batch) for batch in batches]), np.arange(600))
@@ -326,10 +274,10 @@ def test_one_pass_in_file_order(split, batch_size):
 
 
 def test_one_pass_is_shared_by_hosts_and_placed(split):
-    whole = list(split_batches(split, batch_size=64))
-    parts = [list(split_batches(split, batch_size=64, process_index=i, process_count=4)) for i in range(4)]
+    whole = batches_of(split, 64)
+    parts = [batches_of(split, 64, process_index=i, process_count=4) for i in range(4)]
     for expected, *shares in zip(whole, *parts, strict=True):
-        assert_same({k: np.concatenate([share[k] for share in shares]) for k in expected}, expected)
-    assert list(split_batches(split, batch_size=100, place=lambda batch: int(batch["x"][0, 0, 0]))) == [
+        assert_same_arrays({k: np.concatenate([share[k] for share in shares]) for k in expected}, expected)
+    assert batches_of(split, 100, place=lambda batch: int(batch["x"][0, 0, 0])) == [
         0, 100, 200, 300, 400, 500,
     ]  # fmt: skip

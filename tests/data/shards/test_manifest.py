@@ -1,0 +1,71 @@
+"""The manifest of a level: what it says, and what is refused."""
+
+import json
+import shutil
+import zlib
+
+import pytest
+from helpers.data import open_shards
+from helpers.errors import refused
+from helpers.shards import NAMES, ROWS, SENSORS, TIME_POINTS
+
+
+def test_manifest(source, shards):
+    manifest = json.loads((shards / "manifest.json").read_text())
+    expected = {
+        "format": "demega-jax shards",
+        "version": 1,
+        "checksum": "crc32",
+        "level": 5,
+        "classes": NAMES,
+        "sensors": SENSORS,
+        "time_points": TIME_POINTS,
+        "dtype": "float16",
+        "normalization": "median_iqr",
+        "seed": 777,
+        "shard_rows": 64,
+        "block_rows": 16,
+    }
+    assert {name: manifest[name] for name in expected} == expected
+    assert list(manifest["splits"]) == list(ROWS)
+    train, original = manifest["splits"]["train"], source / "grouped_5" / "train_grouped.h5"
+    crc = f"{zlib.crc32(original.read_bytes()):08x}"
+    assert train["source"] == {"name": "train_grouped.h5", "bytes": original.stat().st_size, "crc32": crc}
+    assert train["class_counts"] == {"a": 68, "b": 68, "c": 67} and train["rows"] == 203
+    assert train["reference_macro_f1"] == 0.5 and train["saturated"] == 0 and train["permuted"]
+    assert [shard["rows"] for shard in train["shards"]] == [64, 64, 64, 11]
+    for shard in train["shards"]:
+        stored = (shards / shard["file"]).read_bytes()
+        assert (len(stored), f"{zlib.crc32(stored):08x}") == (shard["bytes"], shard["crc32"])
+    assert str(source) not in (shards / "manifest.json").read_text()
+    assert {path.name for path in shards.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        *(f"shard-0000{i}.h5" for i in range(4)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        ({"version": 2, "new": 1}, ["format 2", "format 1"]),
+        ({"dtype": "int8"}, ["damaged", "dtype"]),
+        ({"splits": {}}, ["train"]),
+        (None, ["damaged"]),
+        ("no shards", ["0 rows", "train", "203 rows"]),
+    ],
+)
+def test_a_newer_or_damaged_manifest_is_refused(shards, tmp_path, change, facts):
+    folder = tmp_path / "grouped_5"
+    shutil.copytree(shards, folder)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if change == "no shards":
+        manifest["splits"]["train"]["shards"] = []
+    elif change is not None:
+        manifest |= change
+    path.write_text("{" if change is None else json.dumps(manifest))
+    with refused(*facts):
+        open_shards(folder, "train")
+    path.unlink()
+    with refused("cannot be read", where=path):
+        open_shards(folder, "train")
