@@ -104,8 +104,8 @@ def test_every_output_is_marked_and_as_the_script_wrote_it():
         assert block.command.removeprefix("make ") in make_targets(), block.command
         assert readme_outputs.checksum(block.text) == block.checksum, f"changed by hand: {block.command}; make readme"
     unmarked = readme_outputs.BLOCK.sub("", README)
-    unnamed = re.findall(r"^```\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)[::2]
-    assert not [block for block in unnamed if not block.startswith("demega-jax ")]
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)
+    assert not [text for language, text in fenced if not language and not text.startswith("demega-jax ")]
 
 
 def numbers_left_out(lines: list[str]) -> list[list[str]]:
