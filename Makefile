@@ -1,47 +1,54 @@
-# Everything runs in .venv, which the first target that needs it builds. PYTHON=/path/to/python3 chooses the Python.
+# Everything runs in .venv, which the first target that needs it makes with the newest supported Python that it finds.
+# PYTHON=/path/to/python3 chooses another, in an environment of its own: make test-fast PYTHON=python3.12
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-long test-py312 lint format lock config-page clean
 
-# requirements.lock is made on the oldest Python that is supported, so that one is looked for first.
-PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
-BIN := .venv/bin
-BIN312 := .venv312/bin
+# The supported Pythons, newest first. Each has a lock file with the newest versions that exist for it.
+VERSIONS := 3.13 3.12 3.11
+OLDEST := $(lastword $(VERSIONS))
+LOCK_TARGETS := $(VERSIONS:%=lock-python%)
+.PHONY: help install demo readme test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 PIP_INSTALL := pip install --quiet --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
-# Test files side by side: a worker a core, at most four.
+# Test files run side by side, one worker for each core and at most four.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
-STAMP := .venv/.installed
-STAMP312 := .venv312/.installed
 
-# A name on the path proves nothing (a version manager's shim may be there and fail), so each candidate is run.
-CANDIDATES := $(PYTHONS) $$(ls -d "$$(pyenv root 2>/dev/null || echo "$$HOME/.pyenv")"/versions/3.*/bin/python 2>/dev/null)
-RUNS = "$$candidate" -c 'import sys; sys.exit(not $(1))' >/dev/null 2>&1
-# $(1): a test of sys.version_info, $(2): candidates. Sets $$python to the first that passes and can make environments,
-# and $$bare to the first that passes and cannot (Debian's python3 without python3-venv).
+# Exits with 0 if its Python has the version that is its argument.
+HAS_VERSION := 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])'
+PYENV_PYTHONS = $$(ls -d "$$(pyenv root 2>/dev/null || echo "$$HOME/.pyenv")"/versions/$$version.*/bin/python 2>/dev/null)
+# $(1): versions in order of preference. Sets $$python to the first Python that can make environments, and $$bare to the
+# first that cannot (Debian's python3 without python3-venv). A name on the path proves nothing (a version manager's shim
+# may be there and fail), so each candidate is run.
 FIND_PYTHON = python=; bare=; \
-	for candidate in $(2); do \
-		$(call RUNS,$(1)) || continue; \
-		if $(call RUNS,all(map(__import__, ["ensurepip", "venv"]))); then python="$$candidate"; break; fi; \
-		bare="$${bare:-$$candidate}"; \
+	for version in $(1); do \
+		for candidate in $(or $(PYTHON),python$$version python3 $(PYENV_PYTHONS)); do \
+			"$$candidate" -c $(HAS_VERSION) "$$version" >/dev/null 2>&1 || continue; \
+			if "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then python="$$candidate"; break 2; fi; \
+			bare="$${bare:-$$candidate}"; \
+		done; \
 	done
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
-$(STAMP): pyproject.toml requirements.lock
-	@if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-		$(call FIND_PYTHON,sys.version_info[:2] >= (3, 11),$(or $(PYTHON),$(CANDIDATES))); \
+$(STAMP): pyproject.toml $(wildcard requirements/*.lock)
+	@if ! { $(BIN)/python -c $(HAS_VERSION) $(VERSIONS) && $(BIN)/python -c 'import pip'; } >/dev/null 2>&1; then \
+		$(call FIND_PYTHON,$(VERSIONS)); \
 		if [ -z "$$python" ] && [ -n "$$bare" ]; then \
 			echo "error: $$bare cannot make virtual environments (no ensurepip); on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; \
 		elif [ -z "$$python" ]; then \
-			echo "error: no Python 3.11 or newer among: $(or $(PYTHON),$(PYTHONS)); install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+			echo "error: $(if $(PYTHON),$(PYTHON) is not a supported Python that works,no supported Python found) (supported: $(VERSIONS)); install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
 		fi; \
-		echo "making .venv with $$("$$python" -c 'import sys; print("Python", sys.version.split()[0], "at", sys.executable)')"; \
-		rm -rf .venv && "$$python" -m venv .venv || exit 1; \
+		echo "making $(VENV) with $$("$$python" -c 'import sys; print("Python", sys.version.split()[0], "at", sys.executable)')"; \
+		rm -rf $(VENV) && "$$python" -m venv $(VENV) || exit 1; \
 	fi
-	@echo "installing demega-jax and its development tools into .venv (a few minutes the first time)"
-	@$(BIN)/python -m $(PIP_INSTALL) -c requirements.lock -e '.[dev]'
+	@echo "installing demega-jax and its development tools into $(VENV) (a few minutes the first time)"
+	@version=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+	&& $(BIN)/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[dev]'
 	@touch $@
 
 install: $(STAMP) ## make .venv and install the package with its development tools
@@ -52,53 +59,50 @@ demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU,
 	$(BIN)/demega-jax train configs/demo.yaml --data demo/data --run demo/run
 	$(BIN)/demega-jax evaluate demo/run --data demo/data --split test
 
+readme: $(STAMP) ## run the commands whose output the README shows, and write what they print into it
+	$(BIN)/python docs/readme_outputs.py
+
 test: lint ## lint, types, and every test but the long ones: some 9 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS)
 
-test-long: lint ## the same, then the long tests: the full-size demo and the README's commands
-	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+test-fast: $(STAMP) ## the quick tests only, for while you edit: under 2 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not long and not slow" $(PARALLEL) $(PYTEST_ARGS)
 
-$(STAMP312): pyproject.toml
-	@$(call FIND_PYTHON,sys.version_info[:2] == (3, 12),$(CANDIDATES)); \
+test-oldest: ## the quick tests on the oldest supported Python, in an environment of its own
+	@$(call FIND_PYTHON,$(OLDEST)); \
 	if [ -n "$$python" ]; then \
-		echo "making .venv312 with the newest jax"; \
-		rm -rf .venv312 && "$$python" -m venv .venv312 \
-		&& $(BIN312)/python -m $(PIP_INSTALL) --upgrade jax -e '.[dev]' \
-		&& touch $@; \
+		$(MAKE) --no-print-directory test-fast VENV=.venv-python$(OLDEST) PYTHON="$$python"; \
+	else \
+		echo "skipped: no Python $(OLDEST) found that can make virtual environments"; \
 	fi
 
-test-py312: $(STAMP312) ## the tests on Python 3.12 with the newest jax, where a Python 3.12 is found
-	@if [ -e $(STAMP312) ]; then \
-		$(BIN312)/python -c 'import sys, jax; print("Python", sys.version.split()[0], "with jax", jax.__version__)' \
-		&& $(BIN312)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS); \
-	else \
-		echo "skipped: no Python 3.12 found"; \
-	fi
+test-long: test ## all of `make test`, then the long tests: the full-size demo and the README's commands
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@if ls benchmarks/*.py >/dev/null 2>&1; then $(BIN)/mypy benchmarks/*.py; fi
+	$(BIN)/mypy benchmarks/*.py docs/*.py
 
 format: $(STAMP) ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Made on the oldest supported Python, so that every pinned version exists for the newer ones too.
-lock: ## make requirements.lock anew from pyproject.toml (needs Python 3.11)
-	@$(call FIND_PYTHON,sys.version_info[:2] == (3, 11),$(CANDIDATES)); \
-	[ -n "$$python" ] || { echo "error: make lock needs Python 3.11" >&2; exit 1; }; \
-	rm -rf .venv-lock && "$$python" -m venv .venv-lock \
-	&& .venv-lock/bin/python -m $(PIP_INSTALL) -e '.[dev]' \
-	&& .venv-lock/bin/python -m pip freeze --exclude-editable > .venv-lock/lock \
-	&& mv .venv-lock/lock requirements.lock && rm -rf .venv-lock && wc -l requirements.lock
+lock: $(LOCK_TARGETS) ## make the lock files anew from pyproject.toml, one for each supported Python that is found
+
+$(LOCK_TARGETS): lock-python%:
+	@$(call FIND_PYTHON,$*); \
+	[ -n "$$python" ] || { echo "skipped: no Python $* found; requirements/python$*.lock stays as it is"; exit 0; }; \
+	rm -rf .venv-$@ && "$$python" -m venv .venv-$@ \
+	&& .venv-$@/bin/python -m $(PIP_INSTALL) -e '.[dev]' \
+	&& .venv-$@/bin/python -m pip freeze --exclude-editable > .venv-$@/lock \
+	&& mv .venv-$@/lock requirements/python$*.lock && rm -rf .venv-$@ && wc -l requirements/python$*.lock
 
 config-page: $(STAMP) ## write configs/README.md, the page of every configuration key, from the code
 	$(BIN)/python -m demega_jax.config.page > configs/README.md.part
 	mv configs/README.md.part configs/README.md
 
 clean: ## remove the environments, caches and everything that make writes
-	rm -rf .venv .venv312 .venv-lock build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find demega_jax tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
-"""The package as it is installed: what importing it costs, and that its metadata and lock file agree."""
+"""The package as it is installed: what importing it costs, and that its metadata, lock files and Makefile agree."""
 
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import metadata
 
 import pytest
 from helpers import ROOT
@@ -28,9 +29,19 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-@pytest.fixture(scope="module")
-def lock() -> list[str]:
-    return (ROOT / "requirements.lock").read_text().splitlines()
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+
+
+@pytest.fixture(scope="module", params=LOCKS, ids=lambda path: path.name)
+def lock(request) -> list[str]:
+    """The lines of a lock file, for each in turn."""
+    return request.param.read_text().splitlines()
+
+
+def version_of(lock: list[str], package: str) -> tuple[int, ...]:
+    """The first two numbers of the version that a lock file gives for a package."""
+    (line,) = [line for line in lock if name_of(line) == package]
+    return tuple(map(int, re.findall(r"\d+", line.partition("==")[2])[:2]))
 
 
 @pytest.mark.parametrize(
@@ -88,11 +99,30 @@ def test_lock_lines_are_exact_versions(lock):
 
 
 def test_lock_holds_every_direct_dependency_at_a_version_that_is_asked_for(project, lock):
-    locked = {name_of(line): tuple(map(int, re.findall(r"\d+", line.partition("==")[2])[:2])) for line in lock}
+    names = set(map(name_of, lock))
     for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
         name, lowest = re.split(r">=", requirement)
-        assert name_of(name) in locked, f"requirements.lock lacks {name}; run: make lock"
-        assert locked[name_of(name)] >= tuple(map(int, lowest.split(".")[:2])), requirement
+        assert name_of(name) in names, f"a lock file lacks {name}; run: make lock"
+        assert version_of(lock, name_of(name)) >= tuple(map(int, lowest.split(".")[:2])), requirement
+
+
+def test_each_supported_python_has_a_lock_and_a_classifier(project):
+    """Makefile, lock files and classifiers name the same Pythons; the oldest is the one that is required."""
+    found = re.search(r"^VERSIONS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found
+    versions = found.group(1).split()
+    assert versions == sorted(versions, key=lambda version: int(version.partition(".")[2]), reverse=True)
+    assert {path.name for path in LOCKS} == {f"python{version}.lock" for version in versions}
+    classified = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert classified == versions[::-1]
+    assert project["requires-python"] == f">={versions[-1]}"
+
+
+def test_locks_hold_the_jax_that_is_meant_for_their_python():
+    """The newest jax needs Python 3.12."""
+    jax = {path.name: version_of(path.read_text().splitlines(), "jax") for path in LOCKS}
+    assert jax["python3.11.lock"] == (0, 10)
+    assert jax["python3.12.lock"] == jax["python3.13.lock"] >= (0, 12)
 
 
 def test_lock_is_for_machines_without_an_accelerator(lock):
@@ -100,4 +130,13 @@ def test_lock_is_for_machines_without_an_accelerator(lock):
 
 
 def test_extras_are_those_that_are_promised(project):
-    assert set(project["optional-dependencies"]) == {"cuda", "tpu", "torch", "tensorboard", "wandb", "dev"}
+    extras = project["optional-dependencies"]
+    assert set(extras) == {"cuda", "cuda12", "cuda13", "tpu", "torch", "tensorboard", "wandb", "dev"}
+    assert extras["cuda"] == extras["cuda13"]
+
+
+def test_jax_has_the_extras_that_ours_ask_for(project):
+    ours = "\n".join(line for lines in project["optional-dependencies"].values() for line in lines)
+    asked = set(re.findall(r"jax\[([a-z0-9]+)\]", ours))
+    assert asked == {"cuda12", "cuda13", "tpu"}
+    assert asked <= set(metadata("jax").get_all("Provides-Extra") or [])

@@ -1,20 +1,43 @@
-"""Every command of the README runs, in its order: with small windows here, as it stands in `make test-long`."""
+"""The README's commands run, in its order: with small windows here, as they stand in `make test-long`.
 
+The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code.
+"""
+
+import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+from types import ModuleType
 
+import numpy as np
 import pytest
 from helpers import ROOT, TINY_MODEL
+from rich.console import Console
 
 from demega_jax.cli import main
+from demega_jax.evaluation.report import print_scores
+from demega_jax.metrics import scores
+from demega_jax.phonemes import PHONEMES
 
 README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
-SMALL_MODEL = [
-    *TINY_MODEL, "train.batch_size=16", "train.log_every=4",
-]  # fmt: skip
+SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4"]
+DEMO = "make demo"
+
+
+def load_script() -> ModuleType:
+    """docs/readme_outputs.py, which no package holds."""
+    spec = importlib.util.spec_from_file_location("readme_outputs", ROOT / "docs" / "readme_outputs.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+readme_outputs = load_script()
+OUTPUTS = {block.command: block for block in readme_outputs.blocks(README)}
 
 
 def blocks(language: str) -> list[str]:
@@ -57,6 +80,91 @@ def test_every_command_with_small_windows(tmp_path, monkeypatch):
     names: dict = {}
     exec(code, names)  # noqa: S102  (the README's own lines)
     assert names["probabilities"].shape == (4, 39)
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "Makefile"])
+def test_make_targets_that_pages_name_exist(page):
+    named = set(re.findall(r"`make ([a-z0-9-]+)", (ROOT / page).read_text()))
+    assert named and named <= make_targets()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_files_that_pages_link_to_exist(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text())
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_output_is_marked_and_as_the_script_wrote_it():
+    assert len(OUTPUTS) == README.count("<!-- output of") == README.count("<!-- end of output")
+    for block in OUTPUTS.values():
+        assert block.command.removeprefix("make ") in make_targets(), block.command
+        assert readme_outputs.checksum(block.text) == block.checksum, f"changed by hand: {block.command}; make readme"
+    unmarked = readme_outputs.BLOCK.sub("", README)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)
+    assert not [text for language, text in fenced if not language and not text.startswith("demega-jax ")]
+
+
+def numbers_left_out(lines: list[str]) -> list[list[str]]:
+    """The words of lines, without what has a digit in it."""
+    return [[word for word in line.split() if not re.search(r"\d", word)] for line in lines]
+
+
+def test_demo_output_has_the_form_that_the_code_prints():
+    """Title, summary and head of the table word for word; then the phonemes in their order."""
+    confusion = np.eye(len(PHONEMES), dtype=np.int32)
+    made_up = scores(confusion, PHONEMES, loss=1.0, ipa_accuracy=1.0, reference_macro_f1=1.0)
+    console = Console(width=80, record=True)
+    print_scores(made_up, title="demo/run on test, step 0", console=console)
+    block = OUTPUTS[DEMO]
+    printed = readme_outputs.lines_between(console.export_text(), block.first, block.last)
+    head = next(number for number, line in enumerate(printed) if line.startswith("phoneme"))
+    assert numbers_left_out(block.lines[: head + 2]) == numbers_left_out(printed[: head + 2])
+    left = [[line.split()[0] for line in lines[head + 2 : -1]] for lines in (block.lines, printed)]
+    assert left[0] == left[1]
+    assert block.lines[-1] == printed[-1]
+
+
+def test_demo_output_agrees_with_itself():
+    """macro-F1 and balanced accuracy are the means of the table's columns; its rows add up."""
+    text = "\n".join(OUTPUTS[DEMO].lines)
+    table = re.findall(r"\b([a-z]{1,2}) +(\d+) (\d\.\d\d) \d\.\d\d (\d\.\d\d)", text)
+    names, rows, f1, recall = zip(*table, strict=True)
+    assert sorted(names) == sorted(PHONEMES)
+
+    def shown(name: str) -> float:
+        found = re.search(rf"(?<!reference ){re.escape(name)} +([\d.]+)", text)
+        assert found
+        return float(found.group(1))
+
+    assert sum(map(int, rows)) == shown("rows")
+    assert np.mean(list(map(float, f1))) == pytest.approx(shown("macro-F1"), abs=0.005)
+    assert np.mean(list(map(float, recall))) == pytest.approx(shown("balanced accuracy"), abs=0.005)
+    assert shown("chance") == pytest.approx(1 / len(PHONEMES), abs=5e-5)
+
+
+@pytest.mark.long
+def test_demo_prints_what_the_readme_shows(tmp_path):
+    """On the machine and with the versions that the README names, every line; elsewhere what no rounding changes."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    recipe = subprocess.run(["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [shlex.split(line) for line in recipe.splitlines() if re.match(r"\S*/demega-jax ", line)]
+    assert [words[1] for words in lines] == ["simulate", "train", "evaluate"]
+    env = readme_outputs.environment(str(tmp_path / "cache"))
+    for words in lines:
+        command = [sys.executable, "-m", "demega_jax", *words[1:]]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+    block = OUTPUTS[DEMO]
+    printed = readme_outputs.lines_between(done.stdout, block.first, block.last)
+    assert [re.findall(r"\b([a-z]{1,2}) +(\d+) \d\.", line) for line in printed] == [
+        re.findall(r"\b([a-z]{1,2}) +(\d+) \d\.", line) for line in block.lines
+    ]
+    if readme_outputs.machine() in block.text:
+        assert printed == block.lines, "the README shows the output of older code; make readme"
 
 
 @pytest.mark.long
