@@ -14,7 +14,9 @@ class UserError(Exception):
     where:   the file, config key or command-line argument.
     came:    what was found there.
     wanted:  what would have been right.
-    way_out: what to do about it.
+    way_out: what to do about it, a sentence that begins with a verb.
+
+    Composed: "{where}: {came}. Expected: {wanted}. {Way out}."
     """
 
     def __init__(self, where: object, came: str, wanted: str, way_out: str):
@@ -22,8 +24,9 @@ class UserError(Exception):
         self.where, self.came, self.wanted, self.way_out = str(where), came, wanted, way_out
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.came}; wanted {self.wanted}; {self.way_out}"
-        return " ".join(text.split())
+        found = f"{self.where}: {self.came.rstrip('.')}"
+        sentences = (found, f"Expected: {self.wanted.rstrip('.')}", self.way_out[:1].upper() + self.way_out[1:])
+        return " ".join(". ".join(sentences).split()).rstrip(".") + "."
 
 
 def _print_warning(line: str) -> None:
