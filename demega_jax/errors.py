@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,6 +27,12 @@ class UserError(Exception):
         found = f"{self.where}: {self.came.rstrip('.')}"
         sentences = (found, f"Expected: {self.wanted.rstrip('.')}", self.way_out[:1].upper() + self.way_out[1:])
         return " ".join(". ".join(sentences).split()).rstrip(".") + "."
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first of some names, as a message lists them: `a, b, ..` where there are more."""
+    found = [str(name) for name in names]
+    return ", ".join(found[:most]) + (", .." if len(found) > most else "")
 
 
 def _print_warning(line: str) -> None:
