@@ -30,7 +30,7 @@ class _Entry(BaseModel):
 
 
 class ShardEntry(_Entry):
-    """A finished shard. crc32 is that of the whole file, in hexadecimal; saturated: values that were cut to the limit."""
+    """A finished shard. crc32: of the whole file, in hexadecimal.  saturated: values that were cut to the limit."""
 
     file: str
     rows: int = Field(gt=0)
@@ -85,7 +85,7 @@ def read_manifest(path: Path) -> Manifest:
         version = raw["version"] if isinstance(raw, dict) else None
         if isinstance(version, int) and version > VERSION:
             raise UserError(path, f"shards of format {version}, written by demega-jax {raw.get('demega_jax')}",
-                            f"format {VERSION} or older", "update demega-jax, or run `demega-jax shard` again")  # fmt: skip
+                            f"format {VERSION} or older", "update demega-jax, or make the shards again")  # fmt: skip
         return Manifest.model_validate(raw)
     except OSError as error:
         came, wanted = f"cannot be read ({error.strerror})", "the manifest of a shard folder"
@@ -113,7 +113,9 @@ def crc32_of(path: Path) -> str:
             while count := file.readinto(buffer):
                 value = zlib.crc32(memoryview(buffer)[:count], value)
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "a readable file", "check the disk, or copy the file again") from None
+        raise UserError(
+            path, f"cannot be read ({error.strerror})", "a readable file", "check the disk, or copy the file again"
+        ) from None
     return f"{value:08x}"
 
 

@@ -125,7 +125,9 @@ def open_shards(
     manifest = read_manifest(folder / MANIFEST)
     if split not in manifest.splits:
         there = ", ".join(manifest.splits)
-        raise UserError(folder, f"no split {split}", f"a split that is there: {there}", "run `demega-jax shard` with it")
+        raise UserError(
+            folder, f"no split {split}", f"a split that is there: {there}", "run `demega-jax shard` with it"
+        )
     check_window(folder, manifest.sensors, manifest.time_points, expect_shape)
     entry = manifest.splits[split]
     if sum(shard.rows for shard in entry.shards) != entry.rows:
@@ -163,7 +165,7 @@ def _open_files(
                 wanted |= {"median": wanted["data"][:2], "iqr": wanted["data"][:2]}
             for name, shape in wanted.items():
                 if not isinstance(found := file.get(name), h5py.Dataset) or found.shape != shape:
-                    raise UserError(path, f"no `{name}` of shape {shape}", "the datasets that the manifest lists", AGAIN)
+                    raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest lists", AGAIN)
             offset = file["data"].id.get_offset()
             if offset is None or file["data"].dtype != manifest.dtype:
                 came = f"`data` of {file['data'].dtype}, {'in chunks' if offset is None else 'contiguous'}"

@@ -53,7 +53,7 @@ def check_same(folder: Path, there: Manifest, plan: Manifest) -> None:
         mine, other = ours.get(name, "none"), theirs.get(name, "none")
         if mine != other and not (name.endswith(".source.crc32") and mine == ""):
             raise UserError(
-                folder, f"shards with {name} {_short(other)}", f"shards with {name} {_short(mine)}, as this command asks for",
+                folder, f"shards with {name} {_short(other)}", f"shards with {name} {_short(mine)}, as asked for",
                 "choose another OUT, give the same settings and data as before, or remove that folder",
             )  # fmt: skip
 
