@@ -54,8 +54,8 @@ class DeviceFeed(Feed):
     """Training batches without end, from rows that are divided into shares; a pure function of (seed, step).
 
     With several members every array of a batch has the member axis in front, and member m's part is what a feed with
-    its seed alone gives. A subclass sets `_arrays`, and `_gather` makes rows from them; `_plan` may change them for each
-    epoch.
+    its seed alone gives. A subclass sets `_arrays`, and `_gather` makes rows from them; `_plan` may change them for
+    each epoch.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class DeviceFeed(Feed):
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec,
         finish: Callable[[PyTree], PyTree] | None = None,
     ) -> Callable[..., PyTree]:  # fmt: skip
-        """`function`, written for one model, mapped over members (if there are any) and run by each device on its shares."""
+        """`function`, written for one model, mapped over members if there are any; each device runs it on its shares."""
         if self.members:
             axes = jax.tree.map(lambda spec: 0 if MEMBER in spec else None, specs)
             function = jax.vmap(function, in_axes=axes)

@@ -17,9 +17,8 @@ from demega_jax.data.feeds.feed import (
     sampling_line,
 )
 from demega_jax.data.feeds.shares import check_fits, check_shares, deal
-from demega_jax.data.feeds.stream import split_specs
-from demega_jax.data.split import LabelledRows, Split
-from demega_jax.data.spread import check_spread
+from demega_jax.data.feeds.stream import SplitPlan, split_specs
+from demega_jax.data.split import Split
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
 
@@ -28,21 +27,11 @@ LARGEST_HALF = 6e4  # float16 ends at 65,504
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ResidentPlan(DevicePlan):
+class ResidentPlan(DevicePlan, SplitPlan):
     """The plan of a `ResidentFeed`."""
 
     split: Split
     name = "resident"
-
-    @property
-    def rows(self) -> LabelledRows:
-        """The rows of the split."""
-        return self.split
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps until every row has come once; the last batch can be short."""
-        return -(-self.split.rows // self.batch_size)
 
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
@@ -63,10 +52,6 @@ class ResidentPlan(DevicePlan):
             self.name, f"{self.split.rows} rows", self.device_bytes(placement.devices), placement,
             [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
         )  # fmt: skip
-
-    def check_spread(self, how: str) -> None:
-        """One line where the windows are too small for this normalisation."""
-        check_spread(self.split, how)
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""

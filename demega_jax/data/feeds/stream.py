@@ -49,8 +49,28 @@ def _unplaced(batch: HostBatch) -> HostBatch:
     return batch
 
 
+class SplitPlan(FeedPlan):
+    """The common part of the plans of feeds that read the rows of a split."""
+
+    split: Split
+
+    @property
+    def rows(self) -> LabelledRows:
+        """The rows of the split."""
+        return self.split
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every row has come once; the last batch can be short."""
+        return -(-self.split.rows // self.batch_size)
+
+    def check_spread(self, how: str) -> None:
+        """Warn if the windows are too small for this normalisation."""
+        check_spread(self.split, how)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class StreamPlan(FeedPlan):
+class StreamPlan(SplitPlan):
     """The plan of a `StreamFeed`.
 
     memory: a split of at most so many bytes is held in memory.  prefetch: batches that are put on the devices ahead.
@@ -64,16 +84,6 @@ class StreamPlan(FeedPlan):
     prefetch: int
     name = "stream"
 
-    @property
-    def rows(self) -> LabelledRows:
-        """The rows of the split."""
-        return self.split
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps until every row has come once; the last batch can be short."""
-        return -(-self.split.rows // self.batch_size)
-
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name."""
@@ -81,10 +91,6 @@ class StreamPlan(FeedPlan):
 
     def check(self, placement: Placement) -> None:
         """Nothing to check: no rows stay on the devices, and `training` checks that they can share a batch."""
-
-    def check_spread(self, how: str) -> None:
-        """One line where the windows are too small for this normalisation."""
-        check_spread(self.split, how)
 
     def describe(self, devices: int) -> list[str]:
         """How rows are sampled, unless that is uniform."""
@@ -151,6 +157,7 @@ def split_batches(
     """One pass over a split in its own order. The last batch is padded; one batch is read while another is used."""
     mine = host_share(batch_size, process_index, process_count)
     # Every reader is fast when rows are read in order, so the split is not loaded into memory.
+    # At most 4 batches exist at the same time: those being read, being placed, and in use.
     batch_reader = BatchReader(split, split.reader(), mine.stop - mine.start, 4)
 
     def batch(first: int) -> HostBatch:
