@@ -100,7 +100,7 @@ class DeviceFeed(Feed):
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec,
         finish: Callable[[PyTree], PyTree] | None = None,
     ) -> Callable[..., PyTree]:  # fmt: skip
-        """`function`, written for one model, mapped over members if there are any; each device runs it on its shares."""
+        """`function`, written for one model, mapped over members if there are any; each device does its shares."""
         if self.members:
             axes = jax.tree.map(lambda spec: 0 if MEMBER in spec else None, specs)
             function = jax.vmap(function, in_axes=axes)

@@ -179,7 +179,7 @@ def _load(
 def _rounds(
     windows: Windows, layout: Layout, statistics: Statistics, dtype: np.dtype
 ) -> Iterator[Float[np.ndarray, "P n C"]]:
-    """The samples of each round [P, length + overlap, C], standardised and clipped; zeros after the end of a session run.
+    """Samples of each round [P, length + overlap, C], standardised and clipped; zeros after the end of a session run.
 
     One recording is in memory at a time.
     """

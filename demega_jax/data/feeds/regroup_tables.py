@@ -100,6 +100,7 @@ def adapt(counts: Int[np.ndarray, " V"], level: int, settings: RegroupConfig) ->
     size = np.minimum(level, np.maximum(settings.min_level, uses // settings.target_rows))
     size = np.maximum(1, np.minimum(counts, size))
     groups = np.clip(uses // size, np.minimum(counts, 1), settings.target_rows)
+    # One group at most where it has all windows of its class, as others would be the same.
     return Adapted(size, np.where(size < counts, groups, np.minimum(counts, 1)))
 
 
