@@ -320,7 +320,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
 @pytest.mark.parametrize(("words", "told"), [
     (["--level", "five"], "--level: 'five'"),
     (["--level", "0"], "--level: '0'"),
-    (["--feed", "steam"], "--feed: 'steam'; wanted stream, resident or regroup"),
+    (["--feed", "steam"], "--feed: 'steam'. Expected: stream, resident or regroup"),
     (["--precision", "float64"], "--precision: 'float64'"),
     (["--devices", "1", "99"], "--devices: 99"),
     (["--devices", "3"], "train.batch_size: 16 rows over 3 devices"),

@@ -125,7 +125,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys)
         "optim.learning_rate=1e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=2",
         "train.log_every=1",
     )  # fmt: skip
-    assert "was not finite, in 3 steps so far; wanted at most 2 such steps (train.max_nonfinite_steps)" in error
+    assert "in 3 steps so far" in error and "at most 2 such steps" in error and "train.max_nonfinite_steps" in error
     # The first step is fine and moves the parameters by 1e38; every later one is not.
     assert error.startswith("error: step 4:")
 
