@@ -59,14 +59,19 @@ def run(tesla, tmp_path_factory) -> Path:
     return path
 
 
+def spread_lines(capsys) -> list[str]:
+    """The warnings about the spread; too few rows for all classes are another matter."""
+    return [line for line in capsys.readouterr().err.splitlines() if "normalisation" in line]
+
+
 def test_train_evaluate_shard_and_inspect_say_so(tesla, run, tmp_path, capsys):
     capsys.readouterr()
     assert train(tesla, tmp_path / "again", *SMALL) == 0
-    the_warning(capsys.readouterr().err.splitlines(), *WAY_OUT, "train_grouped.h5")
+    the_warning(spread_lines(capsys), *WAY_OUT, "train_grouped.h5")
     assert run_command("evaluate", run, "--split", "test") == 0
-    the_warning(capsys.readouterr().err.splitlines(), *WAY_OUT, "test_grouped.h5")
+    the_warning(spread_lines(capsys), *WAY_OUT, "test_grouped.h5")
     assert run_command("shard", tesla, tmp_path / "shards", "--dtype", "float32") == 0
-    the_warning(capsys.readouterr().err.splitlines(), *WAY_OUT)
+    the_warning(spread_lines(capsys), *WAY_OUT)
     assert run_command("inspect", grouped_path(tesla, 100)) == 0
     assert_facts(" ".join(capsys.readouterr().out.split()), "tesla", "1e12")
 
@@ -77,7 +82,7 @@ def test_predict_says_so(tesla, run, capsys):
     model, x = load(run), open_grouped(grouped_path(tesla, 100)).sample(4)
     capsys.readouterr()
     model.predict(x)
-    the_warning(capsys.readouterr().err.splitlines(), *WAY_OUT)
+    the_warning(spread_lines(capsys), *WAY_OUT)
     model.predict(x * 1e12)
     assert capsys.readouterr().err == ""
 

@@ -35,7 +35,7 @@ def test_a_longer_run_spans_its_schedule_anew(data, tmp_path, capsys):
     assert sorted(resumed) == sorted(whole) == list(range(1, 17))
     assert all(resumed[step] == whole[step] > 0 for step in range(9, 17))
     assert_facts(shown.out, "after step 8", f"{whole[9]:.3g}")
-    assert shown.err == ""
+    assert "schedule_length" not in shown.err
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -47,5 +47,6 @@ def test_a_fixed_schedule_that_ends_early_is_named(data, tmp_path, capsys, resum
     capsys.readouterr()
     more = ("--resume",) if resume else ()
     assert run_command(*train_arguments(data, run, *fixed, "train.epochs=4", *more)) == 0
-    the_warning(capsys.readouterr().err.splitlines(), "optim.schedule_length=8", "step 9", "16", "--init")
+    said = [line for line in capsys.readouterr().err.splitlines() if "schedule" in line]
+    the_warning(said, "optim.schedule_length=8", "step 9", "16", "--init")
     assert [rate for step, rate in rates(run).items() if step > 8] == [0.0] * 8
