@@ -19,6 +19,7 @@ from demega_jax.config.load import load_config
 from demega_jax.training import loop
 
 
+@pytest.mark.slow
 def test_run_folder(run):
     assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "report"}
     config = load_config(run / "config.yaml")
@@ -60,6 +61,7 @@ def test_dry_run_changes_nothing(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("parallel", "devices"), [("jit", "8"), ("pmap", "8")])
+@pytest.mark.slow
 def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), *SMALL]
@@ -71,6 +73,7 @@ def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices
     np.testing.assert_allclose(losses(folder), losses(run), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_init_takes_what_fits(data, run, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), "--devices", "1", *SMALL]
@@ -79,6 +82,7 @@ def test_init_takes_what_fits(data, run, tmp_path, capsys):
     assert "parameters from" in out and "new: projection.out" in out
 
 
+@pytest.mark.slow
 def test_files_of_the_original_library_train(tmp_path, capsys):
     """Written by the original's data library; without names of classes, of sensors or of their order."""
     folder = tmp_path / "data"
@@ -119,6 +123,7 @@ def test_a_row_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
     assert "train_grouped.h5: row 77 has nan at sensor 3, time point 4" in error
 
 
+@pytest.mark.slow
 def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys):
     error = fails(
         capsys, "train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL,
@@ -130,6 +135,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys)
     assert error.startswith("error: step 4:")
 
 
+@pytest.mark.slow
 def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     """Hardly any memory: the message names a batch size, and that one runs."""
     monkeypatch.setattr(loop, "available_memory", lambda device: 1_500_000)
@@ -162,6 +168,7 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_remembered(data, tmp_path):
     """A second process takes the step from the cache: nothing is added to it."""
     cache = tmp_path / "cache"
@@ -224,6 +231,7 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
     assert len(steps) == 12 and len(set(map(id, steps))) == 1
 
 
+@pytest.mark.slow
 def test_no_space_left_for_a_checkpoint(data, tmp_path):
     """A limit on the size of files stands in for a full disk: one line, and no half-written checkpoint counts.
 

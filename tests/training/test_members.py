@@ -43,6 +43,7 @@ def recordings(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+@pytest.mark.slow
 def test_a_dispatch_draws_the_batches_of_its_steps(kind, data, recordings):
     """Also where it reaches over several epochs, and begins in the midst of one."""
     one, many = feed(kind, data, recordings), feed(kind, data, recordings, steps_per_dispatch=17)
@@ -57,6 +58,7 @@ def test_a_dispatch_draws_the_batches_of_its_steps(kind, data, recordings):
 
 
 @pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+@pytest.mark.slow
 def test_each_member_has_the_batches_of_its_seed_alone(kind, data, recordings):
     seeds = (3, 4, 9)
     alone = [feed(kind, data, recordings, seeds=s) for s in seeds]
@@ -103,6 +105,7 @@ def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
             assert line["loss"] == pytest.approx(theirs[step]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, capsys):
     assert train(data, tmp_path / "run", "train.steps=16", "train.steps_per_dispatch=8", devices=2) == 0
     assert_facts(capsys.readouterr().out, "compiled")
@@ -114,6 +117,7 @@ def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, cap
 
 
 @pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.slow
 def test_one_program_of_many_steps_is_those_steps(data, members):
     """What accelerators run; a CPU starts the steps of a dispatch one by one."""
     config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])
@@ -130,6 +134,7 @@ def test_one_program_of_many_steps_is_those_steps(data, members):
     assert_close(*map(flatten, states))
 
 
+@pytest.mark.slow
 def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
     run = tmp_path / "run"
     options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16")
@@ -154,6 +159,7 @@ def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
     assert capsys.readouterr().out.count("members/") >= 2
 
 
+@pytest.mark.slow
 def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
     """A run killed while its members saved one after the other goes on from the save that all have."""
     run = tmp_path / "run"
@@ -167,6 +173,7 @@ def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
         assert_same_arrays(newest_arrays(run / "members" / m), wanted)
 
 
+@pytest.mark.slow
 def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
     run = tmp_path / "run"
     stop = ("train.members=3", "train.eval_every=1", "train.early_stopping=2", "optim.learning_rate=1e-9")
