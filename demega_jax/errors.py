@@ -31,7 +31,7 @@ class UserError(Exception):
 
 def _sentence(text: str) -> str:
     """The text with the mark that ends a sentence."""
-    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
+    return text if text.endswith(("?", "!", ".")) else text + "."
 
 
 def _print_warning(line: str) -> None:
