@@ -64,7 +64,7 @@ def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
     every = all_rows(both)
     feed = stream_feed(both, batch_size=32, memory=memory)
     try:
-        batches = take(feed, feed.steps_per_epoch)
+        batches = take(feed, feed.order.steps_per_epoch)
     finally:
         feed.close()
     x = np.concatenate([b["x"][b["valid"]] for b in batches])
