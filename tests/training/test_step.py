@@ -66,6 +66,7 @@ def trained(averaging: str):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_changes_nothing(bad):
     state, step = compiled("ema")
     state, _ = step(state, batch(0))
@@ -86,6 +87,7 @@ def test_a_batch_that_is_not_finite_changes_nothing(bad):
     assert bits(later.params) == bits(without.params)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay_while_others_move():
     first, last = trained("ema")[0], trained("ema")[-1]
     assert bits(last.params["encoder"]["final_norm"]) == bits(first.params["encoder"]["final_norm"])
@@ -118,6 +120,7 @@ def test_exponential_average():
         assert state.averaged == n + 1
 
 
+@pytest.mark.slow
 def test_average_of_the_last_part():
     """Before swa_start updates the average is the parameters themselves, afterwards their plain mean from there on."""
     states = trained("swa")
@@ -150,6 +153,7 @@ def assert_same(got, want):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6, err_msg=str(path))
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_mean_of_strided_microbatches():
     values = batch(0)
     values["valid"][5:] = False
@@ -159,6 +163,7 @@ def test_accumulation_is_the_mean_of_strided_microbatches():
     assert_same(gradient_of(2)(values), jax.tree.map(lambda a, b: (a + b) / 2, one, other))
 
 
+@pytest.mark.slow
 def test_a_microbatch_of_padding_is_not_counted():
     values = batch(1)
     values["valid"][1::2] = False
