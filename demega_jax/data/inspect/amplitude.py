@@ -1,4 +1,4 @@
-"""How large the values of each kind of sensor are, and whether sensors come in the order that is expected."""
+"""How large the values of each type of sensor are, and whether the sensors are in the expected order."""
 
 import dataclasses
 import time
@@ -10,19 +10,20 @@ from jaxtyping import Bool, Float, Int
 
 from demega_jax.data.inspect.report import SECONDS
 from demega_jax.data.recordings.statistics import pooled
+from demega_jax.errors import listed
 
-NEAR_CONSTANT = 1e-3  # of the median deviation of a sensor's type: what varies less carries nothing
-APART = 3.0  # by which factor two types differ at least; in published recordings it is about 20
-AGREE = 0.9  # share of sensors whose amplitude must be that of their place
+NEAR_CONSTANT = 1e-3  # a sensor that varies less than this share of its type's median carries no signal
+APART = 3.0  # least factor between the amplitudes of two types; in published recordings it is about 20
+AGREE = 0.9  # least share of sensors whose amplitude is that of the type expected at their place
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
 
 
 @dataclasses.dataclass(frozen=True)
 class TypeAmplitude:
-    """Standard deviations of a type's sensors over the sample: median and quartiles, in the data's unit.
+    """Standard deviations of the sensors of a type: median and quartiles, in the data's unit.
 
-    largest: magnitude of a value.  near_constant: places of sensors that vary by less than a thousandth of the median.
+    largest: largest absolute value.  near_constant: places of sensors that vary less than a thousandth of the median.
     """
 
     name: str
@@ -36,7 +37,7 @@ class TypeAmplitude:
 
 @dataclasses.dataclass(frozen=True)
 class Amplitude:
-    """sampled: samples in time of each sensor that were read.  not_finite: places of sensors with NaN or infinity."""
+    """sampled: number of samples of each sensor that were read.  not_finite: places of sensors with NaN or infinity."""
 
     sampled: int
     types: tuple[TypeAmplitude, ...]
@@ -46,7 +47,7 @@ class Amplitude:
 
 
 def measure(blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS) -> Amplitude:
-    """Amplitudes over blocks of time, which are read until they end or `seconds` are over; at least one."""
+    """Amplitudes over blocks of time. At least one is read, then more until `seconds` have passed."""
     until = time.monotonic() + seconds
     parts, largest, finite, sampled = [], None, None, 0
     for block in blocks:
@@ -68,7 +69,7 @@ def measure(blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS
 
 
 def sensor_types(sensors: int) -> dict[str, Bool[np.ndarray, " C"]]:
-    """Which sensors are of which type, if they come in triplets of two gradiometers and a magnetometer."""
+    """Which sensors are of which type, assuming triplets of two gradiometers and a magnetometer."""
     if sensors % 3:
         return {"sensors": np.ones(sensors, bool)}
     third = np.arange(sensors) % 3 == 2
@@ -76,7 +77,7 @@ def sensor_types(sensors: int) -> dict[str, Bool[np.ndarray, " C"]]:
 
 
 def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
-    """Whether a third of the sensors differs in amplitude and stands at 2, 5, 8 .., and the reason in words."""
+    """Whether a third of the sensors differs in amplitude and is at places 2, 5, 8 .., and the reason in words."""
     sensors = len(deviation)
     if sensors % 3 or sensors < 6:
         return "cannot tell", f"{sensors} sensors are not two triplets or more"
@@ -87,8 +88,8 @@ def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
     small = level < _threshold(level[alive])
     factor = float(np.exp(np.median(level[alive & ~small]) - np.median(level[alive & small])))
     if factor < APART:
-        return "cannot tell", "all sensors are about as large, as in standardised data"
-    # The third that is alone: magnetometers are the smaller ones in tesla, and may be the larger in other units.
+        return "cannot tell", "all sensors have about the same amplitude, as in standardised data"
+    # Magnetometers are the third that differs. They are smaller in tesla, and can be larger in other units.
     share = small[alive].mean()
     odd = small if abs(share - 1 / 3) < abs(share - 2 / 3) else ~small
     if not 0.2 < odd[alive].mean() < 0.47:
@@ -102,7 +103,7 @@ def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
 
 
 def _threshold(level: Float[np.ndarray, " n"]) -> float:
-    """The cut in two groups with the least variance within them (Otsu, 1979, IEEE Trans. SMC 9)."""
+    """The threshold between two groups with the least variance within them (Otsu, 1979, IEEE Trans. SMC 9)."""
     ordered = np.sort(level)
     count = np.arange(1, len(ordered))
     below = ordered.cumsum()[:-1] / count
@@ -112,10 +113,10 @@ def _threshold(level: Float[np.ndarray, " n"]) -> float:
 
 
 def _places(index: Int[np.ndarray, " n"]) -> str:
-    """2, 5, 8 .. or 204 to 305 or 0, 7, 9 .."""
+    """Places in words, such as `204 to 305` or `2, 5, 8, ..`."""
     if len(index) > 2 and (np.diff(index) == 1).all():
         return f"{index[0]} to {index[-1]}"
-    return ", ".join(map(str, index[:3])) + (" .." if len(index) > 3 else "")
+    return listed(index, 3)
 
 
 def _of_type(

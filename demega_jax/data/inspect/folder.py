@@ -10,13 +10,13 @@ from demega_jax.data.inspect.levels import Comparison, compare, read_level
 from demega_jax.data.inspect.recordings import inspect_recordings
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.inspect.shards import has_shards, inspect_shards
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, listed
 
 SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
 def inspect_data(path: Path) -> list[Report]:
-    """A report for each file, split of shards or tree at a path. Nothing is raised: what is wrong is in a report."""
+    """A report for each file, split of shards or tree at a path. Nothing is raised: a report has what is wrong."""
     path = Path(path)
     if path.is_file():
         return [inspect_grouped(path)]
@@ -27,7 +27,7 @@ def inspect_data(path: Path) -> list[Report]:
     levels = find_levels(path)
     if levels:
         return [report for level in sorted(levels) for report in _inspect_level(levels[level])]
-    files = _grouped_files(path)  # a folder by any other name
+    files = _grouped_files(path)  # a folder whose name is not grouped_K
     if files:
         return [inspect_grouped(file) for file in files]
     report = Report(path, "nothing")
@@ -43,31 +43,32 @@ def _inspect_level(folder: Path) -> list[Report]:
     if not reports:
         report = Report(folder, "level")
         with report.watch():
-            raise UserError(folder, "no .h5 file and no manifest.json", "grouped files or shards", "make or copy them")
+            way_out = "copy them here, or make them with `demega-jax group` or `demega-jax shard`"
+            raise UserError(folder, "no .h5 file and no manifest.json", "grouped files or shards", way_out)
         reports = [report]
     return reports
 
 
 def _grouped_files(folder: Path) -> list[Path]:
-    """train, validation, test, and others by name."""
+    """The files of a folder: train, validation, test, then others by name."""
     files = folder.glob("*.h5")
     return sorted(files, key=lambda file: (SPLIT_ORDER.get(file.name.removesuffix("_grouped.h5"), 3), file))
 
 
 def _nothing(path: Path) -> UserError:
-    wanted = "a grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder"
+    wanted = "a grouped file, a folder with grouped_K (files or shards), a recording tree or a training run"
     if not path.is_dir():
-        return UserError(path, "no such file or folder", wanted, "check the path")
+        return UserError(path, "no such file or folder", wanted, "correct the path, or give another one")
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
-        return UserError(path, f"cannot be read ({error.strerror})", wanted, "check its permissions")
-    holds = ", ".join(names[:LISTED]) + (" .." if len(names) > LISTED else "") if names else "nothing"
-    return UserError(path, f"it holds {holds}", wanted, "name one of these")
+        return UserError(path, f"cannot be read ({error.strerror})", wanted, "change its permissions")
+    came = f"a folder that holds {listed(names, LISTED) or 'nothing'}"
+    return UserError(path, came, wanted, "give the path of one of these")
 
 
 def compare_levels(reports: Sequence[Report]) -> list[Comparison]:
-    """Whether neighbouring levels of each split hold the same phonemes, for the sound grouped files among reports."""
+    """Whether neighbouring levels of each split hold the same phonemes. Reports of unsound files are ignored."""
     found = []
     splits: dict[str, list[tuple[int, Path, GroupedFacts]]] = {}
     for report in reports:

@@ -13,18 +13,18 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.spread import check_spread
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 
-SAMPLE_BLOCKS, BLOCK_ROWS = 16, 32  # what is read for the amplitudes: 16 pieces of a file, 512 rows
-DEFAULT_NORM = "median_iqr"  # of `model.input_norm`
+SAMPLE_BLOCKS, BLOCK_ROWS = 16, 32  # the amplitudes are measured on 16 blocks of 32 rows
+DEFAULT_NORM = "median_iqr"  # the default of `model.input_norm`
 INDEX_ROWS = 1 << 14  # rows of group_indices read at once
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowNumbers:
-    """What `group_indices` say. total: numbers; distinct: different ones, from first to last.
+    """What `group_indices` holds. total: window numbers.  distinct: different numbers, between first and last.
 
-    short, long: groups of fewer or more windows than the level.
+    short, long: groups of fewer, or more, windows than the level.
     """
 
     total: int
@@ -37,7 +37,7 @@ class WindowNumbers:
 
 @dataclasses.dataclass(frozen=True)
 class ShardFacts:
-    """How a split is cut into shards. checksums: "verified" or "do not agree".
+    """How a split is divided into shards. checksums: "verified" or "do not agree".
 
     source: the grouped file it was made from.  saturated: values that were cut to the largest of the stored type.
     """
@@ -57,7 +57,7 @@ class ShardFacts:
 class GroupedFacts:
     """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
 
-    simulated: None where it is not recorded.
+    own_classes: whether the file names its classes.  simulated: None where the data do not say so.
     """
 
     split: str
@@ -103,7 +103,7 @@ def inspect_grouped(path: Path) -> Report:
 
 
 def sample_blocks(data: h5py.Dataset) -> Iterator[Float[np.ndarray, "C n"]]:
-    """Some rows of `data` [N, C, T] from all over it, a block at a time, as [C, rows x T]."""
+    """Blocks of rows from all parts of `data` [N, C, T], each as [C, rows x T]."""
     step = data.chunks[0] if data.chunks else BLOCK_ROWS
     blocks = -(-len(data) // step)
     for place in spread(blocks, SAMPLE_BLOCKS):
@@ -112,9 +112,9 @@ def sample_blocks(data: h5py.Dataset) -> Iterator[Float[np.ndarray, "C n"]]:
 
 
 def spread(blocks: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `blocks`, from end to end: labels are sorted in most files.
+    """At most `most` numbers below `blocks`, evenly spread, as labels are sorted in most files.
 
-    In this order, a reader that stops early has still seen some from all over.
+    They are ordered so that a reader which stops early has seen blocks from all parts.
     """
     places = np.unique(np.linspace(0, blocks - 1, min(most, blocks)).round().astype(int)).tolist()
     bits = (len(places) - 1).bit_length() or 1
@@ -122,14 +122,10 @@ def spread(blocks: int, most: int) -> list[int]:
 
 
 def check_amplitude(where: object, amplitude: Amplitude) -> None:
-    """UserError for values that are not finite."""
+    """UserError: there are values that are not finite."""
     if amplitude.not_finite:
-        some = ", ".join(map(str, amplitude.not_finite[:LISTED])) + (
-            " .." if len(amplitude.not_finite) > LISTED else ""
-        )
-        raise UserError(
-            where, f"values that are not finite in sensor {some}", "finite numbers", "copy, download or make it again"
-        )
+        came = f"values that are not finite in sensor {listed(amplitude.not_finite, LISTED)}"
+        raise UserError(where, came, "finite numbers", "copy, download or make the file again")
 
 
 def order_of(labels: Int[np.ndarray, " N"]) -> str:
@@ -156,9 +152,8 @@ def read_window_numbers(file: h5py.File) -> Iterator[Sequence[Int[np.ndarray, " 
     indices = file["group_indices"]
     kind = h5py.check_vlen_dtype(indices.dtype) if isinstance(indices, h5py.Dataset) else None
     if kind is None or not np.issubdtype(kind, np.integer) or indices.shape != file["labels"].shape:
-        raise UserError(
-            Path(file.filename), "`group_indices` of another kind", "a list of integers for each row", "delete them"
-        )
+        came, wanted = "`group_indices` of another type or length", "a list of integers for each row"
+        raise UserError(Path(file.filename), came, wanted, "delete `group_indices`, or make the file again")
     for start in range(0, len(indices), INDEX_ROWS):
         yield list(indices[start : start + INDEX_ROWS])
 
@@ -183,7 +178,8 @@ def _check_windows(path: Path, facts: GroupedFacts) -> None:
     if windows is None:
         return
     if windows.first < 0:
-        raise UserError(path, f"window number {windows.first} in `group_indices`", "0 or more", "group again")
+        came = f"window number {windows.first} in `group_indices`"
+        raise UserError(path, came, "numbers from 0 on", "make the file again with `demega-jax group`")
     ends = sum(count > 0 for count in facts.counts)
     if windows.short > ends or windows.long:
         warn(

@@ -1,4 +1,4 @@
-"""Whether two grouping levels average the same phonemes, so that their rows may be paired."""
+"""Whether two grouping levels average windows of the same phonemes, so that their rows can be paired."""
 
 import dataclasses
 from pathlib import Path
@@ -27,9 +27,9 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LevelWindows:
-    """What is known of the phonemes in a split at a level. counts: groups of each class.
+    """The windows of a split at a level. counts: groups of each class.
 
-    window, label [W]: different window numbers, ascending, and the class each is of; None where the file has none.
+    window, label [W]: the different window numbers, ascending, and the class of each; None where the file has none.
     """
 
     level: int
@@ -39,7 +39,7 @@ class LevelWindows:
 
 
 def read_level(path: Path, facts: GroupedFacts) -> LevelWindows:
-    """Of a grouped file that was inspected."""
+    """The windows of a grouped file that was inspected."""
     assert facts.level is not None
     counts = dict(zip(facts.classes, facts.counts, strict=True))
     if facts.windows is None:
@@ -52,7 +52,7 @@ def read_level(path: Path, facts: GroupedFacts) -> LevelWindows:
 
 
 def compare(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
-    """By window numbers where both have them; else by what the numbers of groups leave possible."""
+    """Compare window numbers if both levels have them; otherwise the possible numbers of windows."""
     if a.window is None or a.label is None or b.window is None or b.label is None:
         return _by_counts(a, b)
     _, in_a, in_b = np.intersect1d(a.window, b.window, assume_unique=True, return_indices=True)
@@ -60,7 +60,7 @@ def compare(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
         return "different", "no window number is in both"
     differing = int((a.label[in_a] != b.label[in_b]).sum())
     if differing:
-        return "different", f"{differing:,} of {len(in_a):,} shared window numbers are of another phoneme"
+        return "different", f"{differing:,} of {len(in_a):,} shared window numbers have different phonemes"
     alone = ((a.level, len(a.window) - len(in_a)), (b.level, len(b.window) - len(in_a)))
     only = [f"{count:,} only at level {level}" for level, count in alone if count]
     if not only:
@@ -69,7 +69,7 @@ def compare(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
 
 
 def _by_counts(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
-    """n groups of K average K (n - 1) + 1 to K n windows, or up to K - 1 more if the rest was dropped."""
+    """Compare by counts: n groups of K have K (n - 1) + 1 to K n windows, or up to K - 1 more that were dropped."""
     names = sorted(set(a.counts) | set(b.counts))
     for name in names:
         ranges = [_range(x.counts.get(name, 0), x.level) for x in (a, b)]
@@ -77,10 +77,10 @@ def _by_counts(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
             said = " and ".join(
                 f"{low:,} to {high:,} at level {x.level}" for (low, high), x in zip(ranges, (a, b), strict=True)
             )
-            return "different", f"{name}: {said} (no group_indices; from the numbers of groups)"
-    return "cannot tell", "no group_indices in both; the numbers of groups do not contradict each other"
+            return "different", f"{name}: {said} (computed from the numbers of groups, as there are no group_indices)"
+    return "cannot tell", "not both have group_indices; the numbers of groups allow that they are the same"
 
 
 def _range(groups: int, level: int) -> tuple[int, int]:
-    """Fewest and most windows that can have made these groups."""
+    """The smallest and largest number of windows that can give these groups."""
     return max(0, level * (groups - 1) + 1), level * groups + level - 1

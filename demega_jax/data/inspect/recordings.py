@@ -1,4 +1,4 @@
-"""Inspection of recording trees: runs, minutes, phonemes, what is missing, and amplitudes."""
+"""Inspection of recording trees: session runs, minutes, phonemes, what is missing, and amplitudes."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, 
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
 
-PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s from a phoneme's onset, which a window counts with
-PIECES, PIECE = 4, 2.0  # what is read of a run for the amplitudes: so many pieces of so many seconds
+PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s of the windows that are counted
+PIECES, PIECE = 4, 2.0  # the amplitudes are measured on 4 pieces of 2 s of each session run
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """A run. phonemes: known ones; windows: those of them whose 0.5 s lie within the recording.
+    """A session run. phonemes: known ones.  windows: those of them whose 0.5 s lie within the recording.
 
     unknown: events with symbols that are no phoneme.  counts: windows of each of the 39 phonemes.
     """
@@ -39,7 +39,7 @@ class RunFacts:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFacts:
-    """All runs of a split together."""
+    """All session runs of a split together."""
 
     runs: int
     minutes: float
@@ -50,7 +50,7 @@ class SplitFacts:
 
 @dataclasses.dataclass(frozen=True)
 class RecordingFacts:
-    """A recording tree. rate: Hz.  missing: runs that should be there, in words.  amplitude: in tesla."""
+    """A recording tree. rate: Hz.  missing: session runs that should be there, in words.  amplitude: in tesla."""
 
     rate: float
     sensors: int
@@ -65,13 +65,13 @@ class RecordingFacts:
 
 
 def inspect_recordings(root: Path) -> Report:
-    """The report of a recording tree: a run that is not sound is a problem, and the others are still reported."""
+    """The report of a recording tree. A session run that is not sound is a problem; the others are reported."""
     report = Report(root, "recordings")
     with report.watch():
         names = _paired(root)
         sound = [found for name in names for found in _sound(report, root, name)]
         if not names:
-            find_recordings(root)  # says what is missing
+            find_recordings(root)  # its error says what is missing
         if not sound:
             return report
         _check_alike(report, sound)
@@ -90,43 +90,44 @@ def inspect_recordings(root: Path) -> Report:
 
 
 def _paired(root: Path) -> list[RunName]:
-    """Runs with a recording and events; a warning for those with one of them."""
+    """Session runs with a recording and events. Warns of those with one of them."""
     found: list[set[RunName]] = []
     for pattern in ("*/derivatives/serialised/*_meg.h5", "*/derivatives/events/*_events.tsv"):
         matches = [NAME.match(path.name) for path in root.glob(pattern)]
         found.append({RunName(**match.groupdict()) for match in matches if match})
     megs, events = found
-    for alone, what in ((megs - events, "without events"), (events - megs, "with events and no recording")):
+    for alone, what in ((megs - events, "without events"), (events - megs, "with events but no recording")):
         if alone:
             warn(f"{len(alone)} session runs {what}: {listed(sorted(alone))}")
     return sorted(megs & events)
 
 
 def _sound(report: Report, root: Path, name: RunName) -> list[Recording]:
-    """The run, or nothing and a problem in the report."""
+    """The session run; if it is not sound, nothing, and a problem in the report."""
     try:
         return find_recordings(root, only=[name])
     except UserError as error:
-        # A file that is there twice is found again with every run.
+        # A file that is there twice gives the same error for every session run.
         if str(error) not in map(str, report.problems):
             report.problems.append(error)
         return []
 
 
 def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
-    """A problem for each run whose rate or number of sensors is not that of the first."""
+    """Report a problem for each session run whose rate or number of sensors is not that of the first."""
     first = recordings[0]
     for recording in recordings[1:]:
         if (recording.rate, recording.sensors) != (first.rate, first.sensors):
             came = f"{recording.sensors} sensors at {recording.rate:g} Hz"
-            wanted = f"{first.sensors} at {first.rate:g} Hz, as {first.name}"
-            report.problems.append(UserError(recording.meg, came, wanted, "leave the run out, or download it again"))
+            wanted = f"{first.sensors} sensors at {first.rate:g} Hz, as in session run {first.name}"
+            way_out = "move this session run out of the folder, or download it again"
+            report.problems.append(UserError(recording.meg, came, wanted, way_out))
     if first.rate != PUBLISHED_RATE:
-        warn(f"sampled at {first.rate:g} Hz, the published recordings at {PUBLISHED_RATE:g} Hz")
+        warn(f"the sampling rate is {first.rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz")
 
 
 def _run_facts(report: Report, recording: Recording) -> list[RunFacts]:
-    """The run's facts, or nothing and a problem in the report."""
+    """The facts of a session run; if its events are not sound, nothing, and a problem in the report."""
     try:
         events = read_events(recording.events)
     except UserError as error:
@@ -138,7 +139,7 @@ def _run_facts(report: Report, recording: Recording) -> list[RunFacts]:
     start = np.floor(events.onset * recording.rate)
     fits = (start >= 0) & (start + round(WINDOW * recording.rate) <= recording.samples)
     counts = np.bincount(label[fits & (label >= 0)], minlength=len(PHONEMES))
-    for count, what in ((events.duplicates, "duplicate events"), (events.unordered, "events out of order of time")):
+    for count, what in ((events.duplicates, "duplicate events"), (events.unordered, "events out of order in time")):
         if count:
             warn(f"{recording.name}: {count} {what}")
     name, known = recording.name, int((label >= 0).sum())
@@ -150,20 +151,21 @@ def _run_facts(report: Report, recording: Recording) -> list[RunFacts]:
 
 
 def _check_times(recording: Recording) -> None:
-    """Warn where the dataset `times` contradicts the sampling rate or the length."""
+    """Warn if the dataset `times` contradicts the sampling rate or the length."""
     with open_file(recording.meg) as file:
         times = file.get("times")
         if times is None or times.shape != (recording.samples,):
             shape = "is absent" if times is None else f"has shape {times.shape}"
-            warn(f"{recording.name}: `times` {shape}; going by {recording.samples} samples at {recording.rate:g} Hz")
+            used = f"{recording.samples} samples at {recording.rate:g} Hz are assumed"
+            warn(f"{recording.name}: `times` {shape}, so {used}")
         elif recording.samples > 1:
             rate = (recording.samples - 1) / float(times[-1] - times[0]) if times[-1] != times[0] else 0.0
             if abs(rate / recording.rate - 1) > 0.01:
-                warn(f"{recording.name}: {rate:.4g} Hz by `times`, {recording.rate:g} Hz by its attribute")
+                warn(f"{recording.name}: {rate:.4g} Hz by `times`, but {recording.rate:g} Hz by its attribute")
 
 
 def _say_unlike(runs: Sequence[RunFacts]) -> None:
-    """One line each for windows that run off and for symbols that are no phoneme."""
+    """Warn of windows that run off their recording, and of symbols that are no phoneme."""
     off, unknown = sum(run.phonemes - run.windows for run in runs), sum(run.unknown for run in runs)
     if off:
         warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
@@ -188,13 +190,13 @@ def _splits(runs: Sequence[RunFacts]) -> dict[str, SplitFacts]:
 
 
 def missing_runs(names: Sequence[RunName]) -> list[str]:
-    """What can be known to be missing: the published validation and test run, and gaps in a task's sessions."""
-    missing = [f"the {split} run {name}" for name, split in OFFICIAL.items() if name not in names]
+    """What is known to be missing: the published session runs of validation and test, and gaps in a task's sessions."""
+    missing = [f"the {split} session run {name}" for name, split in OFFICIAL.items() if name not in names]
     tasks = sorted({name.task for name in names})
     for task in tasks:
         there = {int(name.session) for name in names if name.task == task and name.session.isdigit()}
         gaps = [number for number in range(1, max(there, default=0)) if number not in there]
-        # The sessions of the validation and test run are named above.
+        # The sessions of validation and test are named above already.
         official = {int(name.session) for name in OFFICIAL if name.task == task and name not in names}
         gaps = [number for number in gaps if number not in official]
         if gaps:
@@ -203,7 +205,7 @@ def missing_runs(names: Sequence[RunName]) -> list[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """1-3, 5 of 1, 2, 3, 5."""
+    """1, 2, 3, 5 as `1-3, 5`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:
@@ -214,11 +216,11 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _amplitude(report: Report, recordings: Sequence[Recording]) -> Amplitude:
-    """Amplitudes over a few seconds of every run; a problem for each run with values that are not finite."""
+    """Amplitudes over a few seconds of every session run. Values that are not finite are a problem."""
     bad: dict[Path, set[int]] = {}
 
     def pieces() -> Iterator[Float[np.ndarray, "C n"]]:
-        # A piece of every run, then the next piece: a reader that stops early has still seen many runs.
+        # One piece of every session run, then the next pieces: a reader that stops early has seen many session runs.
         for piece in range(PIECES):
             for recording in (r for r in recordings if r.sensors == recordings[0].sensors):
                 length = min(round(PIECE * recording.rate), recording.samples)

@@ -1,4 +1,4 @@
-"""What an inspection gives: facts of one file, folder or tree, what is odd about it and what is not sound."""
+"""The result of an inspection: facts about a file, folder or tree, notes, and problems."""
 
 import contextlib
 import dataclasses
@@ -11,14 +11,14 @@ import numpy as np
 
 from demega_jax.errors import UserError, set_warning_sink
 
-SECONDS = 5.0  # that the samples of one file or tree may take to read
+SECONDS = 5.0  # after which no more samples of a file or tree are read
 
 
 @dataclasses.dataclass
 class Report:
     """What was found at a path. facts: a dataclass of numbers and names; None where nothing could be read.
 
-    notes: what can be survived, as the warnings of other commands say it.  problems: what is not sound.
+    notes: the warnings of other commands about these data.  problems: what is not sound.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Report:
             set_warning_sink(None)
 
     def to_json(self) -> dict[str, Any]:
-        """The same for a JSON file; what is not finite is null."""
+        """The report for a JSON file; numbers that are not finite are null."""
         facts = None if self.facts is None else dataclasses.asdict(self.facts)
         problems = [str(error) for error in self.problems]
         head = {"path": str(self.path), "kind": self.kind, "sound": not problems}
@@ -47,7 +47,7 @@ class Report:
 
 
 def plain(value: Any) -> Any:
-    """A value of dictionaries, sequences, arrays, numbers and paths as JSON has it; null for what is not finite."""
+    """Dictionaries, sequences, arrays, numbers and paths as JSON holds them; numbers that are not finite are null."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

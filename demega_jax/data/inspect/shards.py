@@ -35,8 +35,9 @@ def inspect_shards(folder: Path) -> list[Report]:
     report = Report(folder, "shards")
     with report.watch():
         if not is_sharded(folder):
-            came = f"{UNFINISHED} and no {MANIFEST}: the work is unfinished"
-            raise UserError(folder, came, "finished shards", "run `demega-jax shard` again: it goes on where it was")
+            came = f"{UNFINISHED} and no {MANIFEST}, so the shards are unfinished"
+            way_out = "run `demega-jax shard` again, which continues where it stopped"
+            raise UserError(folder, came, "finished shards", way_out)
         manifest = read_manifest(folder / MANIFEST)
         return [_inspect_split(folder, name, manifest) for name in manifest.splits]
     return [report]
@@ -72,7 +73,7 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
 
 
 def _checksum_problem(split: ShardedSplit) -> UserError | None:
-    """What is wrong with the bytes of a split; None: nothing."""
+    """The error about the bytes of a split; None: they are as they were written."""
     try:
         split.verify()
     except UserError as error:
@@ -81,7 +82,7 @@ def _checksum_problem(split: ShardedSplit) -> UserError | None:
 
 
 def _sample_blocks(split: ShardedSplit) -> Iterator[Float[np.ndarray, "C n"]]:
-    """Some rows from all over a split, as `inspect_grouped.sample_blocks` has them."""
+    """Blocks of rows from all parts of a split, as `inspect.grouped.sample_blocks` gives them."""
     blocks = [
         (shard.file, start) for shard in split.shards for start in range(0, shard.rows, BLOCK_ROWS)
     ]  # fmt: skip

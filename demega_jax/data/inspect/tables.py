@@ -14,6 +14,7 @@ from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
 from demega_jax.data.inspect.recordings import RecordingFacts
 from demega_jax.data.inspect.report import Report
+from demega_jax.errors import listed
 from demega_jax.files import format_bytes
 
 BAR = 20  # columns of the longest bar
@@ -26,7 +27,7 @@ VERDICT_STYLE = {
 
 
 def print_report(report: Report, console: Console, *, histogram: bool = True) -> None:
-    """A heading, what was found, notes and problems. histogram: with the bars of a grouped file's classes."""
+    """Print a heading, what was found, notes and problems. histogram: with a bar for each class of a grouped file."""
     state = Text(" sound ", style="black on green") if not report.problems else Text(" not sound ", "white on red")
     heading = Text.assemble((str(report.path), "bold"), f"  {report.kind} ", state)
     console.print()
@@ -45,7 +46,7 @@ def print_report(report: Report, console: Console, *, histogram: bool = True) ->
 
 
 def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
-    """A line for each pair of levels; nothing where there is none."""
+    """Print a line for each pair of levels."""
     if not comparisons:
         return
     console.print()
@@ -69,7 +70,7 @@ def _print_line(console: Console, name: str, text: str, style: str) -> None:
 
 
 def _print_pairs(console: Console, pairs: Sequence[tuple[str, str | Text]]) -> None:
-    """Names and values, one pair a line."""
+    """Print names and values, one pair on a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column()
@@ -139,7 +140,7 @@ def _source(facts: GroupedFacts) -> str:
 
 
 def _print_histogram(classes: Sequence[str], counts: Sequence[int], console: Console) -> None:
-    """A bar for each class, two a line where there are many."""
+    """Print a bar for each class, two on a line if there are many."""
     blocks = 2 if len(classes) >= TWO_COLUMNS_FROM else 1
     length = -(-len(classes) // blocks)
     table = Table.grid(padding=(0, 1))
@@ -166,7 +167,7 @@ def _bar(share: float, *, ascii_only: bool) -> str:
 
 
 def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = False) -> None:
-    """tesla: the data should be; then pT (of gradiometers pT/m) read better."""
+    """Print a table of amplitudes. tesla: the data should be in tesla; small numbers are shown in pT or pT/m."""
     pico = tesla and all(of_type.median < 1e-9 for of_type in amplitude.types)
     scale = 1e12 if pico else 1.0
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -175,13 +176,11 @@ def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = Fa
         table.add_column(name, justify="right", no_wrap=True)
     for kind in amplitude.types:
         still = kind.near_constant
-        listed = f"{len(still)}: {', '.join(map(str, still[:3]))}{' ..' if len(still) > 3 else ''}"
+        constant = Text(f"{len(still)}: {listed(still, 3)}", "yellow") if still else "0"
         median, low, high, largest = (
             _number(scale * value) for value in (kind.median, kind.low_quartile, kind.high_quartile, kind.largest)
         )
-        table.add_row(
-            kind.name, str(kind.sensors), median, f"{low} .. {high}", largest, Text(listed, "yellow") if still else "0"
-        )
+        table.add_row(kind.name, str(kind.sensors), median, f"{low} .. {high}", largest, constant)
     console.print(Padding(table, (0, 0, 0, 2)))
     order = Text.assemble((amplitude.order, VERDICT_STYLE[amplitude.order]), f": {amplitude.order_reason}")
     _print_pairs(
@@ -206,7 +205,7 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("split", style="bold", no_wrap=True)
     table.add_column("task", no_wrap=True)
-    for name in ("runs", "minutes", "phonemes", "windows", "per s"):
+    for name in ("session runs", "minutes", "phonemes", "windows", "per s"):
         table.add_column(name, justify="right", no_wrap=True)
     for split in facts.splits:
         tasks = list(dict.fromkeys(run.task for run in facts.runs if run.split == split))

@@ -42,7 +42,7 @@ def test_missing_runs_are_those_that_can_be_known():
     names += [RunName("0", str(session), "Sherlock4", "1") for session in (1, 2, 3, 4, 5, 6, 7, 9)]
     assert missing_runs(names) == ["Sherlock1 sessions 3-4, 6-9", "Sherlock4 session 8"]
     without = [name for name in names if name.session != "11"]
-    assert missing_runs(without)[0] == "the validation run 0/11/Sherlock1/2"
+    assert missing_runs(without)[0] == "the validation session run 0/11/Sherlock1/2"
     assert "11" not in missing_runs(without)[1]
 
 
