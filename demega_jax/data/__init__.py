@@ -1,1 +1,1 @@
-"""Grouped MEG files, feeds and simulated recordings."""
+"""Data: recordings, grouped files, shards, splits and feeds; `open.py` opens all of them."""

@@ -1,4 +1,4 @@
-"""Splits that are made of others, or of arrays in memory."""
+"""Splits that consist of other splits, or of an array in memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class ArraySplit(Split):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class CombinedSplit(Split):
-    """The rows of several splits, one after the other: levels that are trained on at once."""
+    """The rows of several splits, one after the other, to train on several levels together."""
 
     parts: tuple[Split, ...]
 
@@ -51,7 +51,7 @@ class CombinedSplit(Split):
 
     @property
     def shuffled_blocks(self) -> ShuffledBlocks | None:
-        """The blocks of all parts, where all have blocks of one size."""
+        """The blocks of all parts, if all parts have blocks of the same size."""
         found = [part.shuffled_blocks for part in self.parts]
         blocks = [each for each in found if each is not None]
         if len(blocks) < len(found) or len({each.size for each in blocks}) > 1:
@@ -60,27 +60,28 @@ class CombinedSplit(Split):
 
     @property
     def slow_reason(self) -> str:
-        """The first reason of a part."""
+        """The reason of the first part that has one."""
         return next((part.slow_reason for part in self.parts if part.slow_reason), "")
 
     def reader(self) -> RowReader:
-        """The readers of the parts under one numbering."""
+        """A reader of all parts, with one numbering of rows."""
         return CombinedRows(self, self.parts)
 
     def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
-        """Those of the parts, end to end."""
+        """The statistics of the parts, one after the other."""
         found = [part.read_row_statistics() for part in self.parts]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 
 def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
-    """Splits of the same classes and windows as one. UserError: they are stored in different ways."""
+    """Several splits of the same classes and windows as one split. UserError: types or normalisations differ."""
     first = parts[0]
     stored = {(part.dtype, part.normalization, part.has_statistics) for part in parts}
     if len(stored) > 1:
         raise UserError(
             path, f"levels {', '.join(str(part.level) for part in parts)} that are stored in different ways",
-            "one type and one normalisation in all", "shard them with the same settings, or train on one",
+            "the same type and normalisation in all levels",
+            "run `demega-jax shard` with the same settings for all, or train on one --level",
         )  # fmt: skip
     return CombinedSplit(
         path=path, name=first.name, level=None, sensors=first.sensors, time_points=first.time_points,

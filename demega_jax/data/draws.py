@@ -4,8 +4,8 @@ import numpy as np
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """The generator of a stream of a seed: the same numbers on every machine.
+    """A random generator for a seed and the number of a stream; it gives the same numbers on every machine.
 
-    The kind of generator is named, as numpy's default may become another, and it is keyed by both numbers.
+    Its kind is named here, as numpy may change its default.
     """
     return np.random.Generator(np.random.Philox(key=[seed, stream]))

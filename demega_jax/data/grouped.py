@@ -1,6 +1,7 @@
-"""Grouped files in the hub's format: finding them, opening them, and refusing what is not sound.
+"""Grouped files in the hub's format: finding, opening and checking them.
 
-data [N, C, T], labels [N], optionally group_indices and attributes. Shapes are trusted over attributes.
+A file has data [N, C, T], labels [N], and optionally group_indices and attributes. If attributes contradict the shapes
+of the data, the shapes are used.
 """
 
 import dataclasses
@@ -17,25 +18,25 @@ from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
 FLOATS = ("float16", "float32", "float64")
-LISTED = 8  # names of what is there that a message lists
+LISTED = 8  # names that a message lists
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class GroupedFile(Split):
-    """A grouped file that was found sound; `path` is that file."""
+    """A grouped file that was checked when it was opened; `path` is that file."""
 
     @functools.cached_property
     def slow_reason(self) -> str:
-        """Why single rows can be read through HDF5 only, which is slow; empty where that is not so."""
+        """Why single rows can only be read through HDF5, which is slow; empty if they can be read directly."""
         with open_file(self.path) as file:
             return why_slow(file, file["data"])
 
     def reader(self) -> RowReader:
-        """Rows by their offset in the file, or through HDF5 where they have none."""
+        """Rows by their offset in the file; through HDF5 if they have no offset."""
         if self.slow_reason:
             return Hdf5Rows(self)
         with open_file(self.path) as file:
@@ -43,7 +44,7 @@ class GroupedFile(Split):
 
 
 def find_levels(data: Path) -> dict[int, Path]:
-    """Folders of grouping levels: D/grouped_K, D/data/grouped_K, or D itself if it is one."""
+    """The folder of each grouping level: D/grouped_K, D/data/grouped_K, or D itself if that is its name."""
     found: dict[int, Path] = {}
     candidates = [data, *sorted(data.glob("grouped_*")), *sorted((data / "data").glob("grouped_*"))]
     for folder in candidates:
@@ -54,41 +55,42 @@ def find_levels(data: Path) -> dict[int, Path]:
 
 
 def _folder_level(folder: Path) -> int | None:
-    """K of a folder named grouped_K. Links are not followed: a link has the name, its target may have any other."""
+    """K of a folder named grouped_K. The name of a link counts, not that of its target."""
     match = re.fullmatch(r"grouped_(\d+)", os.path.basename(os.path.abspath(folder)))
     return int(match[1]) if match else None
 
 
 def find_level(data: Path, level: int | None) -> Path:
-    """The folder of a level. Level None: the only one there is. Raises `UserError` naming what is there."""
+    """The folder of a level (None: the only one). UserError: it is not there; the error lists what is."""
     data = Path(data)
     if not data.is_dir():
         came = "a file" if data.exists() else "no such folder"
-        raise UserError(data, came, "the folder that holds grouped_K", "give --data DIR")
+        raise UserError(data, came, "the folder that holds grouped_K", "use --data DIR with that folder")
     levels = find_levels(data)
     there = ", ".join(map(str, sorted(levels))) or "none"
     if not levels:
         names = sorted(entry.name for entry in data.iterdir())
-        holds = ", ".join(names[:LISTED]) + (", .." if len(names) > LISTED else "") if names else "nothing"
-        raise UserError(
-            data, f"no grouped_K folder (it holds {holds})", "grouped_K or data/grouped_K in it",
-            "give another --data DIR",
-        )  # fmt: skip
+        came = f"no grouped_K folder (it holds {listed(names, LISTED) or 'nothing'})"
+        raise UserError(data, came, "a folder with grouped_K or data/grouped_K in it", "give another --data DIR")
     if level is None and len(levels) > 1:
-        raise UserError(data, f"levels {there}", "one level", "choose one with --level K")
+        raise UserError(data, f"levels {there}", "the choice of one level", "add --level K")
     chosen = level if level is not None else next(iter(levels))
     if chosen not in levels:
-        raise UserError(data, f"no level {chosen}", f"a level that is there: {there}", "choose it with --level K")
+        raise UserError(
+            data, f"no level {chosen}", f"a level that is there: {there}", "choose one of these with --level K"
+        )
     return levels[chosen]
 
 
 def find_split(data: Path, level: int | None, split: str) -> Path:
-    """The file of a split, of a level as `find_level` finds it. Raises `UserError` naming what is there."""
+    """The file of a split at a level. UserError: it is not there; the error lists what is."""
     folder = find_level(data, level)
     path = folder / f"{split}_grouped.h5"
     if not path.is_file():
         files = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "no .h5 file"
-        raise UserError(path, "no such file", f"the {split} split", f"the folder has {files}")
+        raise UserError(
+            path, "no such file", f"the {split} split in a folder that has {files}", "copy or make that file"
+        )
     return path
 
 
@@ -97,10 +99,10 @@ def open_grouped(
 ) -> GroupedFile:
     """Open and check a grouped file.
 
-    classes: names that the ids of the result stand for; by default the file's own (attribute `classes`), else the
-    39 phonemes in their fixed order.  expect_shape: (sensors, time points) that the file must have; None for any time
-    length.
-    Raises: `UserError` naming the file, and the row where one is to blame.
+    classes: names that the ids of the result stand for; by default those of the file (its attribute `classes`), or
+    else the 39 phonemes in their fixed order.  expect_shape: (sensors, time points) that the file must have; time
+    points None: any number.
+    UserError: the file is not sound; the error names the file, and the row if it is about one.
     """
     path = Path(path)
     with open_file(path) as file:
@@ -122,12 +124,12 @@ def open_grouped(
 
 
 def check_window(path: Path, sensors: int, time_points: int, expect_shape: tuple[int, int | None] | None) -> None:
-    """UserError: windows of another shape than (sensors, time points; None for any length)."""
+    """UserError: windows have another shape than (sensors, time points; None: any number)."""
     wanted = (sensors, time_points) if expect_shape is None else (expect_shape[0], expect_shape[1] or time_points)
     if (sensors, time_points) != wanted:
         raise UserError(
             path, f"windows of {sensors} sensors x {time_points} time points",
-            f"{wanted[0]} x {wanted[1]}, as the model and its training data",
+            f"{wanted[0]} x {wanted[1]}, as in the model and its training data",
             "use data of the same shape, or train another model",
         )  # fmt: skip
 
@@ -136,43 +138,49 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     for name in ("data", "labels"):
         try:
             found = file[name] if name in file else None
-        except KeyError as error:  # h5py's word for a header that cannot be read
+        except KeyError as error:  # h5py raises this for a header that cannot be read
             came = f"truncated or damaged: {error.args[0]}"
             raise UserError(path, came, "a whole HDF5 file", "copy or download it again") from None
         if not isinstance(found, h5py.Dataset):
-            raise UserError(path, f"no dataset `{name}`", "`data` and `labels`", "this is no grouped file")
+            raise UserError(
+                path, f"no dataset `{name}`", "the datasets `data` and `labels`", "give the path of a grouped file"
+            )
     data, labels = file["data"], file["labels"]
     if data.ndim != 3:
-        raise UserError(path, f"`data` of rank {data.ndim}", "[groups, sensors, time points]", "regroup the recordings")
+        wanted = "rank 3: [groups, sensors, time points]"
+        raise UserError(path, f"`data` of rank {data.ndim}", wanted, "make the file again with `demega-jax group`")
     if data.dtype.name not in FLOATS:
-        raise UserError(path, f"`data` of type {data.dtype}", " or ".join(FLOATS), "convert it")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(path, f"`labels` {labels.dtype} of rank {labels.ndim}", "integers [groups]", "convert them")
-    if len(labels) != len(data):
         raise UserError(
-            path, f"{len(data)} rows of data and {len(labels)} labels", "as many of each", "download it again"
+            path, f"`data` of type {data.dtype}", " or ".join(FLOATS), "convert `data` to one of these types"
         )
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        came = f"`labels` of type {labels.dtype} and rank {labels.ndim}"
+        raise UserError(path, came, "integers of rank 1: [groups]", "convert `labels` to such integers")
+    if len(labels) != len(data):
+        came = f"{len(data)} rows of data and {len(labels)} labels"
+        raise UserError(path, came, "one label for each row", "download or make the file again")
     if 0 in data.shape:
-        raise UserError(path, f"an empty split: `data` is {data.shape}", "at least one row", "regroup the recordings")
+        came = f"an empty split, as `data` has shape {data.shape}"
+        raise UserError(path, came, "at least one row", "make the file again with `demega-jax group`")
     check_storage(path, data)
     check_storage(path, labels)
     return data, labels[:]
 
 
 def _level(path: Path, file: h5py.File) -> int | None:
-    """K by the file, else by its folder's name."""
+    """K as the file states it, or else as its folder is named."""
     stated = _number(file.attrs.get("grouped_samples"))
     return int(stated) if stated is not None and stated == stated // 1 else _folder_level(path.parent)
 
 
 def _number(value: object) -> float | None:
-    """An attribute as a number; None for what is absent or no number."""
+    """An attribute as a number; None if it is absent or no number."""
     array = np.asarray(value)
     return float(array.item()) if array.size == 1 and array.dtype.kind in "iufb" else None
 
 
 def _check_attributes(path: Path, file: h5py.File, shape: tuple[int, ...]) -> None:
-    """One line for optional attributes that are absent or contradict the shapes, which are trusted."""
+    """Warn of optional attributes that are absent or contradict the shapes."""
     absent = [name for name in OPTIONAL if name not in file.attrs]
     absent += [] if "group_indices" in file else ["group_indices"]
     true = dict(zip(OPTIONAL, (*shape, _folder_level(path.parent)), strict=True))
@@ -184,4 +192,4 @@ def _check_attributes(path: Path, file: h5py.File, shape: tuple[int, ...]) -> No
     parts = [f"without {', '.join(absent)}"] if absent else []
     parts += [f"with {', '.join(wrong)}"] if wrong else []
     if parts:
-        warn(f"{path}: {' and '.join(parts)}; going on by the shapes of the data")
+        warn(f"{path}: {' and '.join(parts)}; the shapes of the data are used instead")

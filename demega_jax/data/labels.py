@@ -1,4 +1,4 @@
-"""What the integer labels of a file stand for: its own names, names beside it, names that are asked for, phonemes."""
+"""The names of classes that the integer labels of a file stand for."""
 
 import json
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
 
 CLASSES_FILE = "classes.json"  # a list of names, in the folder of a file or up to two above it
-SHOWN = 5  # names that a message lists
 
 
 class Labels(NamedTuple):
-    """classes: names.  ids [N]: positions in them.  assumed: nothing says that they are phonemes."""
+    """Labels of rows. classes: names.  ids [N]: positions in them.  assumed: nothing says that they are phonemes."""
 
     classes: tuple[str, ...]
     ids: Int[np.ndarray, " N"]
@@ -25,15 +24,15 @@ class Labels(NamedTuple):
 
 
 def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], classes: Sequence[str] | None) -> Labels:
-    """What the labels of a file stand for.
+    """What the labels of a file stand for. classes: names that are asked for.
 
-    A file's own names (its attribute `classes`, else `classes.json` beside it) are mapped to those asked for. Without
-    names of its own, ids stand for the classes that are asked for, or are assumed to stand for the 39 phonemes.
+    A file's own names (its attribute `classes`, or else `classes.json` beside it) are mapped to those asked for. If it
+    has no names, ids stand for the classes that are asked for, or are assumed to stand for the 39 phonemes.
     """
     own = _own_names(path, file) or _names_beside(path)
     names = own or tuple(classes or PHONEMES)
     if own is None and names != PHONEMES:
-        warn(f"{path}: no attribute `classes`; its ids are taken as positions in {_listed(names)}")
+        warn(f"{path}: there is no attribute `classes`, so its ids are taken as positions in {listed(names)}")
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
         raise UserError(
@@ -47,14 +46,14 @@ def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], class
     used = sorted({own[i] for i in np.unique(labels)} - set(place))
     if used:
         raise UserError(
-            path, f"class {used[0]}", f"one of the {len(place)} classes {_listed(list(place))}",
+            path, f"class {used[0]}", f"one of the {len(place)} classes {listed(place)}",
             "use data of the same classes, or set model.classes",
         )  # fmt: skip
     return Labels(tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels], False)
 
 
 def warn_of_absent_classes(path: Path, labels: Labels) -> None:
-    """One line for the classes that a split has no row of, and where nothing says what its ids stand for."""
+    """Warn of classes without a row, and say so if the file does not say what its ids stand for."""
     absent = np.flatnonzero(np.bincount(labels.ids, minlength=len(labels.classes)) == 0)
     if not len(absent):
         return
@@ -63,18 +62,14 @@ def warn_of_absent_classes(path: Path, labels: Labels) -> None:
         there = len(labels.classes) - len(absent)
         said += (
             f"; there is no attribute `classes` and no {CLASSES_FILE}, so its {there} different ids are taken for "
-            f"phonemes, in the order {_listed(PHONEMES)}; if they stand for anything else, name the classes in "
+            f"phonemes, in the order {listed(PHONEMES)}; if they stand for anything else, name the classes in "
             f"{CLASSES_FILE} or model.classes"
         )
     warn(f"{path}: {said}")
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " ".join(names[:SHOWN]) + (" .." if len(names) > SHOWN else "")
-
-
 def _names_beside(path: Path) -> tuple[str, ...] | None:
-    """The names in the nearest `classes.json`; None where there is none. UserError: it holds no list of names."""
+    """The names in the nearest `classes.json`; None: there is no such file. UserError: it holds no list of names."""
     found = next((folder / CLASSES_FILE for folder in path.parents[:3] if (folder / CLASSES_FILE).is_file()), None)
     if found is None:
         return None
@@ -84,8 +79,8 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
         names = None
     if not _are_names(names):
         raise UserError(
-            found, "no list of different names", 'a JSON list such as ["left", "right"], in the order of the ids',
-            "write it again, or remove it",
+            found, "it holds no list of different names", 'a JSON list such as ["left", "right"], by id',
+            "correct the file, or remove it",
         )  # fmt: skip
     return tuple(names)
 
@@ -104,6 +99,6 @@ def _own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:
     names = np.atleast_1d(raw).ravel().tolist()
     own = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)
     if not _are_names(own):
-        raise UserError(path, "an attribute `classes` that does not list different names", "a name for each class",
-                        "write the attribute again, or delete it: without it ids stand for model.classes")  # fmt: skip
+        came, wanted = "an attribute `classes` that does not list different names", "a different name for each class"
+        raise UserError(path, came, wanted, "correct the attribute, or delete it and set model.classes")
     return own

@@ -1,6 +1,6 @@
-"""The one door from a data folder and a configuration to splits and feed plans.
+"""Opens splits and feed plans, given a data folder and a configuration.
 
-Nobody else asks whether a folder holds grouped files, shards or recordings, or which feed is wanted.
+Only this file asks whether a folder holds grouped files, shards or recordings, and which feed is wanted.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ WindowShape = tuple[int, int | None]  # (sensors, time points; None for any leng
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What training reads: the plan of its feed, and the split that validates. Test is not among them."""
+    """What training reads: the plan of its feed, and the validation split. It never reads the test split."""
 
     plan: FeedPlan
     validation: Split
@@ -43,7 +43,7 @@ def open_split(
     folder: Path, split: str, config: DataConfig, *, classes: Sequence[str] | None = None,
     expect_shape: WindowShape | None = None,
 ) -> Split:  # fmt: skip
-    """A split to evaluate on, of whatever the folder holds; of recordings, averages at `config.level`.
+    """A split to evaluate on. Recordings are averaged at the levels of `config`.
 
     classes, expect_shape: as for `open_levels`.
     """
@@ -53,11 +53,11 @@ def open_split(
 
 
 def open_training(config: Config) -> TrainingData:
-    """The data that training reads. UserError: none, or none that fits the feed."""
+    """Open the data that training reads. UserError: there are none, or they do not fit the feed."""
     if config.data.path is None:
         raise UserError(
             "--data", "no data folder", "the folder that holds grouped_K",
-            "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
+            "add --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes such a folder",
         )  # fmt: skip
     folder = Path(config.data.path)
     if config.data.feed == "regroup":
@@ -67,7 +67,7 @@ def open_training(config: Config) -> TrainingData:
     if is_recorded(folder, config.data):
         raise UserError(
             folder, f"a recording tree, with data.feed={config.data.feed}", "a folder that holds grouped_K",
-            "set data.feed=regroup, or average the recordings first: `demega-jax group`",
+            "set data.feed=regroup, or average the recordings first with `demega-jax group`",
         )  # fmt: skip
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
@@ -76,7 +76,7 @@ def open_training(config: Config) -> TrainingData:
 
 
 def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
-    """The plan of the feed that `data.feed` names, from the rows of a split."""
+    """The plan of the feed `data.feed` (stream or resident) for the rows of a split."""
     data, train = config.data, config.train
     if data.feed == "resident":
         return ResidentPlan(split=split, **_on_devices(config))
@@ -84,7 +84,7 @@ def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
 
 
 def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
-    """The plan of the regroup feed from the training runs of a recording tree. UserError: no level, no window."""
+    """The plan of the regroup feed for the session runs of train. UserError: there is no level, or no window."""
     data = config.data
     windows = tree.windows("train", config.model.classes)
     tables = make_tables(windows, tree.levels, data.regroup, data.shares, data.shares_seed)
@@ -96,7 +96,7 @@ def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
 
 
 def _on_devices(config: Config) -> dict[str, Any]:
-    """What a configuration says of every feed that lies on the devices."""
+    """The arguments that every `DevicePlan` takes from a configuration."""
     data, train = config.data, config.train
     return {
         "batch_size": train.batch_size,
@@ -110,7 +110,7 @@ def _on_devices(config: Config) -> dict[str, Any]:
 
 
 def is_recorded(folder: Path, config: DataConfig) -> bool:
-    """Whether a folder is to be read as a recording tree; grouped files go first, unless the feed is regroup."""
+    """Whether a folder is read as a recording tree. Grouped files are preferred, unless the feed is regroup."""
     return has_recordings(folder) and (config.feed == "regroup" or not find_levels(folder))
 
 
@@ -118,9 +118,9 @@ def open_levels(
     data: Path, levels: int | Sequence[int] | None, split: str, *, classes: Sequence[str] | None = None,
     expect_shape: WindowShape | None = None,
 ) -> Split:  # fmt: skip
-    """A split of one level (None: the only one there), or of several as one; grouped files or shards.
+    """A split of one level (None: the only one there), or of several levels as one split; grouped files or shards.
 
-    classes, expect_shape: as for `open_grouped`; the first level decides for the others what is not given.
+    classes, expect_shape: as for `open_grouped`. If they are not given, all levels must agree with the first.
     """
     if levels is None or isinstance(levels, int):
         return _open_level(data, levels, split, classes, expect_shape)

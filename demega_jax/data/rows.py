@@ -1,4 +1,4 @@
-"""Readers of rows: from memory, by offset from disk (a file or shards), or through HDF5 where one is compressed."""
+"""Readers of rows: from memory, by offset from files, or through HDF5 if a file is compressed."""
 
 import os
 import threading
@@ -14,23 +14,23 @@ from demega_jax.data.split import RowReader, Split
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
-RUN_BYTES = 5 * 2**18  # of one read, at most: about the processor's cache, 8 rows of 153 kB
-HALF_EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
+READ_BYTES = 5 * 2**18  # of one read, at most: 8 rows of 153 kB, which fit into the processor's cache
+HALF_EXPONENT = 0x7C00  # the bits of a float16 that are all set if it is not finite
 
 
 def open_rows(split: Split, memory: int) -> RowReader:
-    """A reader of a split: from memory if the split fits into `memory` bytes, else from where it lies."""
+    """A reader of a split. If the split fits into `memory` bytes, it is loaded and read from memory."""
     reader = split.reader()
     if split.nbytes <= memory and not split.in_memory:
         return MemoryRows.load(split, reader)
     if split.slow_reason:
-        warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow; data.memory above "
-             f"{split.nbytes} bytes would hold the split")  # fmt: skip
+        way_out = f"set data.memory above {split.nbytes} bytes to load the split into memory"
+        warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow; {way_out}")
     return reader
 
 
 def why_slow(file: h5py.File, data: h5py.Dataset) -> str:
-    """Why a row is not one run of bytes at a known place; "" if it is."""
+    """Why a row is not at a known place of the file in one piece; empty if it is."""
     if data.id.get_create_plist().get_nfilters():
         return f"compressed or filtered ({data.compression or 'no compression'})"
     if data.chunks is not None and data.chunks[1:] != data.shape[1:]:
@@ -42,7 +42,7 @@ def why_slow(file: h5py.File, data: h5py.Dataset) -> str:
 
 
 def row_offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
-    """Where each row begins in the file."""
+    """The byte of the file at which each row begins."""
     row_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
     rows = np.arange(len(data))
     if data.chunks is None:
@@ -55,8 +55,8 @@ def row_offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
 
 
 def check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
-    """Raise `UserError` naming the first row with a value that is not finite."""
-    if x.dtype == np.float16:  # numpy looks at halves one by one, at integers many at a time
+    """UserError: a value is not finite; the error names the first row that has one."""
+    if x.dtype == np.float16:  # numpy is slow with float16, and fast with integers
         sound = not x.size or (x.view(np.uint16) & HALF_EXPONENT).max() < HALF_EXPONENT
     else:
         sound = np.isfinite(x).all()
@@ -65,7 +65,7 @@ def check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "
     row, sensor, time_point = np.argwhere(~np.isfinite(x))[0].tolist()
     raise UserError(
         path, f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}",
-        "finite numbers in the range of float32", "leave the row out, or make the file again",
+        "finite numbers in the range of float32", "remove the row from the file, or make the file again",
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def _output(
 
 
 class OffsetRows:
-    """Rows read by their offset in the file, past HDF5 and its chunk cache: runs of rows in one read."""
+    """Rows read by their offset in the file, without HDF5. Rows that follow each other are read together."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class OffsetRows:
         dtype: np.dtype,
         files: Sequence[tuple[Path, int]] | None = None,
     ):
-        """offsets: of each row in its file.  files: (path, its first row), ascending; by default the split's only."""
+        """offsets: of each row in its file.  files: (path, its first row), ascending; None: the file of the split."""
         self.split, self.offsets, self.dtype = split, offsets, dtype
         self.files = [(split.path, 0)] if files is None else list(files)
         self._firsts = np.array([first for _, first in self.files])
@@ -100,17 +100,17 @@ class OffsetRows:
                     self._descriptors[number] = os.open(path, os.O_RDONLY)
                 except OSError as error:
                     raise UserError(path, str(error.strerror), "the file that was there before",
-                                    "copy or download it again") from None  # fmt: skip
+                                    "copy or download the file again") from None  # fmt: skip
             return self._descriptors[number]
 
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, in the type of `out`; a row is converted only if it is stored otherwise."""
+        """The rows in the order asked for, in the type of `out`."""
         out = _output(self.split, rows, out)
-        direct = self.dtype == out.dtype  # by value: not for another byte order
+        direct = self.dtype == out.dtype  # not equal if the byte order differs
         row_bytes = self.split.sensors * self.split.time_points * self.dtype.itemsize
-        most = max(1, RUN_BYTES // row_bytes)
+        most = max(1, READ_BYTES // row_bytes)
         at, number = self.offsets[rows], np.searchsorted(self._firsts, rows, side="right") - 1
         apart = np.diff(at, prepend=-2 * row_bytes) != row_bytes
         runs = np.flatnonzero(apart | (np.diff(number, prepend=-1) != 0)).tolist()
@@ -121,9 +121,9 @@ class OffsetRows:
                 stored = out[some] if direct else np.empty(out[some].shape, self.dtype)
                 self._fill(int(number[start]), stored, int(at[first]), int(rows[first]))
                 if not direct:
-                    with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
+                    with np.errstate(over="ignore"):  # gives an infinity, which the check finds
                         out[some] = stored
-                check_finite(path, rows[some] - before, out[some])  # here, while they are in the processor's cache
+                check_finite(path, rows[some] - before, out[some])  # while they are in the processor's cache
         return out
 
     def _fill(self, number: int, out: np.ndarray, offset: int, row: int) -> None:
@@ -136,11 +136,11 @@ class OffsetRows:
                 raise UserError(path, f"row {row - before} cannot be read ({error.strerror})", "a whole file",
                                 "check the disk, or copy the file again") from None  # fmt: skip
             if count == 0:
-                raise UserError(path, f"truncated: the file ends before the end of row {row - before}",
-                                "a whole file", "copy or download it again")  # fmt: skip
+                raise UserError(path, f"truncated, as the file ends before the end of row {row - before}",
+                                "a whole file", "copy or download the file again")  # fmt: skip
             view, offset = view[count:], offset + count
 
-    _close = staticmethod(os.close)  # kept: when the interpreter ends, `os` can be gone before the last reader
+    _close = staticmethod(os.close)  # kept here, as `os` can be gone when the interpreter ends
 
     def close(self) -> None:
         """Close the files."""
@@ -159,7 +159,7 @@ class OffsetRows:
 
 
 class Hdf5Rows:
-    """Rows of a compressed or oddly chunked file, each chunk read once a call."""
+    """Rows of a file that is compressed or whose chunks divide rows. A call reads each chunk once."""
 
     def __init__(self, split: Split):
         self.split = split
@@ -171,7 +171,7 @@ class Hdf5Rows:
         out = _output(self.split, rows, out)
         with open_file(self.split.path) as file:
             data = file["data"]
-            size = min(data.chunks[0], LOAD_ROWS) if data.chunks else LOAD_ROWS  # bounds the memory of a long chunk
+            size = min(data.chunks[0], LOAD_ROWS) if data.chunks else LOAD_ROWS  # limits the memory of long chunks
             for block in np.unique(rows // size):
                 inside = np.flatnonzero(rows // size == block)
                 first, last = int(rows[inside].min()), int(rows[inside].max())
@@ -182,7 +182,7 @@ class Hdf5Rows:
 
 
 class CombinedRows:
-    """Rows of several splits under one numbering."""
+    """Rows of several splits with one numbering."""
 
     def __init__(self, split: Split, parts: Sequence[Split]):
         self.split = split
@@ -225,5 +225,5 @@ class MemoryRows:
         if out.dtype != self.x.dtype:
             out[:] = self.x[rows]
             return out
-        # The mode only avoids a second copy: numbers are in range.
+        # All numbers are in range; this mode avoids a second copy.
         return np.take(self.x, rows, axis=0, out=out, mode="clip")

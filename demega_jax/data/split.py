@@ -1,7 +1,7 @@
-"""The one interface to data: what every split answers, whatever it is made of.
+"""The interface to data, which is the same for every kind of split.
 
-`LabelledRows` is known before any row is read: its labels and the shape of its windows. `Split` can give the rows as
-well. Recordings for the regroup feed are `LabelledRows` only: their rows are made on the devices, epoch by epoch.
+`LabelledRows` is known before any row is read: its labels and the shape of its windows. A `Split` can give the rows as
+well. Recordings for the regroup feed are `LabelledRows` only, as their rows are made on the devices in each epoch.
 """
 
 import abc
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-# Numbers of each row and sensor that can lie beside the windows, and what a row of padding has in their place.
+# Statistics of each row and sensor that can be stored beside the windows, and their values in a row of padding.
 STATISTICS_PADDING = {"median": 0.0, "iqr": 1.0}
 
 
@@ -24,7 +24,7 @@ class RowReader(Protocol):
     def read(
         self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
     ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked for, in `out` if it is given, else in the split's `dtype`.
+        """The rows in the order asked for, in `out` if it is given, or else in the split's `dtype`.
 
         UserError: a row holds a value that is not finite, or cannot be read.
         """
@@ -32,7 +32,7 @@ class RowReader(Protocol):
 
 
 class ShuffledBlocks(NamedTuple):
-    """Rows that were permuted when they were written, so that whole blocks can be shuffled in place of rows.
+    """Blocks of rows that were permuted when they were written, so that it is enough to shuffle whole blocks.
 
     rows: of each file.  size: rows of a block; the last block of a file can be shorter.
     """
@@ -45,9 +45,9 @@ class ShuffledBlocks(NamedTuple):
 class LabelledRows:
     """What is known of a split before a row is read.
 
-    path: where it lies, for messages.  name: train, validation or test.  level: K; None where it is unknown or mixed.
+    path: its file or folder, for messages.  name: train, validation or test.  level: K; None if unknown or mixed.
     labels [N]: the class of each row, a position in `classes`.  reference_macro_f1: the best score possible, where
-    that is known.  simulated: whether the data say that they are simulated.
+    it is known.  simulated: whether the data say that they are simulated.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class LabelledRows:
 
     @property
     def normalization(self) -> str | None:
-        """How the windows are normalised already; None: they are not."""
+        """How the stored windows are normalised; None: they are not."""
         return None
 
     def class_counts(self) -> Int[np.ndarray, " V"]:
@@ -80,7 +80,7 @@ class LabelledRows:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line of text about these rows."""
         return f"{self.rows} rows of {self.sensors} x {self.time_points}, {len(self.classes)} classes: {self.path}"
 
 
@@ -92,7 +92,7 @@ class Split(LabelledRows, abc.ABC):
         """The fastest reader that does not load the split into memory."""
 
     def sample(self, most: int) -> Float[np.ndarray, "n C T"]:
-        """At most so many rows, from all over the split, as float32."""
+        """At most `most` rows, evenly spread over the split, as float32."""
         rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
         return self.reader().read(rows).astype(np.float32, copy=False)
 
@@ -108,26 +108,26 @@ class Split(LabelledRows, abc.ABC):
 
     @functools.cached_property
     def row_statistics(self) -> Mapping[str, Float[np.ndarray, "N C"]]:
-        """Median and interquartile range of each row's sensors over time, float32, read once and kept."""
+        """Median and interquartile range of each row's sensors over time, float32; read once."""
         return self.read_row_statistics() if self.has_statistics else {}
 
     def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
-        """`row_statistics` from where they lie. UserError: numbers that are not finite."""
+        """Read the `row_statistics`. UserError: numbers that are not finite."""
         return {}
 
     @property
     def shuffled_blocks(self) -> ShuffledBlocks | None:
-        """The blocks that can be shuffled in place of rows; None: rows must be shuffled one by one."""
+        """The blocks that can be shuffled instead of rows; None: rows must be shuffled one by one."""
         return None
 
     @property
     def in_memory(self) -> bool:
-        """Whether the rows lie in memory already."""
+        """Whether the rows are in memory already."""
         return False
 
     @property
     def slow_reason(self) -> str:
-        """Why single rows can be read through HDF5 only, which is slow; empty where that is not so."""
+        """Why single rows can only be read through HDF5, which is slow; empty if they can be read directly."""
         return ""
 
     @property

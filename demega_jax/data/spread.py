@@ -1,4 +1,4 @@
-"""Whether windows are large enough to be normalised: data in tesla are not."""
+"""Whether the values of windows are large enough to be normalised; in tesla they are not."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,15 +8,15 @@ from demega_jax.errors import warn
 from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON
 from demega_jax.signal.normalize_numpy import median_and_iqr
 
-SAMPLED = 32  # rows that are looked at
-SHARE = 0.01  # of the spread, which the normalisation's epsilon may be
+SAMPLED = 32  # rows that are checked
+SHARE = 0.01  # the normalisation's epsilon can be this share of the spread without harm
 
 
 def warn_of_small_spread(where: object, x: Float[np.ndarray, "n C T"], how: str) -> None:
-    """One line where windows vary so little that the epsilon of the normalisation `how` drowns them.
+    """Warn if windows vary so little that the epsilon of the normalisation `how` is not small beside them.
 
-    The published arithmetic adds 1e-6 to the interquartile range (or 1e-5 to the variance), which is nothing beside
-    standardised data. Beside tesla (1e-12) it is everything: each window becomes zero, and nothing can be learned.
+    The published arithmetic adds 1e-6 to the interquartile range (or 1e-5 to the variance), which changes standardised
+    data very little. In tesla (1e-12), however, every window becomes nearly zero, and nothing can be learned.
     """
     if how == "none" or not len(x):
         return
@@ -36,6 +36,6 @@ def warn_of_small_spread(where: object, x: Float[np.ndarray, "n C T"], how: str)
 
 
 def check_spread(split: Split, how: str) -> None:
-    """`warn_of_small_spread` of a split that is not normalised yet."""
+    """`warn_of_small_spread` for a split, unless it is normalised already."""
     if split.normalization is None and how != "none":
         warn_of_small_spread(split.path, split.sample(SAMPLED), how)

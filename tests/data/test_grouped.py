@@ -187,7 +187,7 @@ def test_names_come_from_the_argument_the_file_or_the_inventory(path, warnings):
         open_grouped(path, classes=["z", "x"])
     write(path, data, labels)
     assert open_grouped(path, classes=["a", "b", "c"]).labels.tolist() == [0, 2, 1, 2]
-    the_warning(warnings, "a b c")
+    the_warning(warnings, "a, b, c")
 
 
 @pytest.mark.parametrize("names", [["x", "x", "z"], [1.0, 2.0, 3.0]])
