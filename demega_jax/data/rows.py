@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.hdf5 import open_file, stored_chunks
-from demega_jax.data.split import RowReader, Split
+from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
@@ -54,7 +54,7 @@ def row_offsets(data: h5py.Dataset) -> Int[np.ndarray, " N"]:
     return starts[rows // size] + rows % size * row_bytes
 
 
-def check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "n C T"]) -> None:
+def check_finite(path: Path, rows: RowNumbers, x: Rows) -> None:
     """UserError: a value is not finite; the error names the first row that has one."""
     if x.dtype == np.float16:  # numpy is slow with float16, and fast with integers
         sound = not x.size or (x.view(np.uint16) & HALF_EXPONENT).max() < HALF_EXPONENT
@@ -69,9 +69,7 @@ def check_finite(path: Path, rows: Int[np.ndarray, " n"], x: Float[np.ndarray, "
     )  # fmt: skip
 
 
-def _output(
-    split: Split, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None
-) -> Float[np.ndarray, "n C T"]:
+def _output(split: Split, rows: RowNumbers, out: Rows | None) -> Rows:
     return np.empty((len(rows), split.sensors, split.time_points), split.dtype) if out is None else out
 
 
@@ -103,9 +101,7 @@ class OffsetRows:
                                     "copy or download the file again") from None  # fmt: skip
             return self._descriptors[number]
 
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
         """The rows in the order asked for, in the type of `out`."""
         out = _output(self.split, rows, out)
         direct = self.dtype == out.dtype  # not equal if the byte order differs
@@ -164,10 +160,8 @@ class Hdf5Rows:
     def __init__(self, split: Split):
         self.split = split
 
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked, in the type of `out`."""
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
+        """The rows in the order asked for, in the type of `out`."""
         out = _output(self.split, rows, out)
         with open_file(self.split.path) as file:
             data = file["data"]
@@ -190,10 +184,8 @@ class CombinedRows:
         self.ends = np.cumsum([part.rows for part in parts])
         self.starts = self.ends - [part.rows for part in parts]
 
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked."""
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
+        """The rows in the order asked for."""
         out = _output(self.split, rows, out)
         of = np.searchsorted(self.ends, rows, side="right")
         for part in np.unique(of):
@@ -217,10 +209,8 @@ class MemoryRows:
             reader.read(rows, x[first : first + LOAD_ROWS])
         return cls(split, x)
 
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
-        """The rows, in the order asked."""
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
+        """The rows in the order asked for."""
         out = _output(self.split, rows, out)
         if out.dtype != self.x.dtype:
             out[:] = self.x[rows]

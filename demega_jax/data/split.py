@@ -17,13 +17,14 @@ from jaxtyping import Float, Int
 # Statistics of each row and sensor that can be stored beside the windows, and their values in a row of padding.
 STATISTICS_PADDING = {"median": 0.0, "iqr": 1.0}
 
+RowNumbers = Int[np.ndarray, " n"]
+Rows = Float[np.ndarray, "n C T"]
+
 
 class RowReader(Protocol):
     """Reads rows of a split in any order; safe to use from several threads."""
 
-    def read(
-        self, rows: Int[np.ndarray, " n"], out: Float[np.ndarray, "n C T"] | None = None
-    ) -> Float[np.ndarray, "n C T"]:
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
         """The rows in the order asked for, in `out` if it is given, or else in the split's `dtype`.
 
         UserError: a row holds a value that is not finite, or cannot be read.
@@ -91,7 +92,7 @@ class Split(LabelledRows, abc.ABC):
     def reader(self) -> RowReader:
         """The fastest reader that does not load the split into memory."""
 
-    def sample(self, most: int) -> Float[np.ndarray, "n C T"]:
+    def sample(self, most: int) -> Rows:
         """At most `most` rows, evenly spread over the split, as float32."""
         rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
         return self.reader().read(rows).astype(np.float32, copy=False)

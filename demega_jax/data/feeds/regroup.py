@@ -10,13 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from demega_jax.data.feeds.device_feed import DeviceFeed, key_of
-from demega_jax.data.feeds.feed import (
-    MEMBER_REPLICATED,
-    MEMBER_SHARDED,
-    REPLICATED,
-    SHARDED,
-    Placement,
-)
+from demega_jax.data.feeds.feed import MEMBER_REPLICATED, MEMBER_SHARDED, REPLICATED, SHARDED, Placement
 from demega_jax.data.feeds.regroup_tables import Layout, RegroupTables
 from demega_jax.data.feeds.shares import check_shares
 from demega_jax.data.recordings.averaged import StatisticsOf

@@ -9,13 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan
-from demega_jax.data.feeds.feed import (
-    REPLICATED,
-    SHARDED,
-    Placement,
-    RowSpec,
-    sampling_line,
-)
+from demega_jax.data.feeds.feed import REPLICATED, SHARDED, Placement, RowSpec, sampling_line
 from demega_jax.data.feeds.shares import check_fits, check_shares, deal
 from demega_jax.data.feeds.stream import SplitPlan, split_specs
 from demega_jax.data.split import Split
