@@ -221,7 +221,7 @@ def _refuse_foreign(path: Path, file: HubFile) -> None:
     except (UserError, KeyError):
         size = path.stat().st_size
         how = "it is continued" if size < file.size and not partial_path(file, path).exists() else "it is replaced"
-        warn(f"{path}: not readable, with {size} of {file.size} bytes; {how}")
+        warn(f"{path}: it has {size} bytes of {file.size} and is not readable; {how}")
         return
     raise UserError(
         path, f"a sound file, but not that of {file.repo} at {file.revision[:12]}", "the hub's file, or no file",

@@ -118,7 +118,7 @@ def open_shards(
     """Open and check a split of a shard folder (grouped_K with its manifest.json).
 
     classes, expect_shape: as for `open_grouped`.  verify: read every byte once and compare the checksums (about 2
-    GB/s for what the system has cached); otherwise sizes alone are compared.
+    GB/s for files that the system has cached); otherwise only sizes are compared.
     Raises: `UserError` for a split that is not there, a shard that is missing or was altered, a newer format.
     """
     folder = Path(folder)
@@ -144,7 +144,7 @@ def open_shards(
         path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
         time_points=manifest.time_points, classes=labels.classes, labels=labels.ids,
         reference_macro_f1=entry.reference_macro_f1,
-        simulated=entry.reference_macro_f1 is not None,  # which simulation alone knows
+        simulated=entry.reference_macro_f1 is not None,  # which only simulated data have
         shards=shards, manifest=manifest, permuted=entry.permuted,
     )  # fmt: skip
     warn_of_absent_classes(found.path, labels)

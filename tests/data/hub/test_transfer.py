@@ -138,13 +138,13 @@ def test_what_came_before_and_is_wrong_is_fetched_anew(hub, tmp_path, capsys):
     (partial,) = tmp_path.rglob("*.partial")
     partial.write_bytes(b"x" + partial.read_bytes()[1:])
     assert download(tmp_path, "--level", 10, "--split", "train") == 0
-    assert_warned(capsys.readouterr().err.splitlines(), "fetched anew")
+    assert_warned(capsys.readouterr().err.splitlines(), "fetched again")
     assert contents(tmp_path) == {"grouped_10/train_grouped.h5": grouped_files()[TRAIN_10]}
 
 
 @pytest.mark.parametrize(
     ("there", "said"),
-    [(b"", "gone on with"), (b"half", "gone on with"), (b"x" * 132_672, "replaced"), (b"x" * 200_000, "replaced")],
+    [(b"", "continued"), (b"half", "continued"), (b"x" * 132_672, "replaced"), (b"x" * 200_000, "replaced")],
     ids=["empty", "half", "as-long", "longer"],
 )
 def test_a_file_of_another_size_is_gone_on_with_or_replaced(hub, tmp_path, capsys, there, said):
