@@ -24,9 +24,14 @@ class UserError(Exception):
         self.where, self.came, self.wanted, self.way_out = str(where), came, wanted, way_out
 
     def __str__(self) -> str:
-        found = f"{self.where}: {self.came.rstrip('.')}"
-        sentences = (found, f"Expected: {self.wanted.rstrip('.')}", self.way_out[:1].upper() + self.way_out[1:])
-        return " ".join(". ".join(sentences).split()).rstrip(".") + "."
+        way_out = self.way_out[:1].upper() + self.way_out[1:]
+        parts = (f"{self.where}: {self.came}", f"Expected: {self.wanted}", way_out)
+        return " ".join(_sentence(" ".join(part.split())) for part in parts)
+
+
+def _sentence(text: str) -> str:
+    """The text with the mark that ends a sentence."""
+    return text if text.endswith(("?", "!", ".")) else text + "."
 
 
 def _print_warning(line: str) -> None:

@@ -68,6 +68,7 @@ def small(words: list[str]) -> list[str]:
     return words[1:]
 
 
+@pytest.mark.slow
 def test_every_command_with_small_windows(tmp_path, monkeypatch):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)

@@ -125,7 +125,7 @@ def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures
         _points(axes, _look(number), [case for case in group if case in known], scale)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    some_missing = "" if len(known) == len(cases) else "; cases without such a count are left out"
+    some_missing = "" if len(known) == len(cases) else ";\ncases without such a count are left out"
     axes.set_xlabel(f"FLOP a byte (bytes as the compiler counts them{some_missing})")
     axes.set_ylabel(unit)
     slowest, highest = min(case["flops_per_second"] for case in cases), max(peak for peak, _ in roofs)

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from demega_jax.data.hdf5 import check_storage, open_file
-from demega_jax.data.labels import map_labels
+from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
-from demega_jax.data.split import LabelledRows, RowReader, Split
+from demega_jax.data.split import RowReader, Split
 from demega_jax.errors import UserError, warn
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
@@ -107,25 +107,18 @@ def open_grouped(
         data, raw_labels = _datasets(path, file)
         _, sensors, time_points = data.shape
         check_window(path, sensors, time_points, expect_shape)
-        names, labels = map_labels(path, file, raw_labels, classes)
+        labels = map_labels(path, file, raw_labels, classes)
         name = path.name.removesuffix("_grouped.h5")
         level = _level(path, file)
         _check_attributes(path, file, data.shape)
         reference = _number(file.attrs.get("reference_macro_f1"))
         simulated = bool(file.attrs.get("simulated", False))
     split = GroupedFile(
-        path=path, name=name, level=level, sensors=sensors, time_points=time_points, classes=names, labels=labels,
-        reference_macro_f1=reference, simulated=simulated,
+        path=path, name=name, level=level, sensors=sensors, time_points=time_points, classes=labels.classes,
+        labels=labels.ids, reference_macro_f1=reference, simulated=simulated,
     )  # fmt: skip
-    warn_of_absent_classes(split)
+    warn_of_absent_classes(path, labels)
     return split
-
-
-def warn_of_absent_classes(split: LabelledRows) -> None:
-    """One line for the classes that a split has no row of."""
-    absent = [split.classes[i] for i in np.flatnonzero(split.class_counts() == 0)]
-    if absent:
-        warn(f"{split.path}: no row of {len(absent)} of {len(split.classes)} classes ({' '.join(absent)})")
 
 
 def check_window(path: Path, sensors: int, time_points: int, expect_shape: tuple[int, int | None] | None) -> None:

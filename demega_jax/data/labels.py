@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -15,13 +16,19 @@ CLASSES_FILE = "classes.json"  # a list of names, in the folder of a file or up 
 SHOWN = 5  # names that a message lists
 
 
-def map_labels(
-    path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], Int[np.ndarray, " N"]]:
-    """(class names, ids into them).
+class Labels(NamedTuple):
+    """classes: names.  ids [N]: positions in them.  assumed: nothing says that they are phonemes."""
+
+    classes: tuple[str, ...]
+    ids: Int[np.ndarray, " N"]
+    assumed: bool
+
+
+def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], classes: Sequence[str] | None) -> Labels:
+    """What the labels of a file stand for.
 
     A file's own names (its attribute `classes`, else `classes.json` beside it) are mapped to those asked for. Without
-    names of its own, ids stand for the classes that are asked for, or for the 39 phonemes, and a line says so.
+    names of its own, ids stand for the classes that are asked for, or are assumed to stand for the 39 phonemes.
     """
     own = _own_names(path, file) or _names_beside(path)
     names = own or tuple(classes or PHONEMES)
@@ -33,14 +40,9 @@ def map_labels(
             path, f"label {labels[wrong[0]]} in row {wrong[0]}", f"0 to {len(names) - 1} ({len(names)} classes)",
             f"set model.classes to the names that the labels stand for, or list them in {CLASSES_FILE} beside the file",
         )  # fmt: skip
-    if own is None and classes is None and (there := len(np.unique(labels))) < len(PHONEMES):
-        warn(
-            f"{path}: no attribute `classes` and no {CLASSES_FILE}; its {there} different ids are taken for phonemes, "
-            f"in the order {_listed(PHONEMES)}; if they stand for anything else, name the classes in {CLASSES_FILE} or "
-            "model.classes"
-        )
+    assumed = own is None and classes is None
     if classes is None or own is None or tuple(classes) == own:
-        return names, labels.astype(np.int32)
+        return Labels(names, labels.astype(np.int32), assumed)
     place = {name: i for i, name in enumerate(classes)}
     used = sorted({own[i] for i in np.unique(labels)} - set(place))
     if used:
@@ -48,7 +50,23 @@ def map_labels(
             path, f"class {used[0]}", f"one of the {len(place)} classes {_listed(list(place))}",
             "use data of the same classes, or set model.classes",
         )  # fmt: skip
-    return tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels]
+    return Labels(tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels], False)
+
+
+def warn_of_absent_classes(path: Path, labels: Labels) -> None:
+    """One line for the classes that a split has no row of, and where nothing says what its ids stand for."""
+    absent = np.flatnonzero(np.bincount(labels.ids, minlength=len(labels.classes)) == 0)
+    if not len(absent):
+        return
+    said = f"no row of {len(absent)} of {len(labels.classes)} classes ({' '.join(labels.classes[i] for i in absent)})"
+    if labels.assumed:
+        there = len(labels.classes) - len(absent)
+        said += (
+            f"; there is no attribute `classes` and no {CLASSES_FILE}, so its {there} different ids are taken for "
+            f"phonemes, in the order {_listed(PHONEMES)}; if they stand for anything else, name the classes in "
+            f"{CLASSES_FILE} or model.classes"
+        )
+    warn(f"{path}: {said}")
 
 
 def _listed(names: Sequence[str]) -> str:

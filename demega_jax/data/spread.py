@@ -21,7 +21,9 @@ def warn_of_small_spread(where: object, x: Float[np.ndarray, "n C T"], how: str)
     if how == "none" or not len(x):
         return
     if how == "median_iqr":
-        spread, epsilon, what = float(np.median(median_and_iqr(x)[1])), IQR_EPSILON, "interquartile range"
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused when it is read
+            iqr = median_and_iqr(x)[1]
+        spread, epsilon, what = float(np.median(iqr)), IQR_EPSILON, "interquartile range"
     else:
         axes = -1 if how == "instance" else (-2, -1)
         spread, epsilon, what = float(np.median(x.var(axis=axes, dtype=np.float64))), VARIANCE_EPSILON, "variance"

@@ -108,8 +108,12 @@ class Meter:
                 found[name] = (before[0] + total, before[1] + count)
         return found
 
-    def lap(self, finished: Finished) -> Lap:
-        """What happened since the last lap, up to this dispatch."""
+    def lap(self, finished: Finished, *, ends: bool = True) -> Lap:
+        """What happened since the last lap, up to this dispatch.
+
+        ends: the next lap begins here. A line besides the cadence, such as that of a run that is stopped, ends none: a
+        resumed run logs what a run that never stopped does.
+        """
         by_step = self._by_step()
         lap = Lap(
             steps=finished.step - self._step,
@@ -120,8 +124,9 @@ class Meter:
             },
             counters={name: by_step[name][-1] for name in COUNTERS},
         )
-        self._metrics, self._carried = [], {}
-        self._step, self._began, self._left_out = finished.step, finished.seconds, 0.0
+        if ends:
+            self._metrics, self._carried = [], {}
+            self._step, self._began, self._left_out = finished.step, finished.seconds, 0.0
         return lap
 
     @contextmanager

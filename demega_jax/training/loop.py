@@ -133,7 +133,8 @@ class Loop:
             for dispatch in finished:
                 meter.add(dispatch.metrics)
                 if due(dispatch.step, log_every, last):
-                    self._log(dispatch.step, meter.lap(dispatch), feed, progress)
+                    ends = dispatch.step % log_every == 0
+                    self._log(dispatch.step, meter.lap(dispatch, ends=ends), feed, progress)
 
         for step in range(self.start + each, self.total + 1, each):
             self.state, metrics = run(self.state, *inputs)

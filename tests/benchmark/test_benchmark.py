@@ -232,6 +232,7 @@ def check_case(case: dict, batch: int) -> None:
     assert case["compile_seconds"] > 0 and case["peak_memory_bytes"] > 0 and case["step_memory_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
     options = ["--level", "5", "--devices", "1", "2", "--batch-size", str(ROWS), "--steps", "4"]
     files = [tmp_path / "new" / "figures.json", tmp_path / "figures.png"]
@@ -262,6 +263,7 @@ def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
     assert max(map(len, tables)) <= 80 and "…" not in shown
 
 
+@pytest.mark.slow
 def test_the_other_feeds_and_half_precision(tmp_path):
     file = tmp_path / "figures.json"
     words = [
@@ -288,6 +290,7 @@ def test_the_other_feeds_and_half_precision(tmp_path):
     assert read == {level: ROWS * level * (5 * 9 * 4) for level in (5, 60)}  # K windows a row
 
 
+@pytest.mark.slow
 def test_members_do_the_work_of_as_many(tmp_path, capsys):
     cases = {}
     for count in (1, 2):
@@ -306,6 +309,7 @@ def test_members_do_the_work_of_as_many(tmp_path, capsys):
     assert two["samples_per_second"] == 2 * ROWS / two["step_seconds"]["median"]
 
 
+@pytest.mark.slow
 def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
     file = tmp_path / "figures.json"
     words = ["benchmark", "--level", "5", "--level", "100", "--devices", "1", "--batch-size", str(ROWS)]
@@ -320,7 +324,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
 @pytest.mark.parametrize(("words", "told"), [
     (["--level", "five"], "--level: 'five'"),
     (["--level", "0"], "--level: '0'"),
-    (["--feed", "steam"], "--feed: 'steam'; wanted stream, resident or regroup"),
+    (["--feed", "steam"], "--feed: 'steam'. Expected: stream, resident or regroup"),
     (["--precision", "float64"], "--precision: 'float64'"),
     (["--devices", "1", "99"], "--devices: 99"),
     (["--devices", "3"], "train.batch_size: 16 rows over 3 devices"),

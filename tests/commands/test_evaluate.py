@@ -45,7 +45,7 @@ def test_validation_in_training_is_what_evaluate_says(run, tmp_path):
 def test_evaluate_on_windows_of_another_shape(run, tmp_path, capsys):
     simulate_grouped(tmp_path, levels=[100], groups=48, sensors=5, time_points=12, seed=1)
     error = fails(capsys, "evaluate", run, "--data", tmp_path)
-    assert "windows of 5 sensors x 12 time points; wanted 5 x 9" in error
+    assert "windows of 5 sensors x 12 time points" in error and "5 x 9" in error
 
 
 def test_wrong_input_is_one_line(run, tmp_path, capsys):

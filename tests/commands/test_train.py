@@ -19,11 +19,12 @@ from demega_jax.config.load import load_config
 from demega_jax.training import loop
 
 
+@pytest.mark.slow
 def test_run_folder(run):
     assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "report"}
     config = load_config(run / "config.yaml")
     assert (config.model.sensors, config.model.time_points, len(config.model.classes)) == (5, 9, 39)
-    assert config.optim.schedule_length == 12
+    assert config.optim.schedule_length is None  # it follows the length of the run, also where that changes
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(m["split"], m["step"]) for m in read] == [
         ("train", 3), ("train", 6), ("validation", 6), ("train", 9), ("train", 12), ("validation", 12)
@@ -51,7 +52,8 @@ def test_dry_run_changes_nothing(data, tmp_path, capsys):
         "# parameters: ",
         "# memory: ",
         "# steps: 12, 8 an epoch",
-        "train_grouped.h5 (125 rows",
+        "# train: 125 rows of 5 x 9, 39 classes: ",
+        "train_grouped.h5",
     ):
         assert words in out
     printed = tmp_path / "printed.yaml"
@@ -60,6 +62,7 @@ def test_dry_run_changes_nothing(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("parallel", "devices"), [("jit", "8"), ("pmap", "8")])
+@pytest.mark.slow
 def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), *SMALL]
@@ -71,6 +74,7 @@ def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices
     np.testing.assert_allclose(losses(folder), losses(run), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_init_takes_what_fits(data, run, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), "--devices", "1", *SMALL]
@@ -79,6 +83,7 @@ def test_init_takes_what_fits(data, run, tmp_path, capsys):
     assert "parameters from" in out and "new: projection.out" in out
 
 
+@pytest.mark.slow
 def test_files_of_the_original_library_train(tmp_path, capsys):
     """Written by the original's data library; without names of classes, of sensors or of their order."""
     folder = tmp_path / "data"
@@ -119,17 +124,19 @@ def test_a_row_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
     assert "train_grouped.h5: row 77 has nan at sensor 3, time point 4" in error
 
 
+@pytest.mark.slow
 def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys):
     error = fails(
         capsys, "train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL,
         "optim.learning_rate=1e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=2",
         "train.log_every=1",
     )  # fmt: skip
-    assert "was not finite, in 3 steps so far; wanted at most 2 such steps (train.max_nonfinite_steps)" in error
+    assert "in 3 steps so far" in error and "at most 2 such steps" in error and "train.max_nonfinite_steps" in error
     # The first step is fine and moves the parameters by 1e38; every later one is not.
     assert error.startswith("error: step 4:")
 
 
+@pytest.mark.slow
 def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     """Hardly any memory: the message names a batch size, and that one runs."""
     monkeypatch.setattr(loop, "available_memory", lambda device: 1_500_000)
@@ -162,6 +169,7 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_remembered(data, tmp_path):
     """A second process takes the step from the cache: nothing is added to it."""
     cache = tmp_path / "cache"
@@ -211,19 +219,21 @@ def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatc
         return dispatch._replace(run=step)
 
     def read(tree):
-        if isinstance(tree, dict) and any(isinstance(value, Guarded) for value in tree.values()):
+        if any(isinstance(leaf, Guarded) for leaf in jax.tree.leaves(tree)):
             reads.append(len(steps))
-            tree = {name: guarded.value for name, guarded in tree.items()}
+            tree = jax.tree.map(lambda guarded: guarded.value, tree)
         return device_get(tree)
 
     monkeypatch.setattr(loop, "compile_dispatch", compiled_once)
     monkeypatch.setattr(jax, "device_get", read)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
     assert main([str(a) for a in arguments]) == 0
-    assert reads == [3, 6, 9, 12]
+    # Lines of 3, 6, 9 and 12 steps: once these have finished, at the latest before the validations after 6 and 12.
+    assert reads == [6, 6, 12, 12]
     assert len(steps) == 12 and len(set(map(id, steps))) == 1
 
 
+@pytest.mark.slow
 def test_no_space_left_for_a_checkpoint(data, tmp_path):
     """A limit on the size of files stands in for a full disk: one line, and no half-written checkpoint counts.
 

@@ -64,7 +64,7 @@ def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
     every = all_rows(both)
     feed = stream_feed(both, batch_size=32, memory=memory)
     try:
-        batches = take(feed, feed.steps_per_epoch)
+        batches = take(feed, feed.order.steps_per_epoch)
     finally:
         feed.close()
     x = np.concatenate([b["x"][b["valid"]] for b in batches])
@@ -74,6 +74,7 @@ def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
 
 
 @pytest.mark.parametrize("source", ["files", "median_iqr", "raw"])
+@pytest.mark.slow
 def test_train_and_evaluate_from_the_command_line(data, source, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(data / source, run, "--level", "5,10", *SMALL) == 0
@@ -82,6 +83,7 @@ def test_train_and_evaluate_from_the_command_line(data, source, tmp_path, capsys
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_shards_and_files_train_alike(data, tmp_path, capsys):
     """From shards that are not permuted the run is that of the files, but for rounding."""
     more = ["train.batch_size=96", "model.dropout=0.0", "train.log_every=1"]  # all rows: their order is no matter

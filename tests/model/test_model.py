@@ -60,6 +60,7 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("case", ENCODERS)
+@pytest.mark.slow
 def test_encoders_do_not_see_padding(case):
     kind, config = ENCODERS[case]
     encoder = kind(config, SENSORS, rng=generator())
@@ -323,6 +324,7 @@ def test_silent_sensors_are_finite(how):
 
 
 @pytest.mark.parametrize("encoder", ["conformer", "lstm"])
+@pytest.mark.slow
 def test_bfloat16_is_close(encoder):
     """bfloat16 has 8 bits: values about 1 are off by some 1/256 a product; 1/16 allows for those of two layers."""
     config = tiny(encoder=encoder)

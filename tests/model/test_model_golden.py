@@ -62,6 +62,7 @@ def test_conformer_layer(golden, norm):
 
 
 @pytest.mark.parametrize("time_points", [25, 124, 125])
+@pytest.mark.slow
 def test_median_iqr(golden, time_points):
     numbers = golden("normalize")
     ours = normalize(jnp.asarray(numbers[f"x{time_points}"]), "median_iqr")
@@ -100,6 +101,7 @@ def test_features_and_embeddings(golden):
     np.testing.assert_allclose(outputs.embedding, numbers["pre/embeddings"], **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_gradients(golden):
     numbers = golden("classifier_tiny")
     model = golden_model(numbers, "pre")

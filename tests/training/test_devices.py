@@ -72,11 +72,13 @@ def assert_same_run(got, want):
 
 
 @pytest.mark.parametrize(("mode", "devices"), CASES[1:])
+@pytest.mark.slow
 def test_training_is_the_same(mode, devices):
     assert_same_run(trained(mode, devices), trained("jit", 1))
 
 
 @pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2)])
+@pytest.mark.slow
 def test_accumulation_is_the_same(mode, devices):
     """Rows of a microbatch do not depend on the devices either."""
     assert_same_run(trained(mode, devices, 2), trained("jit", 1, 2))
@@ -101,6 +103,7 @@ def gradients(mode: str, devices: int):
 
 
 @pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2), ("pmap", 8)])
+@pytest.mark.slow
 def test_gradients_are_the_same(mode, devices):
     want = dict(jax.tree_util.tree_leaves_with_path(reference_gradients()))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(mode, devices)):
@@ -114,6 +117,7 @@ def reference_gradients():
 
 
 @pytest.mark.parametrize(("mode", "devices"), CASES)
+@pytest.mark.slow
 def test_evaluation_is_the_same(mode, devices):
     graphdef, params, buffers = built()
     training = make_training(tiny(), mode=mode, devices=devices, parts=built())

@@ -1,8 +1,10 @@
 """The tiny configuration learns: on simulated data it passes half of what the true matched filter reaches."""
 
+import pytest
 from helpers.runs import evaluate, run_command, train
 
 
+@pytest.mark.slow
 def test_tiny_passes_half_of_its_reference(tmp_path, capsys):
     data, run = tmp_path / "data", tmp_path / "run"
     shape = ["--sensors", 12, "--time-points", 25]

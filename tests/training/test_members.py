@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from helpers import TINY_MODEL
@@ -43,6 +44,7 @@ def recordings(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+@pytest.mark.slow
 def test_a_dispatch_draws_the_batches_of_its_steps(kind, data, recordings):
     """Also where it reaches over several epochs, and begins in the midst of one."""
     one, many = feed(kind, data, recordings), feed(kind, data, recordings, steps_per_dispatch=17)
@@ -57,6 +59,7 @@ def test_a_dispatch_draws_the_batches_of_its_steps(kind, data, recordings):
 
 
 @pytest.mark.parametrize("kind", ["resident", "replicated", "dealt"])
+@pytest.mark.slow
 def test_each_member_has_the_batches_of_its_seed_alone(kind, data, recordings):
     seeds = (3, 4, 9)
     alone = [feed(kind, data, recordings, seeds=s) for s in seeds]
@@ -100,9 +103,11 @@ def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
         ours, theirs = split_lines(run, split), split_lines(wanted, split)
         assert set(ours) == {step for step in theirs if step % every == 0}
         for step, line in ours.items():
-            assert line["loss"] == pytest.approx(theirs[step]["loss"], rel=1e-3)
+            since = [step] if split == "validation" else [s for s in theirs if step - every < s <= step]
+            assert line["loss"] == pytest.approx(np.mean([theirs[s]["loss"] for s in since]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, capsys):
     assert train(data, tmp_path / "run", "train.steps=16", "train.steps_per_dispatch=8", devices=2) == 0
     assert_facts(capsys.readouterr().out, "compiled")
@@ -114,6 +119,7 @@ def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, cap
 
 
 @pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.slow
 def test_one_program_of_many_steps_is_those_steps(data, members):
     """What accelerators run; a CPU starts the steps of a dispatch one by one."""
     config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])
@@ -123,13 +129,16 @@ def test_one_program_of_many_steps_is_those_steps(data, members):
     for steps in (1, 4):
         run = placement.compile_dispatch(experiment.train_step, feed.draw, steps=steps, members=members > 1)
         state, *tables = placement.replicate(experiment.fresh_state()), *inputs[:-1]
+        found = []
         for step in range(0, 4, steps):
             state, metrics = run(state, *tables, inputs[-1] + step)
-        states.append((state, metrics))
+            found.append(metrics)
+        states.append((state, found[0] if steps > 1 else jax.tree.map(lambda *each: np.stack(each), *found)))
     assert states[0][0].step.tolist() == ([4, 4] if members > 1 else 4)
     assert_close(*map(flatten, states))
 
 
+@pytest.mark.slow
 def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
     run = tmp_path / "run"
     options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16")
@@ -154,6 +163,7 @@ def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
     assert capsys.readouterr().out.count("members/") >= 2
 
 
+@pytest.mark.slow
 def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
     """A run killed while its members saved one after the other goes on from the save that all have."""
     run = tmp_path / "run"
@@ -167,6 +177,7 @@ def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
         assert_same_arrays(newest_arrays(run / "members" / m), wanted)
 
 
+@pytest.mark.slow
 def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
     run = tmp_path / "run"
     stop = ("train.members=3", "train.eval_every=1", "train.early_stopping=2", "optim.learning_rate=1e-9")

@@ -61,6 +61,7 @@ def primitives(dtype: str, source: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("source", INPUTS)
+@pytest.mark.slow
 def test_no_sort_no_callback_and_no_lookup_as_large_as_scores(source):
     found = primitives("float32", source)
     names = {name for name, _ in found}
@@ -89,12 +90,14 @@ def compiled(devices: int) -> jax.stages.Compiled:
     return training.compiled.lower(state, batch).compile()
 
 
+@pytest.mark.slow
 def test_the_state_is_donated():
     _, state, _ = parts("float32", "statistics", 1)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert compiled(1).memory_analysis().alias_size_in_bytes >= 0.99 * size
 
 
+@pytest.mark.slow
 def test_steps_compile_once():
     training, state, batch = parts("float32", "raw", 2)
     run, now = training.compiled, training.placed_state()
@@ -121,6 +124,7 @@ def collective_bytes(text: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_gradients_are_reduced_once():
     """Eight devices exchange the gradients once, the projections that the contrastive loss needs, and little else."""
     training, state, _ = parts("float32", "statistics", DEVICES)
@@ -136,6 +140,7 @@ def test_gradients_are_reduced_once():
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("source", ["raw", "statistics"])
+@pytest.mark.slow
 def test_the_step_lowers_for_accelerators(platform, dtype, source):
     training, state, batch = parts(dtype, source, 1)
     bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state, batch))

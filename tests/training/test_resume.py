@@ -64,6 +64,7 @@ def assert_same_run(run: Path, whole: Path) -> None:
     assert {line["step"] for line in ours if line not in theirs} <= {7}
 
 
+@pytest.mark.slow
 def test_a_run_continued_beyond_its_end(data, whole, tmp_path):
     run = tmp_path / "run"
     assert train(data, run, steps=7) == 0  # in mid-epoch, between all cadences
@@ -71,6 +72,7 @@ def test_a_run_continued_beyond_its_end(data, whole, tmp_path):
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_resume_goes_back_to_the_last_checkpoint(data, whole, tmp_path):
     """A run killed after step 20: everything after the checkpoint of step 18 is done, and logged, again."""
     run = tmp_path / "run"
@@ -83,6 +85,7 @@ def test_resume_goes_back_to_the_last_checkpoint(data, whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeypatch, capsys, number):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -94,6 +97,7 @@ def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeyp
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_sigkill_in_mid_epoch(data, whole, tmp_path):
     """A real process, really killed, at whatever it is doing after its second checkpoint."""
     run = tmp_path / "run"
@@ -112,6 +116,7 @@ def test_sigkill_in_mid_epoch(data, whole, tmp_path):
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint(data, whole, tmp_path, capsys):
     """One flipped byte: a warning, the checkpoint before it, and the same end."""
     run = tmp_path / "run"
@@ -145,6 +150,7 @@ def test_an_existing_run_is_not_overwritten(data, whole, capsys):
     assert (whole / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_resume_on_more_devices(data, whole, tmp_path):
     """Other devices, other rounding, the same run: and from a checkpoint of one device."""
     run = tmp_path / "run"

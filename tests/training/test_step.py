@@ -66,6 +66,7 @@ def trained(averaging: str):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_changes_nothing(bad):
     state, step = compiled("ema")
     state, _ = step(state, batch(0))
@@ -118,6 +119,7 @@ def test_exponential_average():
         assert state.averaged == n + 1
 
 
+@pytest.mark.slow
 def test_average_of_the_last_part():
     """Before swa_start updates the average is the parameters themselves, afterwards their plain mean from there on."""
     states = trained("swa")
@@ -150,6 +152,7 @@ def assert_same(got, want):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6, err_msg=str(path))
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_mean_of_strided_microbatches():
     values = batch(0)
     values["valid"][5:] = False

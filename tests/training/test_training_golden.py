@@ -27,6 +27,7 @@ def golden_config() -> Config:
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.slow
 def test_twenty_steps(golden, mode):
     numbers = golden("classifier_tiny")
     config = golden_config()

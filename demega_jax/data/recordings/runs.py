@@ -64,7 +64,7 @@ class Recording:
     sensors: int
     samples: int
     rate: float
-    simulated: bool
+    simulated: bool = False
 
     @property
     def nbytes(self) -> int:

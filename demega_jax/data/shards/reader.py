@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import check_window, warn_of_absent_classes
+from demega_jax.data.grouped import check_window
 from demega_jax.data.hdf5 import open_file
-from demega_jax.data.labels import map_labels
+from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import OffsetRows
 from demega_jax.data.shards.manifest import (
     AGAIN,
@@ -137,14 +137,15 @@ def open_shards(
         check_shards(folder, entry.shards)
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
-        names, labels = map_labels(shards[0].file, file, raw_labels, classes)
+        labels = map_labels(shards[0].file, file, raw_labels, classes)
     found = ShardedSplit(
         path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
-        time_points=manifest.time_points, classes=names, labels=labels, reference_macro_f1=entry.reference_macro_f1,
+        time_points=manifest.time_points, classes=labels.classes, labels=labels.ids,
+        reference_macro_f1=entry.reference_macro_f1,
         simulated=entry.reference_macro_f1 is not None,  # which simulation alone knows
         shards=shards, manifest=manifest, permuted=entry.permuted,
     )  # fmt: skip
-    warn_of_absent_classes(found)
+    warn_of_absent_classes(found.path, labels)
     return found
 
 

@@ -36,6 +36,7 @@ def groups(batches, labels) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("recordings", ["replicated", "dealt"])
+@pytest.mark.slow
 def test_each_window_once_an_epoch_in_new_groups(marked, recordings):
     labels, feed = np.load(marked / "labels.npy"), regroup_feed(marked, recordings=recordings)
     epochs = [groups(take(feed, feed.steps_per_epoch), labels) for _ in range(2)]
@@ -80,6 +81,7 @@ def test_the_fixed_order_gives_the_golden_groups(level):
     {}, {"recordings": "dealt"}, {"sampling": "balanced", "recordings": "dealt"}, {"level": (2, 7)},
     {"level": 20, "target_rows": 16, "min_level": 2, "overlap": 3.0, "recordings": "dealt", "dtype": "float16"},
 ])  # fmt: skip
+@pytest.mark.slow
 def test_devices_change_no_batch_and_nothing_crosses(marked, options):
     made = {n: regroup_feed(marked, devices=n, **options) for n in (1, 2, 8)}
     for _ in range(made[1].steps_per_epoch + 2):

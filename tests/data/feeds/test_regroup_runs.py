@@ -33,6 +33,7 @@ def train(recordings, run, *more, devices: int = 1) -> int:
 
 
 @pytest.mark.parametrize("how", ["replicated", "dealt"])
+@pytest.mark.slow
 def test_train_on_one_or_eight_devices_and_after_a_stop(recordings, tmp_path, capsys, how):
     option = f"data.regroup.recordings={how}"
     for devices in (1, 8):
@@ -44,6 +45,7 @@ def test_train_on_one_or_eight_devices_and_after_a_stop(recordings, tmp_path, ca
     assert losses(tmp_path / "half") == losses(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_recordings_and_their_groups_score_alike(recordings, tmp_path, capsys):
     run, files = tmp_path / "run", tmp_path / "files"
     assert train(recordings, run, "data.regroup.target_rows=9", "data.dtype=float16") == 0

@@ -61,6 +61,7 @@ def test_each_row_once_an_epoch_in_new_orders(data, source, level):
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
+@pytest.mark.slow
 def test_devices_change_no_batch_and_no_row_crosses(data, sampling):
     split = open_split(data / "files", 10)
     known, feeds = rows(split), {n: resident_feed(split, devices=n, sampling=sampling) for n in (1, 2, 8)}
@@ -144,6 +145,7 @@ def test_what_does_not_divide_is_refused(arguments, fact):
     check_shares(8, 2, 16, "jit", "resident")
 
 
+@pytest.mark.slow
 def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):
     files, options = data / "files", ("--level", 10, *SMALL)
     for devices in (1, 8):

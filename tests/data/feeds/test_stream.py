@@ -74,7 +74,7 @@ def test_the_order_is_pinned():
 @pytest.mark.parametrize("memory", [0, 2**30])
 def test_each_row_comes_once_an_epoch_and_the_short_last_batch_is_padded(split, feed_of, memory):
     feed = feed_of(split, memory=memory)
-    assert feed.steps_per_epoch == 10  # 9 x 64 + 24
+    assert feed.order.steps_per_epoch == 10  # 9 x 64 + 24
     epochs = []
     for _ in range(3):
         batches = [next(feed) for _ in range(10)]
@@ -92,7 +92,7 @@ def test_each_row_comes_once_an_epoch_and_the_short_last_batch_is_padded(split, 
 def test_a_split_smaller_than_a_batch_is_one_padded_batch_an_epoch(tmp_path, feed_of):
     small = write(tmp_path, np.array([3, 1, 1, 1, 1]))
     feed = feed_of(small, prefetch=3)
-    assert feed.steps_per_epoch == 1
+    assert feed.order.steps_per_epoch == 1
     for _ in range(5):
         np.testing.assert_array_equal(np.sort(rows_of(next(feed))), np.arange(7))
 
@@ -124,7 +124,7 @@ def test_balanced_draws_classes_equally_and_rows_of_a_class_equally(split, feed_
     feed = feed_of(split, seed=seed, sampling="balanced")
     batches = [next(feed) for _ in range(100)]
     rows = np.concatenate([rows_of(batch) for batch in batches])
-    assert len(rows) == 6000 and feed.steps_per_epoch == 10  # an epoch has as many draws as the split has rows
+    assert len(rows) == 6000 and feed.order.steps_per_epoch == 10  # an epoch has as many draws as the split has rows
     counts = np.bincount(split.labels[rows], minlength=5)
     assert scipy.stats.chisquare(counts, np.full(5, 1200)).pvalue > 1e-3
     assert scipy.stats.chisquare(counts, 6000 * COUNTS / 600).pvalue < 1e-6

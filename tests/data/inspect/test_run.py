@@ -23,6 +23,7 @@ def trained(tmp_path_factory) -> Path:
     return base / "run"
 
 
+@pytest.mark.slow
 def test_run_is_reported_with_its_best_step_and_verified_checkpoints(trained, tmp_path, capsys):
     assert inspect(capsys, trained, "--json", tmp_path / "run.json")[0] == 0
     (report,) = json.loads((tmp_path / "run.json").read_text())["reports"]

@@ -33,7 +33,7 @@ def feed_of():
 def test_the_feed_gives_each_row_once_an_epoch_as_it_is_stored(shards, feed_of, memory):
     split, stored = open_shards(shards, "train"), read_all(shards)["data"]
     feed, order = feed_of(split, memory=memory), BlockOrder([64, 64, 64, 11], 16, 32, 3)
-    assert feed.steps_per_epoch == 7
+    assert feed.order.steps_per_epoch == 7
     for epoch in range(2):
         seen = []
         for place in range(7):
@@ -95,6 +95,6 @@ def test_one_pass_in_order(shards, raw, split_name):
         whole = {k: np.concatenate([batch[k][batch["valid"]] for batch in batches]) for k in batches[0]}
         np.testing.assert_array_equal(whole["x"], stored["data"])
         np.testing.assert_array_equal(whole["label"], stored["labels"])
-        assert whole["x"].dtype == split.dtype and ("median" in whole) == split.statistics
-        if split.statistics:
+        assert whole["x"].dtype == split.dtype and ("median" in whole) == split.has_statistics
+        if split.has_statistics:
             np.testing.assert_array_equal(whole["iqr"], stored["iqr"])

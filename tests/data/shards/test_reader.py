@@ -21,7 +21,7 @@ def test_what_is_opened(source, shards):
         TIME_POINTS,
         original.reference_macro_f1,
     )
-    assert (split.dtype, split.normalized, split.statistics) == (np.float16, "median_iqr", False)
+    assert (split.dtype, split.normalization, split.has_statistics) == (np.float16, "median_iqr", False)
     assert split.classes == ("c", "b", "a", "d") and split.nbytes == 203 * SENSORS * TIME_POINTS * 2
     assert [(shard.first, shard.rows) for shard in split.shards] == [(0, 64), (64, 64), (128, 64), (192, 11)]
     np.testing.assert_array_equal(split.labels, 2 - original.labels[read_all(shards)["rows"]])

@@ -36,7 +36,7 @@ def test_raw_shards_hold_the_rows_and_their_statistics(source, raw):
         found["median"], np.quantile(x, 0.5, axis=-1, method="lower")[found["rows"]].astype(np.float32)
     )
     split = open_shards(raw, "train")
-    assert split.statistics and split.normalized is None
+    assert split.has_statistics and split.normalization is None
     median, iqr = (split.row_statistics[name] for name in ("median", "iqr"))
     assert median.dtype == iqr.dtype == np.float32
     np.testing.assert_array_equal(median, found["median"])

@@ -153,6 +153,7 @@ def test_macro_f1_is_over_the_classes_present():
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("sensors, time_points", [(12, 25), (30, 50)])
+@pytest.mark.slow
 def test_task_is_as_hard_as_meant_at_any_shape(tmp_path, sensors, time_points, seed):
     simulate_grouped(tmp_path, levels=[5, 100], groups=780, sensors=sensors, time_points=time_points, seed=seed)
     score = {}
