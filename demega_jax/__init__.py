@@ -1,6 +1,6 @@
 """DeMEGa in JAX: phoneme classification from magnetoencephalography at accelerator speed.
 
-Names are imported when they are first used, so that `import demega_jax` costs next to nothing.
+Names are imported when they are first used, so that `import demega_jax` is fast.
 """
 
 import importlib

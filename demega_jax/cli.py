@@ -1,4 +1,4 @@
-"""The command line: it puts the commands together, and turns what goes wrong into one line and an exit status."""
+"""The command line: it collects the commands, and turns errors into one line and an exit status."""
 
 import importlib
 import os
@@ -19,7 +19,7 @@ Lists are written as 5,20,100, by repeating the option, as all, or as a range su
 
 
 def build_app() -> "typer.Typer":
-    """The application `demega-jax`. Each command is a module of `commands/`: a function `command` and its EXAMPLES."""
+    """The application `demega-jax`. Each command is a module in `commands/` with a function `command` and EXAMPLES."""
     import typer
 
     from demega_jax.commands.shared.words import Command, Group
@@ -47,9 +47,9 @@ def build_app() -> "typer.Typer":
 
 
 def run(words: Sequence[str], *, own: bool) -> int:
-    """Run a command. own: the process is the command's, and no other program's. Returns the exit status.
+    """Run a command; returns its exit status. UserError: bad usage or input.
 
-    UserError: bad usage or input.
+    words: the command line after `demega-jax`.  own: whether this process runs nothing but the command.
     """
     import typer
 
@@ -58,32 +58,33 @@ def run(words: Sequence[str], *, own: bool) -> int:
     try:
         app, process = build_app(), Process(tuple(words), own)
         return app(list(words), standalone_mode=False, prog_name="demega-jax", obj=process) or 0
-    except typer.TyperException as error:  # before a command is known: what follows it is refused there
+    except typer.TyperException as error:  # about the words before the command; a command refuses those after it
         came = error.format_message().rstrip(".")
         raise UserError("demega-jax", came, f"one of {', '.join(COMMANDS)}", "see `demega-jax --help`") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Exit status: 0, or 2 for bad usage or input, or 128 + the signal that ended it.
+    """Run a command; returns its exit status: 0, or 2 for bad usage or input, or 128 + the signal that ended it.
 
     argv: the words after `demega-jax`; None: those of this process.
     """
     try:
         status = run(sys.argv[1:] if argv is None else argv, own=argv is None)
-        sys.stdout.flush()  # here, where a reader that has gone can still be told from a bug
+        sys.stdout.flush()  # here, where an output that nobody reads any more is not taken for a bug
         return status
     except UserError as error:
         return _refuse(error)
     except SystemExit as end:
         if end.code != 1:
             raise
-        return _without_reader()  # rich ends the process itself where the reader of its output has gone
+        return _without_reader()  # rich ends the process with status 1 where nobody reads its output any more
     except BrokenPipeError:
         return _without_reader()
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        return _refuse(UserError(error.filename or "output", "no space left", "room to write in", "free some"))
+        where = error.filename or "output"
+        return _refuse(UserError(where, "no space left on the disk", "space to write to", "free space on that disk"))
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
@@ -99,7 +100,7 @@ def _refuse(error: UserError) -> int:
 
 
 def _without_reader() -> int:
-    """The status where the reader of our output has gone (`| head`): nothing is left to be said to it."""
+    """The exit status where nobody reads the output any more, as after `| head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + 13
 

@@ -48,11 +48,11 @@ _emit: Callable[[str], None] = _print_warning
 
 
 def set_warning_sink(sink: Callable[[str], None] | None) -> None:
-    """Send warning lines elsewhere (a progress bar prints them above itself); None: back to stderr."""
+    """Send warning lines to a function, such as one that prints above a progress bar; None: to stderr again."""
     global _emit
     _emit = sink or _print_warning
 
 
 def warn(message: str) -> None:
-    """Say on one line what was wrong and survived. Give a count, not a line per case."""
+    """Say on one line what was wrong, where the command goes on. Give a count instead of a line for each case."""
     _emit("warning: " + " ".join(message.split()))

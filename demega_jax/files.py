@@ -1,4 +1,4 @@
-"""Files that are whole or not there, locks, the room on a disk, and sizes as people write and read them."""
+"""Atomic writes, locks, the free space of a disk, and sizes such as 4G."""
 
 import contextlib
 import errno
@@ -13,15 +13,14 @@ from pathlib import Path
 
 from demega_jax.errors import UserError
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system without locks answers
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of a file system without locks
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, way_out: str = "free space, or choose another folder") -> Iterator[Path]:
-    """A new, private file beside `path` to write into; at the end it takes that name, so a reader never sees half.
+    """A new file beside `path` to write to. At the end it is renamed, so that nobody ever reads half of a file.
 
-    On any failure it is removed. Folders are made as needed. UserError, with this way out: it cannot be written, as on
-    a full disk.
+    On a failure it is removed. Folders are made as needed. UserError, with this way out: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,29 +35,30 @@ def atomic_write(path: Path, way_out: str = "free space, or choose another folde
             aside.unlink(missing_ok=True)
     except OSError as error:
         came = f"cannot be written ({error.strerror or error})"
-        raise UserError(path, came, "a place that can be written to, with room for it", way_out) from error
+        raise UserError(path, came, "a place that can be written to, with enough space", way_out) from error
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
+    """The permission mask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_text(path: Path, text: str, way_out: str = "free space, or choose another folder") -> None:
-    """Write a small file atomically. UserError, with this way out: it cannot be written."""
+    """Write a text file by an atomic write. UserError, with this way out: it cannot be written."""
     with atomic_write(path, way_out) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def locked(path: Path, file: io.FileIO) -> Iterator[None]:
-    """The lock of an open file that is to be renamed once it is whole. The lock ends with the process.
+    """Lock an open file that is renamed when it is complete. The lock ends with the process.
 
-    UserError: another process holds it, or finished and renamed the file in the meantime.
+    UserError: another process holds the lock, or has completed and renamed the file in the meantime.
     """
-    other = UserError(path, "another process is writing it", "one writer", "wait until that is done, or choose another")
+    way_out = "wait until that process has ended, or choose another folder"
+    other = UserError(path, "another process is writing it", "only one process that writes it", way_out)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -72,21 +72,21 @@ def locked(path: Path, file: io.FileIO) -> Iterator[None]:
 
 
 def free_space(path: Path) -> int:
-    """Bytes free where a file or folder of this name would be, which need not exist."""
+    """Free bytes on the disk of a file or folder, which need not exist yet."""
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
     return shutil.disk_usage(there).free
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number (binary units)."""
+    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number, in binary units. ValueError: it is not a size."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
     if not match:
-        raise ValueError(f"{text!r} is no size; 4G, 512M or 1.5G fit")
+        raise ValueError(f"{text!r} is not a size such as 4G, 512M or 1.5G")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def format_bytes(count: float) -> str:
-    """`1.50 GiB`, `12.0 MiB`, `306.0 KiB` or `12 B`: a size in the binary units that `parse_bytes` reads."""
+    """A size in binary units, such as `1.50 GiB`, `12.0 MiB`, `306.0 KiB` or `12 B`."""
     for unit, power, digits in (("TiB", 40, 2), ("GiB", 30, 2), ("MiB", 20, 1), ("KiB", 10, 1)):
         if count >= 2**power:
             return f"{count / 2**power:.{digits}f} {unit}"
@@ -94,6 +94,6 @@ def format_bytes(count: float) -> str:
 
 
 def cache_folder(name: str) -> Path:
-    """Where something is remembered that can be made again: $XDG_CACHE_HOME/demega-jax/name, or below ~/.cache."""
+    """The folder of a cache: $XDG_CACHE_HOME/demega-jax/name, or ~/.cache/demega-jax/name."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "demega-jax" / name

@@ -1,4 +1,4 @@
-"""Scores of a split: integer counts over all of its rows, divided once (never averaged over batches)."""
+"""Scores of a split, from integer counts over all of its rows. They are never averages over batches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of a split. All but `loss` (nats) and `support` (rows) are shares from 0 to 1.
+    """The scores of a split. All are shares from 0 to 1 but `loss` (nats) and `support` (rows).
 
     macro_f1, balanced_accuracy: means of F1 and of recall over the classes present in the labels.
     chance: 1 / number of classes present.  classes: the V names.  confusion: counts [V, V] of (label, prediction).
-    f1, precision, recall, support: by class [V]; what has nothing to divide by is 0, as in scikit-learn.
-    ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, all features together and by name.
-    reference_macro_f1: what these scores are to be held against.
+    f1, precision, recall, support: of each class [V]; a quotient by 0 is 0, as in scikit-learn.
+    ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, for all features together and for each by name.
+    reference_macro_f1: the macro-F1 to compare with, if it is known.
     """
 
     macro_f1: float
@@ -41,7 +41,7 @@ class Scores:
         return int(self.support.sum())
 
     def summary(self) -> dict[str, float]:
-        """What a validation line of metrics.jsonl holds; loss only where there is one."""
+        """The values of a validation line in metrics.jsonl. loss is there only where it is known."""
         values = {
             "loss": self.loss,
             "macro_f1": self.macro_f1,
@@ -51,8 +51,9 @@ class Scores:
         return {name: value for name, value in values.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """Everything in plain Python types; None where there is no (finite) value."""
+        """All scores in plain Python types. None where there is no value, or it is not finite."""
         features = self.ipa_feature_accuracy
+        by_class = [values.tolist() for values in (self.f1, self.precision, self.recall, self.support)]
         return {
             "loss": _finite(self.loss),
             "macro_f1": self.macro_f1,
@@ -66,14 +67,7 @@ class Scores:
             "classes": list(self.classes),
             "per_phoneme": {
                 name: {"f1": f1, "precision": precision, "recall": recall, "support": support}
-                for name, f1, precision, recall, support in zip(
-                    self.classes,
-                    self.f1.tolist(),
-                    self.precision.tolist(),
-                    self.recall.tolist(),
-                    self.support.tolist(),
-                    strict=True,
-                )  # fmt: skip
+                for name, f1, precision, recall, support in zip(self.classes, *by_class, strict=True)
             },
             "confusion": self.confusion.tolist(),
         }
@@ -129,7 +123,7 @@ def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) 
 
 
 def _divide(numerator: Int[np.ndarray, " V"], denominator: Int[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
-    """The quotient in float64; 0 where there is nothing to divide by."""
+    """The quotient in float64; 0 where the denominator is 0."""
     return numerator / np.maximum(denominator, 1)
 
 

@@ -1,4 +1,4 @@
-"""Names and constants that several rooms share. Only typing is imported: the command line reads them first of all."""
+"""Names and constants that several rooms share. Only typing is imported, so that the command line starts quickly."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ SPLITS = ("train", "validation", "test")
 FEEDS = ("stream", "resident", "regroup")  # of `data.feed`
 PRECISIONS = ("float32", "bfloat16")  # of `model.dtype`
 
-# Normalisations of windows: of `model.input_norm`, and of `shard --norm`, where raw leaves windows as they are.
+# Normalisations of windows: for `model.input_norm`, and for `shard --norm`, where raw leaves windows unchanged.
 Norm = Literal["median_iqr", "instance", "zscore", "none"]
 ShardNorm = Literal[Norm, "raw"]
 IQR_EPSILON = 1e-6  # added to an interquartile range, as the published system does (model.md section 1)

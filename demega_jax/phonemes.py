@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from demega_jax.errors import UserError
 
-# Fixed: a grouped file without class names numbers its labels by position in this tuple.
+# This order is fixed: in a grouped file without class names, a label is a position in this tuple.
 PHONEMES: tuple[str, ...] = (
     "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh", "k",
     "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y", "z", "zh",
@@ -95,17 +95,17 @@ ENGLISH_FREQUENCY: dict[str, float] = {
 
 
 def feature_table(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, "V F"]:
-    """The distinctive features of each class, float32 of 0 and 1, columns in the order of `FEATURES`.
+    """The distinctive features of each class: float32 values 0 and 1, columns in the order of `FEATURES`.
 
-    Sources: Chomsky & Halle (1968), Hayes (2009); the choices made are beside the table.
-    UserError: a class that is no phoneme of the inventory.
+    Sources: Chomsky & Halle (1968), Hayes (2009); the comment at the table says what was chosen where they differ.
+    UserError: a class is not a phoneme of the inventory.
     """
     unknown = [name for name in classes if name not in _FEATURES_OF]
     if unknown:
         shown = ", ".join(repr(name) for name in unknown[:5]) + (" .." if len(unknown) > 5 else "")
         raise UserError(
             "model.classes",
-            f"{len(unknown)} of {len(classes)} classes without phonetic features: {shown}",
+            f"{len(unknown)} of {len(classes)} classes have no phonetic features: {shown}",
             f"phonemes among {' '.join(PHONEMES)}",
             "set loss.ipa_weight=0 model.ipa_width=0, or use classes from the inventory",
         )
@@ -116,9 +116,9 @@ def feature_table(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, "V F"]
 
 
 def indistinguishable(classes: Sequence[str] = PHONEMES) -> list[tuple[str, ...]]:
-    """Groups of classes with equal feature rows, which classification by feature similarity cannot tell apart.
+    """Groups of classes with equal features, which classification by feature similarity cannot tell apart.
 
-    Groups and their members keep the order of `classes`. UserError: as `feature_table`.
+    Groups, and classes within them, are in the order of `classes`. UserError: as for `feature_table`.
     """
     groups: dict[bytes, list[str]] = defaultdict(list)
     for name, row in zip(classes, feature_table(classes), strict=True):
@@ -127,9 +127,9 @@ def indistinguishable(classes: Sequence[str] = PHONEMES) -> list[tuple[str, ...]
 
 
 def class_frequencies(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, " V"]:
-    """The share of each class in running speech, float64, sum 1.
+    """The share of each class in running speech, float64, with a sum of 1.
 
-    From `ENGLISH_FREQUENCY` if it has every class; otherwise Zipf's law, 1 / (position in `classes`, from 1).
+    They are those of `ENGLISH_FREQUENCY` if it has every class, else those of Zipf's law: 1 / (position from 1).
     """
     if all(name in ENGLISH_FREQUENCY for name in classes):
         share = np.array([ENGLISH_FREQUENCY[name] for name in classes], np.float64)

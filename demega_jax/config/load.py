@@ -1,4 +1,4 @@
-"""Reading and changing configurations: YAML files, `section.key=value`, and errors that say what would fit."""
+"""Reading and changing configurations: YAML files, `section.key=value`, and errors that name the key."""
 
 import difflib
 import functools
@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from demega_jax.config import Config, Section
+from demega_jax.config.kinds import in_words, shown
 from demega_jax.errors import UserError
 
 
@@ -21,7 +22,7 @@ def flat_keys() -> dict[str, pydantic.fields.FieldInfo]:
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections by name; one within another as `section.part`, after it."""
+    """The sections by name. A section within another has the name `section.part` and follows it."""
 
     def below(prefix: str, holder: type[pydantic.BaseModel]) -> Iterator[tuple[str, type[Section]]]:
         for name, field in holder.model_fields.items():
@@ -34,7 +35,7 @@ def sections() -> dict[str, type[Section]]:
 
 
 def own_keys(section: type[Section]) -> dict[str, pydantic.fields.FieldInfo]:
-    """The keys of a section that are no sections."""
+    """The keys of a section, without the sections within it."""
     within = {name for name, field in section.model_fields.items() if field.annotation in sections().values()}
     return {name: field for name, field in section.model_fields.items() if name not in within}
 
@@ -46,48 +47,57 @@ def _unknown_key(dotted: str, where: str) -> UserError:
     if not near:  # the key may be right but for its section
         best = difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], 1)
         near = [k for k in known if best and k.rpartition(".")[2] == best[0]]
-    hint = f"did you mean {near[0]}?" if near else "`configs/README.md` lists every key"
-    return UserError(where, f"unknown key {dotted}", "a key of the configuration", hint)
+    way_out = f"did you mean {near[0]}?" if near else "choose a key of configs/README.md, which lists them all"
+    return UserError(where, f"unknown key {dotted}", "a key of the configuration", way_out)
+
+
+def _check_names(raw: Mapping[str, Any], where: str) -> None:
+    """UserError: a section or key that there is not, with the nearest that there is."""
+    for name, section in raw.items():
+        if name not in Config.model_fields:
+            near = difflib.get_close_matches(str(name), Config.model_fields, 1)
+            way_out = f"did you mean {near[0]}?" if near else "move its keys into one of these sections"
+            known = f"one of the sections {', '.join(Config.model_fields)}"
+            raise UserError(where, f"unknown section {name}", known, way_out)
+        for dotted in _dotted(section, name):
+            if dotted not in flat_keys():
+                raise _unknown_key(dotted, where)
 
 
 def _validated(raw: Any, where: str) -> Config:
     if not isinstance(raw, Mapping):
-        raise UserError(
-            where, f"{type(raw).__name__} at the top", "sections of keys", "write `section:` and keys below it"
-        )
-    known_sections = Config.model_fields
-    for name, section in raw.items():
-        if name not in known_sections:
-            near = difflib.get_close_matches(str(name), known_sections, 1)
-            hint = f"did you mean {near[0]}?" if near else f"sections are {', '.join(known_sections)}"
-            raise UserError(where, f"unknown section {name}", "a section of the configuration", hint)
-        for dotted in _dotted(section, name):
-            if dotted not in flat_keys():
-                raise _unknown_key(dotted, where)
+        way_out = "write `section:` and, below it, lines of `key: value`"
+        raise UserError(where, f"a {type(raw).__name__} at the top", "sections with keys below them", way_out)
+    _check_names(raw, where)
     try:
         return Config.model_validate(raw)
+    except UserError as error:  # values that do not fit together, which the sections refuse themselves
+        raise UserError(where, error.came, error.wanted, error.way_out) from None
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:3])
-        while key and key not in flat_keys() and key not in sections():
-            key = key.rpartition(".")[0]  # within a list, or a choice of types
-        problem = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "value_error":  # our own words, which already say what would fit
-            raise UserError(
-                where, f"{key}: {problem}" if key else problem, "values that fit together", "change one"
-            ) from None
-        field = flat_keys().get(key)
-        wanted = field.description if field is not None and field.description else "keys of the section"
-        raise UserError(
-            where, f"{key}={first['input']!r}: {problem[:1].lower()}{problem[1:]}", wanted, f"mend {key}"
-        ) from None
+        raise _wrong_value(error, where) from None
+
+
+def _wrong_value(error: pydantic.ValidationError, where: str) -> UserError:
+    """A key with a value that it cannot take, what it takes, and its default."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"][:3])
+    while key and key not in flat_keys() and key not in sections():
+        key = key.rpartition(".")[0]  # within a list, or a choice of types
+    field, came = flat_keys().get(key), f"the value of {key} is {first['input']!r}"
+    if field is None:
+        return UserError(where, came, "a section with keys below it", f"write the keys of {key} below it")
+    way_out = f"set {key} to such a value, or leave it out: its default is {shown(field.default)}"
+    return UserError(where, came, in_words(field.annotation, field.metadata), way_out)
 
 
 def _dotted(section: Any, name: str) -> Iterator[str]:
-    """Names of the keys that a raw section sets."""
+    """Names `section.key` of the keys that a section read from YAML sets."""
     for key, value in section.items() if isinstance(section, Mapping) else ():
         nested = isinstance(value, Mapping) and f"{name}.{key}" in sections()
         yield from _dotted(value, f"{name}.{key}") if nested else [f"{name}.{key}"]
+
+
+YAML_WAY_OUT = "correct the YAML there: write `key: value`, and quote text that has special characters"
 
 
 class _Loader(yaml.SafeLoader):
@@ -113,9 +123,9 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise UserError(place, error.problem or "not YAML", "YAML", "mend the syntax") from None
+        raise UserError(place, error.problem or "not YAML", "YAML", YAML_WAY_OUT) from None
     except yaml.YAMLError as error:
-        raise UserError(where, str(error), "YAML", "mend the syntax") from None
+        raise UserError(where, str(error), "YAML", YAML_WAY_OUT) from None
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -124,7 +134,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(path, str(reason), "a YAML file", "configs/ has examples") from None
+        raise UserError(
+            path, f"cannot be read ({reason})", "a YAML file", "name one, such as those in configs/"
+        ) from None
     config = _validated(parse_yaml(text, str(path)) or {}, str(path))
     return override(config, parse_overrides(overrides), "command line")
 
@@ -132,7 +144,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def override(config: Config, changes: Mapping[str, Any], where: str) -> Config:
     """`config` with `{"section.key": value}` changed, validated as a whole.
 
-    A length of the run in steps takes the place of one in epochs, and the reverse.
+    A length in steps replaces a length in epochs, and the reverse. where: of the changes, for errors.
     """
     raw = config.model_dump()
     for one, other in (("train.epochs", "train.steps"), ("train.steps", "train.epochs")):
@@ -165,10 +177,8 @@ def _yaml(raw: Mapping[str, Any], indent: str) -> str:
             lines.append(f"{indent}{key}:\n{_yaml(value, indent + '  ')}".rstrip("\n"))
         else:
             plain = list(value) if isinstance(value, tuple) else value
-            dumped = (
-                yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
-            )
-            lines.append(f"{indent}{key}: {dumped}")
+            dumped = yaml.dump(plain, Dumper=_Dumper, default_flow_style=True, width=10_000).removesuffix("...\n")
+            lines.append(f"{indent}{key}: {dumped.strip()}")
     return "\n".join(lines) + "\n"
 
 
@@ -178,7 +188,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or "." not in key:
-            raise UserError("command line", f"{text!r}", "section.key=value", "for example train.batch_size=64")
+            way_out = "write for example train.batch_size=64"
+            raise UserError("command line", repr(text), "section.key=value", way_out)
         changes[key.strip()] = parse_yaml(value, f"command line, {key}")
     return changes
 

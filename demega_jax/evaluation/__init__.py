@@ -1,1 +1,1 @@
-"""Metrics of whole splits and what is printed and drawn of them."""
+"""Evaluation: scores of whole splits, predictions, and the tables and charts of both."""

@@ -24,20 +24,22 @@ Validate = Callable[[Any, Any], Scores]
 def make_evaluate_step(
     config: Config, graphdef: Any, class_counts: Int[np.ndarray, " V"], split: Split, *, members: bool = False
 ) -> EvaluateStep:
-    """The evaluation step of a model, or of members' mean, on a split; class_counts [V]: of the training split."""
+    """The evaluation step of a model on a split. class_counts [V]: of the training split.
+
+    members: whether several models are averaged.
+    """
     return EvaluateStep(graphdef, config, loss_weights(config, class_counts), is_normalized(config, split), members)
 
 
 def validation_of(experiment: Experiment) -> Validate:
-    """(params, buffers) -> scores of the experiment's validation split, for the training loop."""
+    """The function (params, buffers) -> scores of the validation split, for the training loop."""
     config, data, placement = experiment.config, experiment.data, experiment.placement
     step = make_evaluate_step(config, experiment.train_step.graphdef, data.train.class_counts(), data.validation)
     compiled = placement.compile_evaluate(step)
 
     def validate(params: Any, buffers: Any) -> Scores:
-        return evaluate_split(
-            compiled, params, buffers, data.validation, config, placement, config.train.batch_size
-        )  # fmt: skip
+        size = config.train.batch_size
+        return evaluate_split(compiled, params, buffers, data.validation, config, placement, size)
 
     return validate
 
@@ -46,7 +48,7 @@ def evaluate_split(
     evaluate: CompiledStep, params: Any, buffers: Any, split: Split, config: Config, placement: Placement,
     batch_size: int,
 ) -> Scores:  # fmt: skip
-    """Scores of every row of a split. The batch size and the devices change nothing but the time it takes."""
+    """Scores over all rows of a split. The batch size and the devices change only how long it takes."""
     features = buffers["feature_table"].shape[-1] if "feature_table" in buffers else 0
     counts = placement.replicate(EvaluationCounts.zero(len(split.classes), features))
     for batch in split_batches(split, batch_size=batch_size, place=placement.put_batch):
@@ -55,7 +57,7 @@ def evaluate_split(
 
 
 def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
-    """Scores from the counts of a whole split; the loss is the class loss alone (model.md section 6)."""
+    """Scores from the counts of a whole split. The loss is the class loss without the others (model.md section 6)."""
     confusion = np.asarray(counts.confusion, np.int64)
     support = confusion.sum(1)
     rows = support.sum()

@@ -1,4 +1,4 @@
-"""Inspection of run folders: how far a run came, its best score, and whether its checkpoints are whole."""
+"""Inspection of run folders: how far training came, its best score, and whether its checkpoints can be read."""
 
 import dataclasses
 import logging
@@ -18,7 +18,7 @@ ITEMS: dict[Kind, tuple[str, ...]] = {"latest": ("model", "training"), "best": (
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFacts:
-    """A checkpoint; state: "whole" (every checksum agrees), or what is wrong."""
+    """A checkpoint. state: "whole" where every checksum agrees, else what is wrong."""
 
     kind: str
     step: int
@@ -29,9 +29,11 @@ class CheckpointFacts:
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """A run folder. step: of the last line of the log.  planned: where the run ends.  parameters: of the model.
+    """The facts of a run folder.
 
-    skipped: logged training steps whose loss was not finite.  best, best_step: highest macro-F1 of validation.
+    step: the last one that was logged or saved.  planned: the last one of the training run.  best, best_step: highest
+    macro-F1 of validation.  last: macro-F1 of the last validation.  skipped: training lines without a finite loss.
+    parameters: of the model.
     """
 
     step: int
@@ -53,8 +55,8 @@ class RunFacts:
 
 
 def inspect_run(path: Path) -> list[Report]:
-    """The report of a run folder, and those of its members."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax says much that is no news
+    """The report of a run folder; where it has members, a report for each."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs much that nobody needs
     if members := sorted((path / "members").glob("*/config.yaml"), key=lambda file: file.parent.name.zfill(9)):
         return [found for member in members for found in inspect_run(member.parent)]
     report = Report(path, "run")
@@ -66,11 +68,11 @@ def inspect_run(path: Path) -> list[Report]:
         if folder.metrics.is_file():
             lines = read_metrics(folder.metrics)
         else:
-            warn("no metrics.jsonl: the run has logged nothing")
+            warn("no metrics.jsonl: the training run has logged nothing")
         report.facts = facts = _facts(config, lines, checkpoints, meta, parameters)
         kept = [checkpoint.step for checkpoint in checkpoints if checkpoint.kind == "best"]
         if kept and facts.best_step is not None and facts.best_step not in kept:
-            warn(f"the best validation in the log is that of step {facts.best_step}, the best checkpoint of {kept[-1]}")
+            warn(f"the best validation in the log is at step {facts.best_step}, but the best checkpoint at {kept[-1]}")
     return [report]
 
 
@@ -83,7 +85,7 @@ def _facts(
 ) -> RunFacts:
     train = [line for line in lines if line.get("split") == "train"]
     scored = [line for line in lines if line.get("split") == "validation" and line.get("macro_f1") is not None]
-    # The first of equals, as in training.
+    # Of equal validations the first counts, as in training.
     best = max(scored, key=lambda line: line["macro_f1"], default={})
     classes = config.model.classes
     return RunFacts(
@@ -99,7 +101,7 @@ def _facts(
 
 
 def _checkpoints(report: Report, folder: RunFolder) -> tuple[tuple[CheckpointFacts, ...], dict[str, Any], int | None]:
-    """Every checkpoint, read and verified; the meta of one that is whole; how many parameters its model has."""
+    """Every checkpoint, read and verified; the meta of the last that can be read; the number of its parameters."""
     found: list[CheckpointFacts] = []
     meta: dict[str, Any] = {}
     parameters = None
@@ -111,8 +113,9 @@ def _checkpoints(report: Report, folder: RunFolder) -> tuple[tuple[CheckpointFac
             try:
                 arrays, meta = checkpoints.read(kind, step, items)
             except Damaged as damage:
+                way_out = "remove it; --resume then continues from another"
                 report.problems.append(
-                    UserError(place, f"damaged ({damage})", "a whole checkpoint", "remove it, or go on from another")
+                    UserError(place, f"damaged ({damage})", "a checkpoint that can be read", way_out)
                 )
                 found.append(CheckpointFacts(kind, step, f"damaged: {damage}", 0, nbytes))
                 continue

@@ -1,4 +1,4 @@
-"""Predictions of a trained run."""
+"""Predictions of a trained model."""
 
 import dataclasses
 from pathlib import Path
@@ -22,8 +22,8 @@ from demega_jax.training.state import abstract
 class Model:
     """A trained model: its configuration, its static part, its parameters and buffers.
 
-    steps: of its checkpoint; where a run has members, of each one's, and parameters and buffers have members in front.
-    class_counts [V]: rows of each class in the training split.
+    steps: the step of its checkpoint, or those of all members; parameters and buffers then have an axis of members in
+    front.  class_counts [V]: number of rows of each class in the training split.
     """
 
     config: Config
@@ -35,15 +35,15 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of `predict`'s columns."""
-        assert self.config.model.classes is not None  # a run's configuration is resolved
+        """Names of the classes, in the order of the columns of `predict`."""
+        assert self.config.model.classes is not None  # filled in when training began
         return self.config.model.classes
 
     @property
     def window(self) -> tuple[int, int | None]:
-        """(sensors, time points) that a window must have; None where the pooling takes any time length."""
+        """(sensors, time points) that a window must have; None in place of time points where any number fits."""
         model = self.config.model
-        assert model.sensors is not None  # a run's configuration is resolved
+        assert model.sensors is not None  # filled in when training began
         return model.sensors, model.time_points if model.pool == "flatten" else None
 
     @property
@@ -52,7 +52,7 @@ class Model:
         return len(self.steps) > 1
 
     def predict(self, x: Float[np.ndarray, "B C T"]) -> Float[np.ndarray, "B V"]:
-        """Probabilities of the classes for windows as in grouped files (not normalised by the caller)."""
+        """Probabilities of the classes for windows as grouped files hold them, that is, not normalised."""
         warn_of_small_spread("input", np.asarray(x[:SAMPLED], np.float32), self.config.model.input_norm)
         return np.asarray(_probabilities(self.graphdef, self.members, self.params, self.buffers, x))
 
@@ -66,9 +66,9 @@ def _probabilities(graphdef: Any, members: bool, params: Any, buffers: Any, x: j
 
 
 def load(run: str | Path) -> Model:
-    """The model of a run folder: its best checkpoint, of all its members where it has some.
+    """The model of a run folder, from its best checkpoint, with all its members where there are several.
 
-    Raises: `UserError` when there is none that is whole.
+    UserError: no checkpoint can be read.
     """
     folder = RunFolder(Path(run))
     config = folder.read_config()

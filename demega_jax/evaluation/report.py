@@ -1,4 +1,4 @@
-"""Scores for people: tables on the terminal, and charts as PNG files."""
+"""Tables of scores on the terminal, and charts as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
 
 
 def print_scores(scores: Scores, *, title: str, console: Console | None = None) -> None:
-    """Print a summary and a table of the classes; 39 phonemes fit 80 x 50. Plain text where there is no terminal."""
+    """Print a summary and a table of the classes. 39 phonemes fit a terminal of 80 x 50."""
     console = console or Console()
     console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(_summary_table(scores))
@@ -41,7 +41,7 @@ def print_scores(scores: Scores, *, title: str, console: Console | None = None) 
 
 
 def _summary_table(scores: Scores) -> Table:
-    """Names and values, two pairs a line."""
+    """Names and values of the scores, two on a line."""
     reference = scores.reference_macro_f1
     pairs = [
         ("macro-F1", f"{scores.macro_f1:.4f}"),
@@ -66,11 +66,11 @@ def _summary_table(scores: Scores) -> Table:
 
 
 def _class_table(scores: Scores) -> Table:
-    """One line a class, or two classes a line; a class without rows shows dashes."""
+    """A line for each class, or for two classes. A class without rows has dashes."""
     rows = [_class_cells(scores, index) for index in range(len(scores.classes))]
     blocks = 2 if len(rows) >= TWO_COLUMNS_FROM else 1
     length = -(-len(rows) // blocks)
-    # The box's own dividers, of one space, are all the padding that two blocks leave room for in 80 columns.
+    # In 80 columns two blocks leave no room for padding beside the dividers of the box, of one space.
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for block in range(blocks):
         if block:
@@ -105,10 +105,10 @@ def _class_cells(scores: Scores, index: int) -> list[str]:
 def plot_training_curve(
     metrics_jsonl: Path, png: Path, *, title: str, chance: float | None, reference: float | None
 ) -> Path:
-    """Losses, and macro-F1 and balanced accuracy of validation, over the steps of a run; returns `png`.
+    """Draw losses, and macro-F1 and balanced accuracy of validation, over the steps of training; returns `png`.
 
-    metrics_jsonl: what the run wrote so far; any number of points will do.
-    chance, reference: macro-F1 to draw lines at.  UserError: metrics_jsonl is not there.
+    metrics_jsonl: of a training run, finished or not.  chance, reference: macro-F1 to draw lines at.
+    UserError: there is no such file.
     """
     lines = read_metrics(metrics_jsonl)
     train = [line for line in lines if line.get("split") == "train"]
@@ -136,7 +136,7 @@ def plot_training_curve(
 
 
 def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, label: str, color: str) -> None:
-    """A line of `key` over steps; gaps where it is null. Few points get markers, which a lone one needs to be seen."""
+    """Draw `key` over steps, with gaps where it is null. Few points get markers, as one alone would not be seen."""
     points = [(line["step"], line[key]) for line in lines if key in line]
     if not points:
         return
@@ -148,7 +148,7 @@ def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, label: str,
 
 
 def _mark_best(losses: Axes, shares: Axes, validation: Sequence[Mapping[str, Any]]) -> None:
-    """Mark the step with the highest macro-F1, the first one of equals, as training does."""
+    """Mark the step with the highest macro-F1; of equal ones the first, as in training."""
     scored = [line for line in validation if line.get("macro_f1") is not None]
     if not scored:
         return
@@ -167,7 +167,7 @@ def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        # Below the axes it covers no curve, whatever the curves do.
+        # Below the axes it never covers a curve.
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=9)
     else:
         axes.set_yticks([])
@@ -175,7 +175,7 @@ def _finish(axes: Axes) -> None:
 
 
 def plot_confusion(scores: Scores, png: Path) -> Path:
-    """The confusion matrix, each row divided by its support, as a heat map; classes without rows stay grey."""
+    """Draw the confusion matrix, each row divided by its support. Classes without rows stay grey; returns `png`."""
     support = scores.support[:, None]
     shares = np.where(support > 0, scores.confusion / np.maximum(support, 1), np.nan)
     count = len(scores.classes)
@@ -183,7 +183,7 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
     figure = new_figure(side + 1.6, side + 0.6)
     axes = figure.subplots()
     axes.set_facecolor("#cccccc")
-    # A square-root scale: confusions are a few per cent where hits are tens.
+    # A square-root scale, because wrong predictions are a few per cent where right ones are tens.
     image = axes.imshow(shares, cmap="cividis", norm=PowerNorm(0.5, vmin=0), interpolation="nearest")
     axes.set_xticks(range(count), scores.classes, rotation=90, fontsize=9)
     axes.set_yticks(range(count), scores.classes, fontsize=9)
@@ -196,14 +196,14 @@ def plot_confusion(scores: Scores, png: Path) -> Path:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure outside pyplot: no global state, no display."""
+    """A figure without pyplot, hence without global state and display."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, png: Path) -> Path:
-    """Write a picture atomically; returns its path. UserError: it cannot be written."""
+    """Write a figure by an atomic write; returns its path. UserError: it cannot be written."""
     with atomic_write(png) as aside:
         figure.savefig(aside, format="png")
     return png

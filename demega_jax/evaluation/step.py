@@ -18,15 +18,15 @@ from demega_jax.training.step import Batch, inputs
 def confusion_counts(
     logits: Float[Array, "B V"], label: Int[Array, " B"], valid: Bool[Array, " B"]
 ) -> Int32[Array, "V V"]:
-    """Counts of (label, prediction) over the valid rows. Batches add, and so do devices.
+    """Counts of (label, prediction) over the valid rows. Counts of batches and of devices are added.
 
-    The prediction is the largest logit, the first of them when equal. A label outside 0 .. V-1 counts nowhere.
+    The prediction is the class with the largest logit, the first of equal ones. Labels outside 0 .. V-1 are not counted.
     """
     classes = logits.shape[-1]
     label_bv = jax.nn.one_hot(label, classes) * valid[:, None]
     prediction_bv = jax.nn.one_hot(jnp.argmax(logits, axis=-1), classes)
-    # A product of zeros and ones instead of a scatter: float32 sums are exact below 2**24 rows, at any precision
-    # that a matrix unit gives its inputs.
+    # A product of zeros and ones instead of a scatter. The float32 sums are exact below 2**24 rows, even where a matrix
+    # unit rounds its inputs.
     counts = jnp.einsum("bi,bj->ij", label_bv, prediction_bv, preferred_element_type=jnp.float32)
     return counts.astype(jnp.int32)
 
@@ -37,7 +37,7 @@ def mean_probabilities(logits: Float[Array, "M B V"]) -> Float[Array, "B V"]:
 
 
 class EvaluationCounts(NamedTuple):
-    """Sums over the rows of a split: confusion [V, V] (label, prediction), losses by class [V], right features [F]."""
+    """Sums over rows: counts of (label, prediction) [V, V], losses of each class [V], right IPA features [F]."""
 
     confusion: Int[Array, "V V"]
     focal: Float[Array, " V"]
@@ -47,18 +47,17 @@ class EvaluationCounts(NamedTuple):
     @classmethod
     def zero(cls, classes: int, features: int) -> "EvaluationCounts":
         """The counts of no rows."""
-        return cls(
-            jnp.zeros((classes, classes), jnp.int32), jnp.zeros(classes), jnp.zeros(classes),
-            jnp.zeros(features, jnp.int32),
-        )  # fmt: skip
+        confusion, right = jnp.zeros((classes, classes), jnp.int32), jnp.zeros(features, jnp.int32)
+        return cls(confusion, jnp.zeros(classes), jnp.zeros(classes), right)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateStep:
-    """(params, buffers, counts, batch) -> counts, and what that needs that never changes.
+    """The function (params, buffers, counts, batch) -> counts, with what stays the same for all batches.
 
-    graphdef: static part of the model.  weights: of the classes [V] in training, or None.
-    normalized: windows come so.  members: params and buffers have members in front, whose probabilities are averaged.
+    graphdef: static part of the model.  weights [V]: of the classes in the training loss, or None.
+    normalized: whether windows are stored normalised.  members: whether params and buffers have an axis of members in
+    front; their probabilities are averaged.
     """
 
     graphdef: Any
@@ -68,7 +67,7 @@ class EvaluateStep:
     members: bool = False
 
     def _outputs(self, params: Any, buffers: Any, x: Array) -> tuple[Float[Array, "B V"], Float[Array, "B F"] | None]:
-        """Logits of classes and features."""
+        """Logits of the classes, and of the IPA features where the model predicts them."""
 
         def of_one(params: Any, buffers: Any) -> Outputs:
             return nnx.merge(self.graphdef, params, buffers)(x, normalized=True)
@@ -84,7 +83,7 @@ class EvaluateStep:
     def __call__(
         self, params: Any, buffers: Any, counts: EvaluationCounts, batch: Batch, axis_name: str | None = None
     ) -> EvaluationCounts:
-        """`counts` with a batch of a split added; nothing is divided before the whole split is in."""
+        """`counts` with those of a batch added."""
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         logits, ipa_logits = self._outputs(params, buffers, x)
         label, valid, loss = batch["label"], batch["valid"], self.config.loss

@@ -1,1 +1,1 @@
-"""Optimisation, steps, devices, checkpoints and the loop."""
+"""Training: optimizer, step, devices, checkpoints and the loop."""

@@ -1,7 +1,7 @@
-"""Checkpoints (orbax): the latest and the best kept apart, every array with a checksum that is verified on restore.
+"""Checkpoints (orbax): the latest and the best, each array with a checksum that is verified when it is read.
 
-checkpoints/latest/<step>: parameters, optimizer, averages, counters and where the run stood; the last two.
-checkpoints/best/<step>: what prediction needs, of the best validation so far.
+checkpoints/latest/<step>: parameters, optimizer, averages, counters, position in the data; the last two are kept.
+checkpoints/best/<step>: what prediction needs, at the best validation so far.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ FORMAT = 1
 KEPT = {"latest": 2, "best": 1}
 MODEL_FIELDS = ("params", "buffers", "average")
 PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")
-# What reading a damaged checkpoint raises: missing or cut files, arrays that do not decode, JSON that is none.
+# What reading a damaged checkpoint raises: files are missing or too short, or an array or the JSON cannot be decoded.
 DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 Kind = Literal["latest", "best"]
@@ -34,7 +34,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Damaged(ValueError):
-    """A checkpoint that is not whole; the message says what is wrong."""
+    """A checkpoint that cannot be read as a whole; the message says what is wrong."""
 
 
 def flatten(tree: Any) -> Arrays:
@@ -50,20 +50,23 @@ def checksum(array: np.ndarray) -> str:
 
 
 def _without_trace(record: logging.LogRecord) -> bool:
-    """What orbax logs with its trace, in any of its threads, it also raises from the next save or wait."""
+    """Whether a log record has no trace. What orbax logs with a trace it also raises, from the next save or wait."""
     return not record.exc_info
 
 
 def _unless_loop_closed(unraisable: Any, /) -> None:
-    """Writes of other arrays that end after the first that failed find the loop of their thread closed."""
+    """Pass on what Python cannot raise, but for arrays whose write ends after another write has failed.
+
+    They find the event loop of their thread closed; the first failure was raised already.
+    """
     if not (isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)):
         sys.__unraisablehook__(unraisable)
 
 
 def quiet_failed_saves() -> None:
-    """Keep the traces of orbax's own threads off stderr when a save fails: `Checkpoints` raises what they raised.
+    """Keep the traces of orbax's threads off stderr when a save fails. `Checkpoints` raises what they raised.
 
-    For a command line: a full disk would otherwise print over a thousand lines, some after the one that says so.
+    On a full disk the command line would otherwise print over a thousand lines, some of them after its error.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_without_trace)
@@ -72,7 +75,7 @@ def quiet_failed_saves() -> None:
 
 
 class Checkpoints:
-    """The checkpoints of a run folder. Saves go on in the background; `close` waits for them."""
+    """The checkpoints of a run folder. They are written in the background; `close` waits until they are."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -88,38 +91,34 @@ class Checkpoints:
         return self._managers[kind]
 
     def steps(self, kind: Kind) -> list[int]:
-        """Steps that have a checkpoint folder, oldest first; whole or not."""
+        """Steps that have a checkpoint folder, oldest first. A checkpoint may be damaged."""
         return sorted(self._manager(kind).all_steps(read=True)) if (self.folder / kind).is_dir() else []
 
     def save(self, kind: Kind, state: TrainState, meta: Mapping[str, Any]) -> None:
-        """Begin to write a checkpoint of `state`; the arrays are copied before this returns.
+        """Begin to write a checkpoint of `state`. The arrays are copied before this returns.
 
-        meta: JSON about the run; step, checksums, versions and format are added.
+        meta: what JSON can hold about the training run. Step, checksums, versions and format are added.
         """
         arrays = flatten(state)
         model = {name: a for name, a in arrays.items() if name.partition(".")[0] in MODEL_FIELDS}
         training = {name: a for name, a in arrays.items() if name not in model} if kind == "latest" else {}
         step = int(arrays["step"])
-        described = dict(
-            meta, format=FORMAT, step=step,
-            versions={package: version(package) for package in PACKAGES},
-            checksums={item: {name: checksum(a) for name, a in part.items()}
-                       for item, part in (("model", model), ("training", training)) if part},
-        )  # fmt: skip
-        items = {"model": ocp.args.PyTreeSave(model), "meta": ocp.args.JsonSave(described)}
-        if training:
-            items["training"] = ocp.args.PyTreeSave(training)
+        parts = {"model": model, "training": training} if training else {"model": model}
+        versions = {package: version(package) for package in PACKAGES}
+        checksums = {item: {name: checksum(a) for name, a in part.items()} for item, part in parts.items()}
+        described = dict(meta, format=FORMAT, step=step, versions=versions, checksums=checksums)
+        items = {item: ocp.args.PyTreeSave(part) for item, part in parts.items()}
         manager = self._manager(kind)
         with self._space():
             manager.wait_until_finished()
-            # orbax ignores the save of a step that is not newer than what is there: such are of a run that went
-            # on from an earlier checkpoint, and are written again.
+            # orbax ignores the save of a step that is not newer than what is there. Where the training run went on from
+            # an earlier checkpoint, later ones are replaced.
             for stale in [s for s in self.steps(kind) if s >= step]:
                 manager.delete(stale)
-            manager.save(step, args=ocp.args.Composite(**items))
+            manager.save(step, args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(described)))
 
     def wait(self) -> None:
-        """Until every save is on disk. Raises `UserError` if there was no space for one."""
+        """Wait until every save is on disk. UserError: there was no space for one."""
         with self._space():
             for manager in self._managers.values():
                 manager.wait_until_finished()
@@ -139,21 +138,17 @@ class Checkpoints:
             full = isinstance(error, OSError) and error.errno in NO_SPACE
             if not full and not any(words in str(error) for words in ("No space left", "File too large", "quota")):
                 raise
-            raise UserError(
-                self.folder, "no space left for a checkpoint", "room for one more",
-                "free some and go on with --resume: the checkpoint before is whole",
-            ) from None  # fmt: skip
+            way_out = "free space, then continue with --resume from the checkpoint before this one"
+            raise UserError(self.folder, "no space left for a checkpoint", "space for one", way_out) from None
 
     def read(self, kind: Kind, step: int, items: tuple[str, ...]) -> tuple[Arrays, dict[str, Any]]:
-        """Arrays (verified) and meta of one checkpoint. Raises `Damaged`, or `UserError` for a newer format."""
+        """Arrays (verified) and meta of one checkpoint. Damaged: it cannot be read. UserError: its format is newer."""
         folder = self.folder / kind / str(step)
         try:
             meta = json.loads((folder / "meta" / "metadata").read_text())
             if meta["format"] > FORMAT:
-                raise UserError(
-                    folder, f"format {meta['format']}", f"format {FORMAT} or older",
-                    "upgrade demega-jax: `pip install -U demega-jax`",
-                )  # fmt: skip
+                came, way_out = f"format {meta['format']}", "upgrade demega-jax with `pip install -U demega-jax`"
+                raise UserError(folder, came, f"format {FORMAT} or older", way_out)
             arrays = {}
             for item in items:
                 names = meta["checksums"][item]
@@ -162,7 +157,7 @@ class Checkpoints:
                 found = self._manager(kind).restore(step, args=ocp.args.Composite(**args))[item]
                 for name, wanted in names.items():
                     if checksum(found[name]) != wanted:
-                        raise Damaged(f"the checksum of {name} does not agree")
+                        raise Damaged(f"the checksum of {name} is not the one that was written")
                 arrays.update(found)
         except Damaged:
             raise
@@ -173,52 +168,48 @@ class Checkpoints:
     def read_newest(
         self, kind: Kind, items: tuple[str, ...] = ("model",), *, at_most: int | None = None
     ) -> tuple[Arrays, dict[str, Any]] | None:
-        """The newest whole checkpoint, with a warning for each newer one that is damaged; None if there is none.
+        """Arrays and meta of the newest checkpoint that can be read; None if there are no checkpoints.
 
-        at_most: its latest step.
-
-        Raises: `UserError` when there are checkpoints and all are damaged.
+        at_most: the largest step to take. Each damaged checkpoint is named in a warning. UserError: all are damaged.
         """
         steps = [step for step in self.steps(kind) if at_most is None or step <= at_most]
         for step in reversed(steps):
             try:
                 return self.read(kind, step, items)
             except Damaged as damage:
-                warn(f"{self.folder / kind / str(step)} is damaged ({damage}); trying the checkpoint before it")
+                warn(f"{self.folder / kind / str(step)} is damaged ({damage}); the checkpoint before it is tried")
         if steps:
-            raise UserError(
-                self.folder / kind, f"{len(steps)} checkpoints, none whole", "one that can be read",
-                "start the run again in another folder",
-            )  # fmt: skip
+            came, way_out = f"all {len(steps)} checkpoints are damaged", "start again in another folder with --run"
+            raise UserError(self.folder / kind, came, "one that can be read", way_out)
         return None
 
 
 def unflatten(target: Any, arrays: Arrays, where: Path) -> Any:
-    """The tree of `target` (arrays or shapes) with the values of `arrays`. Raises `UserError` where they differ."""
+    """The tree of `target` (arrays or shapes) with the values of `arrays`. UserError: a name or a shape differs."""
     wanted = jax.tree_util.tree_leaves_with_path(target)
     values = []
     for path, leaf in wanted:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if name not in arrays or arrays[name].shape != leaf.shape:
-            came = f"{name} of shape {arrays[name].shape}" if name in arrays else f"no {name}"
-            raise UserError(
-                where, came, f"{name} of shape {leaf.shape}",
-                "the checkpoint is of another configuration: use that run's config.yaml",
-            )  # fmt: skip
+            came = f"{name} has shape {arrays[name].shape}" if name in arrays else f"there is no {name}"
+            way_out = "use the config.yaml of the training run that wrote this checkpoint"
+            raise UserError(where, came, f"{name} of shape {leaf.shape}", way_out)
         values.append(arrays[name])
     return jax.tree.unflatten(jax.tree.structure(target), values)
 
 
 def read_model(run: RunFolder) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays for prediction and meta of a run's best checkpoint, or its latest where none is best.
+    """Arrays for prediction, and the meta, of the best checkpoint of a training run; of the latest if none is best.
 
-    Named params.* and buffers.*; the parameters are the average, where there is one.
+    The arrays have names params.* and buffers.*. Where parameters were averaged, params.* are the averages.
+    UserError: there is no checkpoint.
     """
     checkpoints = Checkpoints(run.checkpoints)
     found = checkpoints.read_newest("best") or checkpoints.read_newest("latest")
     checkpoints.close()
     if found is None:
-        raise UserError(run.path, "no checkpoint", "a run that has saved one", "train it further with --resume")
+        way_out = f"train it until it saves one: `demega-jax train --resume --run {run.path}`"
+        raise UserError(run.path, "no checkpoint", "a training run that has saved one", way_out)
     arrays, meta = found
     averages = {name.replace("average.", "params.", 1): a for name, a in arrays.items() if name.startswith("average.")}
     return {name: a for name, a in (arrays | averages).items() if not name.startswith("average.")}, meta

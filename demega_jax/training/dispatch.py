@@ -19,10 +19,10 @@ from demega_jax.training.state import TrainState
 class Dispatch(NamedTuple):
     """A compiled dispatch.
 
-    run: (state, *inputs) -> (state, metrics), metrics with an axis of steps in front where it has several steps.
-    take: the inputs of the next dispatch.
-    need: memory of a step.  seconds: that compiling took.
-    program: what was compiled, one step or several.
+    run: (state, *inputs) -> (state, metrics). With several steps, metrics have an axis of steps in front.
+    take: gives the inputs of the next dispatch.
+    need: memory of a step.  seconds: how long compiling took.
+    program: the compiled program, of one step or several.
     """
 
     run: Callable[..., tuple[Any, Any]]
@@ -33,14 +33,14 @@ class Dispatch(NamedTuple):
 
 
 def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
-    """Compile `train.steps_per_dispatch` steps of an experiment, with batches from where its feed stands."""
+    """Compile `train.steps_per_dispatch` steps of an experiment, whose batches come from the feed's position on."""
     placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
     steps, held = config.steps_per_dispatch, experiment.data.plan.device_bytes(placement.devices)
     take: Callable[[], tuple[Any, ...]]
     if feed.draw is not None and not placement.on_cpu:
         take = functools.partial(feed.take, steps)
         jitted = placement.compile_dispatch(step, feed.draw, steps=steps, members=config.members > 1)
-    else:  # on a CPU each batch and each step by itself: programs of several run slower there (benchmarks/NOTES.md)
+    else:  # on a CPU each step is a program of its own, which is faster there (benchmarks/NOTES.md)
         take = lambda: (next(feed),)  # noqa: E731
         jitted = placement.compile_train(step, members=config.members > 1)
     first = take()
@@ -48,7 +48,7 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
     compiled = jitted.lower(state, *first).compile()
     seconds = time.perf_counter() - began
     need = step_memory(compiled, state, held)
-    if not placement.on_cpu:  # a CPU's free memory is less what the feed took already
+    if not placement.on_cpu:  # the free memory of a CPU has what the feed holds subtracted already
         need = dataclasses.replace(need, kept=need.kept + held)
     run = functools.partial(_one_by_one, compiled, feed, steps) if steps > 1 and placement.on_cpu else compiled
     return Dispatch(run, functools.partial(next, itertools.chain([first], iter(take, None))), need, seconds, compiled)
@@ -57,7 +57,7 @@ def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> D
 def _one_by_one(
     step: Callable[..., tuple[Any, Any]], feed: Feed, times: int, state: Any, batch: Any
 ) -> tuple[Any, Any]:
-    """(state, metrics [times, ..]) after so many steps, each started by itself, from this batch and those after it."""
+    """(state, metrics [times, ..]) after so many steps, each started alone, on this batch and those that follow."""
     found = []
     for number in range(times):
         batch = next(feed) if number else batch

@@ -1,4 +1,4 @@
-"""Dispatches that were started and have perhaps not finished, and the rates and means of those that have."""
+"""Dispatches that are under way, and the rates and means of those that have finished."""
 
 import collections
 import time
@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-# Dispatches that may be under way at once. Without a bound the host would run ahead of the devices, holding a batch
-# for each step; and virtual CPU devices deadlock when too many collectives are under way.
+# Dispatches that may be under way at once. Without a bound the host would run ahead of the devices and hold a batch for
+# each step. Virtual CPU devices also deadlock when too many collectives are under way.
 DISPATCHES_IN_FLIGHT = 4
-COUNTERS = ("skipped", "last_skipped")  # metrics that count steps: their last value is what matters
+COUNTERS = ("skipped", "last_skipped")  # metrics that count steps: of these the last value counts, not the mean
 
 
 class Finished(NamedTuple):
-    """A dispatch that has finished: its last step, the metrics of its steps, and when it was seen to have finished."""
+    """A finished dispatch: its last step, the metrics of its steps, and when the host saw that it had finished."""
 
     step: int
     metrics: Mapping[str, Array]
@@ -25,25 +25,25 @@ class Finished(NamedTuple):
 
 
 class InFlight:
-    """The dispatches under way, at most DISPATCHES_IN_FLIGHT, in order.
+    """The dispatches under way, in order, at most DISPATCHES_IN_FLIGHT.
 
-    The host waits for the oldest alone, and only when too many are under way: what is measured is finished work, not
-    what the host has asked for.
+    The host waits for the oldest only, and only when too many are under way. Rates are therefore measured over finished
+    work, not over what the host has started.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter, wait: Callable[[PyTree], PyTree] | None = None):
-        """wait: returns when the arrays of a tree are there; None: jax's own."""
+        """clock: seconds, monotonic.  wait: returns when the arrays of a tree are computed; None: the one of jax."""
         self._clock, self._wait = clock, wait or jax.block_until_ready
         self._queue: collections.deque[tuple[int, Mapping[str, Array]]] = collections.deque()
 
     def start(self, step: int, metrics: Mapping[str, Array]) -> Iterator[Finished]:
-        """Take in a dispatch that was just started; those that must have finished before more may be started."""
+        """Add a dispatch that was just started. Gives those that must finish before another may be started."""
         self._queue.append((step, metrics))
         while len(self._queue) > DISPATCHES_IN_FLIGHT:
             yield self._oldest()
 
     def drain(self) -> Iterator[Finished]:
-        """Every dispatch that is left, when it has finished."""
+        """Wait for every dispatch under way, in order."""
         while self._queue:
             yield self._oldest()
 
@@ -56,8 +56,8 @@ class InFlight:
 class Lap(NamedTuple):
     """What happened between two lines of the log.
 
-    seconds: that the steps took.  means [M]: of each metric and member, over the steps that were finite (NaN where none
-    was).  counters [M]: their last values.
+    steps: how many.  seconds: how long they took.  means [M]: mean of each metric over the steps where it was finite,
+    for each member; NaN where it never was.  counters [M]: last value of each counter.
     """
 
     steps: int
@@ -70,27 +70,27 @@ Sums = dict[str, tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]]  # of fi
 
 
 class Meter:
-    """Rates and means of finished dispatches since the last line of the log, validation left out.
+    """Rates and means of the finished dispatches since the last line of the log, without the time of validation.
 
-    The sums since the last line are saved with a checkpoint, so that a resumed run logs the means of one that never
-    stopped. They are exact: float64 holds sums of half a billion float32 numbers of like size.
+    A checkpoint holds the sums since that line, so that a resumed training run logs the same means as one that never
+    stopped. The sums are exact: float64 holds sums of half a billion float32 numbers of similar size.
     """
 
     def __init__(
         self, step: int, steps_per_dispatch: int, carried: Sums | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):  # fmt: skip
-        """step: after which the training run begins or goes on.  carried: `sums` of the run that it goes on from."""
+        """step: the last step before this training run begins or goes on.  carried: `sums` from its checkpoint."""
         self._clock, self._step, self._each, self._carried = clock, step, steps_per_dispatch, carried or {}
         self._began, self._left_out = clock(), 0.0
         self._metrics: list[Mapping[str, Array]] = []
 
     def add(self, metrics: Mapping[str, Array]) -> None:
-        """Take in the metrics of a dispatch that has finished; they stay on the devices until they are asked for."""
+        """Add the metrics of a finished dispatch. They stay on the devices until they are needed."""
         self._metrics.append(metrics)
 
     def _by_step(self) -> dict[str, np.ndarray]:
-        """[steps, M] of each metric since the last line, or since the run was resumed."""
+        """Values [steps, M] of each metric since the last line, or since the training run was resumed."""
         found = jax.device_get(self._metrics)
         names = found[0] if found else ()
         return {
@@ -98,7 +98,7 @@ class Meter:
         }
 
     def sums(self, by_step: Mapping[str, np.ndarray] | None = None) -> Sums:
-        """Sums of the finite values since the last line, and their numbers."""
+        """Sum and number of the finite values of each metric since the last line."""
         found = dict(self._carried)
         for name, values in (self._by_step() if by_step is None else by_step).items():
             if name not in COUNTERS:
@@ -111,8 +111,8 @@ class Meter:
     def lap(self, finished: Finished, *, ends: bool = True) -> Lap:
         """What happened since the last lap, up to this dispatch.
 
-        ends: the next lap begins here. A line besides the cadence, such as that of a run that is stopped, ends none: a
-        resumed run logs what a run that never stopped does.
+        ends: whether the next lap begins here. A line that a stop adds ends no lap, so that a resumed training run logs
+        the same lines as one that never stopped.
         """
         by_step = self._by_step()
         lap = Lap(
@@ -131,7 +131,7 @@ class Meter:
 
     @contextmanager
     def left_out(self) -> Iterator[None]:
-        """The time that passes inside is no time of the steps."""
+        """Do not count the time that passes inside as time of the steps."""
         began = self._clock()
         yield
         self._left_out += self._clock() - began

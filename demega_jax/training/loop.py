@@ -1,4 +1,4 @@
-"""The training loop: steps, and at their cadences the log, validation and checkpoints."""
+"""The training loop: steps and, every so many steps, a line of the log, a validation and a checkpoint."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,15 +23,15 @@ from demega_jax.training.state import TrainState, evaluation_params
 
 
 def due(step: int, every: int, last: int) -> bool:
-    """Whether something of a cadence happens after this step; it always does after the last."""
+    """Whether what happens every `every` steps happens after this one. It always does after the last step."""
     return step % every == 0 or step == last
 
 
 class Scored(Protocol):
-    """The scores of a split, of which the loop asks a summary alone."""
+    """The scores of a split. The loop needs only their summary."""
 
     def summary(self) -> dict[str, float]:
-        """What a validation line of metrics.jsonl holds; `macro_f1` is among it."""
+        """What a validation line of metrics.jsonl holds, `macro_f1` among it."""
         ...
 
 
@@ -39,20 +39,20 @@ Validate = Callable[[Any, Any], Scored]
 
 
 class Loop:
-    """A run in motion. `run` takes it to its end, or to a signal."""
+    """A training run under way. `run` takes it to its end, or to a signal."""
 
     def __init__(
         self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None,
         validate: Validate,
     ):  # fmt: skip
-        """metas: of the checkpoint of each model that `state` came from; None for a new run.
+        """metas: of the checkpoints that `state` was restored from, one for each model; None for a new training run.
 
         validate: (params, buffers) -> the scores of the validation split.
         """
         self.experiment, self.state, self._validate_model = experiment, state, validate
         self.config: Config = experiment.config
         self.start = 0 if metas is None else int(metas[0]["step"])
-        self.step = self.start  # of the last dispatch that was started: `state` is its result
+        self.step = self.start  # the last step of the last dispatch that was started; `state` is its result
         self.total = experiment.total_steps
         folders, skipped = folder.members(self.config), np.atleast_1d(np.asarray(state.skipped))
         self.members = []
@@ -61,11 +61,11 @@ class Loop:
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._carried = _sums_of(metas)
-        self._meter: Meter  # from the first step on
+        self._meter: Meter  # made before the first step
         self._need: StepMemory | None = None
 
     def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
-        """Train to the end; where each model stands. Raises `Interrupted` after a signal, with everything saved."""
+        """Train to the end; returns the standing of each model. Interrupted: a signal came, and everything is saved."""
         with ExitStack() as stack:
             for member in self.members:
                 stack.callback(member.close)
@@ -81,7 +81,7 @@ class Loop:
 
     @contextmanager
     def _memory_error(self) -> Iterator[None]:
-        """A device that runs out of memory, whenever that is noticed, becomes an error that names a batch size."""
+        """Turn the error of a device that runs out of memory, at any time, into one that names a batch size."""
         try:
             yield
         except jax.errors.JaxRuntimeError as error:
@@ -89,15 +89,15 @@ class Loop:
                 raise
             available, multiple, sharing = self._memory()
             size = self.config.train.batch_size
-            need = self._need or StepMemory(0, size)  # in compilation: all that is known is that it was too much
-            # More was needed than the analysis saw (fragments, other programs): half of it is taken to be there.
+            need = self._need or StepMemory(0, size)  # while compiling, no more is known than that it was too much
+            # The step needed more than its analysis says (fragments, other programs): name a batch for half of that.
             seen = min(available or need.total * sharing, need.total * sharing) // 2
             raise out_of_memory(need, seen, size, multiple, sharing) from None
 
     def _compile(self, feed: Feed, progress: Progress) -> tuple[Any, Callable[[], tuple[Any, ...]]]:
-        """(state, *inputs) -> (state, metrics) of a dispatch, compiled, and what gives the inputs of the next.
+        """The compiled dispatch (state, *inputs) -> (state, metrics), and the function that gives the next inputs.
 
-        Refuses a batch that memory cannot hold.
+        UserError: memory cannot hold the batch.
         """
         progress.message("compiling the step ..")
         dispatch = compile_dispatch(self.experiment, feed, self.state)
@@ -108,13 +108,13 @@ class Loop:
         return dispatch.run, dispatch.take
 
     def _memory(self) -> tuple[int | None, int, int]:
-        """(bytes of a device, what batch sizes are multiples of, devices that share those bytes)."""
+        """(bytes of a device, the number that divides every batch size, devices that share those bytes)."""
         placement = self.experiment.placement
         available = available_memory(placement.mesh.devices.flat[0])
         return available, placement.devices * self.config.train.accumulate, placement.sharing
 
     def _cadences(self) -> tuple[int, int, int]:
-        """Steps between lines of the log, validations and checkpoints: multiples of the steps of a dispatch."""
+        """Steps between lines of the log, validations and checkpoints, rounded up to whole dispatches."""
         train, each = self.config.train, self.config.train.steps_per_dispatch
         eval_every = train.eval_every or self.experiment.steps_per_epoch
         cadences = (train.log_every, eval_every, train.save_every or eval_every)
@@ -122,10 +122,10 @@ class Loop:
         return log_every, eval_every, save_every
 
     def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
+        """Step to the end, or until every model has stopped early. Interrupted: a signal came."""
         each, (log_every, eval_every, save_every) = self.config.train.steps_per_dispatch, self._cadences()
         run, take = self._compile(feed, progress)
-        inputs = take()
-        feed.take_input_wait()  # the first batch opened the files
+        feed.take_input_wait()  # the first batch, which opened the files, does not count
         in_flight = InFlight()
         self._meter = meter = Meter(self.start, each, self._carried)
 
@@ -137,28 +137,28 @@ class Loop:
                     self._log(dispatch.step, meter.lap(dispatch, ends=ends), feed, progress)
 
         for step in range(self.start + each, self.total + 1, each):
-            self.state, metrics = run(self.state, *inputs)
+            inputs = take()
+            self.state, metrics = run(self.state, *inputs)  # the line that learns
             self.step = step
+
             stopping = signals.received is not None
             last = step if stopping else self.total
+            validating, saving = due(step, eval_every, self.total), due(step, save_every, last)
             log(in_flight.start(step, metrics), last)
-            if stopping or due(step, eval_every, self.total) or due(step, save_every, last):
+            if validating or saving:
                 log(in_flight.drain(), last)  # lines of the log come before what follows from the same steps
-            if due(step, eval_every, self.total):
+            if validating:
                 with meter.left_out():
                     self._validate(step, progress)
                 if all(member.stopped for member in self.members) and step < self.total:
-                    self._save()
-                    return
-            if due(step, save_every, last):
+                    return self._save()
+            if saving:
                 with meter.left_out():
                     self._save()
             if stopping and step < self.total:
                 for member in self.members:
                     member.checkpoints.wait()
                 raise Interrupted(signals.received or signal.SIGTERM)
-            if step < self.total:
-                inputs = take()
 
     def _log(self, step: int, lap: Lap, feed: Feed, progress: Progress) -> None:
         rates = {
@@ -176,10 +176,12 @@ class Loop:
         progress.log_train(step, epoch, rates | {"loss": float(np.mean(lap.means["loss"]))})
 
     def _check_skipped(self, member: Member, skipped: int, last_skipped: int) -> None:
-        """Warn of steps whose loss or gradient was not finite. UserError: there were too many."""
+        """Warn of skipped steps, whose loss or gradient was not finite. UserError: there were too many."""
         if skipped > member.skipped:
-            warn(f"{member.name}{skipped - member.skipped} steps with a loss or gradient that is not finite were "
-                 f"skipped, the last at step {last_skipped}; {skipped} in all")  # fmt: skip
+            warn(
+                f"{member.name}{skipped - member.skipped} steps whose loss or gradient is not finite were skipped, the "
+                f"last of them step {last_skipped}; {skipped} in all"
+            )
             member.skipped = skipped
         if skipped > self.config.train.max_nonfinite_steps:
             self._save()
@@ -187,14 +189,13 @@ class Loop:
                 f"{member.name}step {last_skipped}",
                 f"the loss or its gradient was not finite, in {skipped} steps so far",
                 f"at most {self.config.train.max_nonfinite_steps} such steps (train.max_nonfinite_steps)",
-                "lower optim.learning_rate, or use model.dtype=float32, or look at the data with `inspect`",
+                "lower optim.learning_rate, set model.dtype=float32, or look at the data with `demega-jax inspect`",
             )
 
     def _rows(self, step: int, steps: int) -> int:
-        """Real rows (not padding) of the last `steps` steps."""
-        per_epoch, rows, size = (
-            self.experiment.steps_per_epoch, self.experiment.data.train.rows, self.config.train.batch_size,
-        )  # fmt: skip
+        """The number of rows, without padding, of the last `steps` steps."""
+        per_epoch, rows = self.experiment.steps_per_epoch, self.experiment.data.train.rows
+        size = self.config.train.batch_size
 
         def until(n: int) -> int:
             return n // per_epoch * rows + min(n % per_epoch * size, rows)
@@ -217,8 +218,8 @@ class Loop:
             if member.stopped and step < self.total:
                 standing = member.standing
                 progress.message(
-                    f"{member.name}stopped early after step {step}: no better macro-F1 than "
-                    f"{standing.best_macro_f1:.4f} (step {standing.best_step}) in {standing.stale} validations"
+                    f"{member.name}stopped early after step {step}: none of the last {standing.stale} validations "
+                    f"was better than macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step}"
                 )
         means = {name: float(np.mean([one[name] for one in found])) for name in VALIDATION_FORMATS if name in found[0]}
         progress.log_validation(step, epoch, means, best)
@@ -238,7 +239,7 @@ class Loop:
 
 
 def _sums_of(metas: Sequence[dict[str, Any]] | None) -> Sums:
-    """The sums since the last line of the log, of all members, from the metas of their checkpoints."""
+    """The sums of all members since the last line of the log, from the metas of their checkpoints."""
     found = [meta.get("since_last_line", {}) for meta in metas or ()]
     return {
         name: (np.array([each[name][0] for each in found]), np.array([each[name][1] for each in found]))

@@ -1,4 +1,4 @@
-"""The models of a run: one, or several side by side, each in a folder of its own and going its own way."""
+"""The models (members) of a training run: one, or several trained side by side, each with a folder of its own."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,17 @@ from demega_jax.training.writers import Writers, open_writers
 
 @dataclasses.dataclass
 class Standing:
-    """Where a model stands beside its arrays; saved with each checkpoint."""
+    """How well a model has done so far. It is saved with each checkpoint.
+
+    stale: validations since the best one, for early stopping.
+    """
 
     best_macro_f1: float = -1.0
     best_step: int = 0
-    stale: int = 0  # validations since the best
+    stale: int = 0
 
     def update(self, macro_f1: float, step: int) -> bool:
-        """Take in a validation; whether it is the best so far."""
+        """Add a validation; returns whether it is the best so far."""
         better = macro_f1 > self.best_macro_f1
         if better:
             self.best_macro_f1, self.best_step, self.stale = macro_f1, step, 0
@@ -33,26 +36,26 @@ class Standing:
 
 
 def member_config(config: Config, number: int) -> Config:
-    """The configuration of a run that trains that member alone."""
+    """The configuration of a training run that trains this member alone."""
     train = config.train.model_copy(update={"seed": config.train.seed + number, "members": 1})
     return config.model_copy(update={"train": train})
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Trees of arrays as one, members in front; a single one as it is."""
+    """Several trees of arrays as one, with an axis of members in front. A single tree stays unchanged."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 class Member:
-    """One of the models of a run: its folder, its checkpoints, its log, and where it stands.
+    """One model of a training run: its folder, its checkpoints, its log and its standing.
 
-    number: among the members; None for the only model of a run.
+    number: its position among the members; None where it is the only model.
     """
 
     def __init__(
         self, folder: RunFolder, config: Config, number: int | None, meta: dict[str, Any] | None, skipped: int
     ):
-        """meta: of the checkpoint it goes on from; None for a new run.  skipped: its steps that changed nothing yet."""
+        """meta: of the checkpoint that it goes on from; None for a new one.  skipped: steps skipped so far."""
         self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
         self.standing = Standing() if meta is None else Standing(**meta["standing"])
         self.checkpoints = Checkpoints(folder.checkpoints)
@@ -60,21 +63,21 @@ class Member:
 
     @property
     def name(self) -> str:
-        """How lines for people begin that are about this model."""
+        """How messages about this model begin: `member 3: `, or nothing where it is the only one."""
         return "" if self.number is None else f"member {self.number}: "
 
     @property
     def stopped(self) -> bool:
-        """Whether early stopping has ended it: its log and its best stay, though it trains on with the others."""
+        """Whether early stopping has ended it. It trains on with the others; its log and best stay unchanged."""
         patience = self.config.train.early_stopping
         return patience is not None and self.standing.stale >= patience
 
     def of(self, tree: Any) -> Any:
-        """This model's part of a tree of arrays on the devices."""
+        """The part of this model in a tree of arrays with members in front."""
         return tree if self.number is None else _part(tree, self.number)
 
     def open(self, resume_step: int | None) -> None:
-        """Open its log. resume_step: where a resumed run goes on."""
+        """Open its log. resume_step: the step after which a resumed training run goes on; None for a new one."""
         report = self.config.report
         self._writers = open_writers(
             self.folder.path, tensorboard=report.tensorboard, wandb=report.wandb, config=self.config.model_dump(),
@@ -88,7 +91,7 @@ class Member:
         return self._writers
 
     def close(self) -> None:
-        """Close its log, and wait for its checkpoints."""
+        """Close its log, and wait until its checkpoints are written."""
         try:
             if self._writers is not None:
                 self._writers.close()
@@ -96,7 +99,7 @@ class Member:
             self.checkpoints.close()
 
     def save(self, kind: Kind, state: Any, meta: dict[str, Any], validation: Mapping[str, float] | None = None) -> None:
-        """Begin to write a checkpoint of this model's part of the state."""
+        """Begin to write a checkpoint of the part of this model in the state."""
         described = meta | {
             "standing": dataclasses.asdict(self.standing),
             "config": self.config.model_dump(mode="json"),
@@ -112,9 +115,10 @@ def _part(tree: Any, number: Any) -> Any:
 
 
 def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
-    """Arrays and meta of each model's checkpoint to go on from, all of one step; None where one model has none.
+    """Arrays and meta of the checkpoint that each model goes on from, all of the same step; None if one has none.
 
-    Members save one after the other: a run that was killed in between goes on from the save before.
+    Members are saved one after the other. After a stop in between, all of them go on from the save before.
+    UserError: there is no step at which all of them have a checkpoint.
     """
     newest = [_read(folder, None) for folder in folders]
     there = [found for found in newest if found is not None]
@@ -125,10 +129,12 @@ def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[dict[s
         if there[number][1]["step"] != step:
             earlier = _read(folder, step)
             if earlier is None or earlier[1]["step"] != step:
-                raise UserError(
-                    folder.checkpoints, f"no checkpoint of step {step}, which is where another member stands",
-                    "checkpoints of all members from one step", "start the run again in another folder",
-                )  # fmt: skip
+                came = f"no checkpoint of step {step}, although another member has one"
+                wanted, way_out = (
+                    "checkpoints of all members at the same step",
+                    "start again in another folder with --run",
+                )
+                raise UserError(folder.checkpoints, came, wanted, way_out)
             there[number] = earlier
     return [arrays for arrays, _ in there], [meta for _, meta in there]
 

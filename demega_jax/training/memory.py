@@ -1,4 +1,4 @@
-"""What a step needs of a device's memory, what the device has, and a batch size that would fit."""
+"""The memory that a step needs, the memory that a device has, and a batch size that would fit."""
 
 import dataclasses
 from pathlib import Path
@@ -9,27 +9,27 @@ import jax
 from demega_jax.errors import UserError
 from demega_jax.files import format_bytes
 
-USABLE = 0.95  # of what is free: allocators round up
-MARGIN = 0.9  # of the batch that memory in proportion to its rows would allow: not all of it is in proportion
+USABLE = 0.95  # share of the free memory: allocators round sizes up
+MARGIN = 0.9  # share of the batch that would fit if memory were in proportion to its rows, which is not quite so
 
 
 @dataclasses.dataclass(frozen=True)
 class StepMemory:
-    """Bytes on one device. kept: the state, whatever the batch. rows: what grows with the rows of the batch."""
+    """Bytes on one device. kept: those of the state, for any batch.  rows: those that grow with the rows of a batch."""
 
     kept: int
     rows: int
 
     @property
     def total(self) -> int:
-        """Bytes in use at the step's peak."""
+        """Bytes in use at the peak of the step."""
         return self.kept + self.rows
 
 
 def step_memory(compiled: Any, state: Any, held: int = 0) -> StepMemory:
-    """Memory of a compiled step: arguments, results and temporaries, the donated state counted once.
+    """Memory of a compiled step: arguments, results and temporaries. The donated state counts once.
 
-    held: bytes of arguments that a feed keeps on the device anyway, which are left out.
+    held: bytes of arguments that a feed keeps on the device between steps; they do not count.
     """
     analysis = compiled.memory_analysis()
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -41,7 +41,7 @@ def step_memory(compiled: Any, state: Any, held: int = 0) -> StepMemory:
 
 
 def available_memory(device: jax.Device) -> int | None:
-    """Bytes that a device can still hand out, with what is in use by the caller counted as free; None if unknown."""
+    """Bytes of a device; of a CPU, those that are free. None if that is unknown."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -53,10 +53,10 @@ def available_memory(device: jax.Device) -> int | None:
 
 
 def check_memory(need: StepMemory, available: int | None, batch_size: int, multiple: int, devices_share: int) -> None:
-    """Raise `UserError` with a batch size that fits when the step does not.
+    """UserError, with a batch size that fits: memory cannot hold the step.
 
-    multiple: batch sizes must be multiples of it.  devices_share: devices that take from the same memory (virtual
-    CPU devices do).
+    multiple: batch sizes must be multiples of this.  devices_share: number of devices that share the same memory, as
+    virtual CPU devices do.
     """
     if available is None or need.total * devices_share <= available * USABLE:
         return
@@ -64,13 +64,15 @@ def check_memory(need: StepMemory, available: int | None, batch_size: int, multi
 
 
 def out_of_memory(need: StepMemory, available: int, batch_size: int, multiple: int, devices_share: int) -> UserError:
-    """The error that names a batch size: memory grows in proportion to the rows."""
+    """The error that names a batch size that fits, taking memory to grow in proportion to the rows."""
     room = available * USABLE / devices_share - need.kept
     fits = int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple
-    way_out = f"use train.batch_size={fits}" if fits > 0 else "use a smaller model, or more memory"
-    return UserError(
-        "train.batch_size", f"{batch_size} rows need {format_bytes(need.total * devices_share)}",
-        f"at most {format_bytes(available)}, which is what there is",
-        f"{way_out} (the same optimisation with train.accumulate is not the same losses: they are per microbatch)"
-        if fits > 0 else way_out,
-    )  # fmt: skip
+    if fits > 0:  # train.accumulate would need less memory too, but its losses are of each microbatch
+        way_out = f"use train.batch_size={fits}"
+    else:
+        way_out = "use a smaller model, or a device with more memory"
+    came, wanted = (
+        f"{batch_size} rows need {format_bytes(need.total * devices_share)}",
+        f"at most {format_bytes(available)}",
+    )
+    return UserError("train.batch_size", came, f"{wanted}, which is the memory there is", way_out)

@@ -1,4 +1,4 @@
-"""AdamW by groups of parameters, with clip, warm-up and cosine (Loshchilov & Hutter, 2017, 2019)."""
+"""AdamW for groups of parameters, with clipping, warm-up and cosine (Loshchilov & Hutter, 2017, 2019)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ DEFAULT_EPOCHS = 30
 
 
 def path_name(path: Sequence[Any]) -> str:
-    """`encoder.layers.0.norm1.scale` from a key path of jax.tree_util."""
+    """A key path of jax.tree_util as a name such as `encoder.layers.0.norm1.scale`."""
     return ".".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
 
 
@@ -29,10 +29,10 @@ def _below(name: str, prefix: str) -> bool:
 
 
 def assign_groups(params: Any, groups: Mapping[str, Sequence[str]], frozen: Sequence[str] = ()) -> Any:
-    """The tree of `params` with each leaf's group name: the group one of whose path prefixes it is below.
+    """The tree of `params` with the name of its group in place of each parameter.
 
-    Parameters below a path in `frozen` are in the group "frozen" (final_norm is short for encoder.final_norm).
-    Raises: `UserError` naming a parameter that is in no group or in several, or a frozen path that names nothing.
+    groups: path prefixes of each group.  frozen: paths whose parameters are in the group "frozen"; final_norm is short
+    for encoder.final_norm.  UserError: a parameter is in no group or in several, or a frozen path names no parameter.
     """
     used: set[str] = set()
 
@@ -44,29 +44,30 @@ def assign_groups(params: Any, groups: Mapping[str, Sequence[str]], frozen: Sequ
             return FROZEN
         found = [group for group, prefixes in groups.items() if any(_below(name, p) for p in prefixes)]
         if len(found) != 1:
-            came = f"in groups {', '.join(found)}" if found else "in no optimizer group"
-            raise UserError(f"parameter {name}", came, "exactly one group", f"groups are {dict(groups)}")
+            came = f"in the groups {', '.join(found)}" if found else "in no optimizer group"
+            raise UserError(f"parameter {name}", came, "exactly one group", f"choose one of {dict(groups)} for it")
         return found[0]
 
     labels = jax.tree_util.tree_map_with_path(group_of, params)
     if unused := sorted(set(frozen) - used):
         names = sorted({path_name(p).rpartition(".")[0] for p, _ in jax.tree_util.tree_leaves_with_path(params)})
-        raise UserError("optim.frozen", f"{unused[0]!r} names no parameter", f"a path such as {names[0]}", "mend it")
+        came, way_out = f"{unused[0]!r} names no parameter", "correct the path, or leave it out of optim.frozen"
+        raise UserError("optim.frozen", came, f"a path such as {names[0]}", way_out)
     return labels
 
 
 def unit_schedule(config: Config, steps_per_epoch: int, total_steps: int) -> Schedule:
-    """Warm-up and cosine between 0 and 1, as a function of the number of updates so far.
+    """Warm-up and cosine, with values between 0 and 1, as a function of the number of updates so far.
 
     per_step: (s + 1) / w for s < w, then (1 + cos(pi (s - w) / (n - w))) / 2, with n steps of which w warm up.
-    per_epoch: the same of the epoch number, s // steps_per_epoch, with n epochs (model.md section 7).
+    per_epoch: the same with the epoch number s // steps_per_epoch in place of s, and n epochs (model.md section 7).
     """
     per_epoch = config.optim.schedule == "per_epoch"
     length = schedule_length(config, steps_per_epoch, total_steps)
     warm = round(config.optim.warmup * length)
     cosine = optax.cosine_decay_schedule(1.0, max(1, length - warm))
     if warm:
-        # optax reads a ramp of no steps as constant: one step of warm-up starts, and stays, at 1.
+        # optax takes a ramp over no steps for a constant. A warm-up of one step is at 1 from the start.
         ramp = optax.linear_schedule(1 / warm, 1.0, warm - 1) if warm > 1 else optax.constant_schedule(1.0)
         shape = optax.join_schedules([ramp, cosine], [warm])
     else:
@@ -75,7 +76,7 @@ def unit_schedule(config: Config, steps_per_epoch: int, total_steps: int) -> Sch
 
 
 def schedule_length(config: Config, steps_per_epoch: int, total_steps: int) -> int:
-    """Steps (per_step) or epochs (per_epoch) that warm-up and cosine take together."""
+    """Length of warm-up and cosine together, in steps (per_step) or epochs (per_epoch)."""
     run = total_steps if config.optim.schedule == "per_step" else -(-total_steps // steps_per_epoch)
     return config.optim.schedule_length or run
 
@@ -88,7 +89,7 @@ def swa_start_step(config: Config, steps_per_epoch: int, total_steps: int) -> in
 
 
 def learning_rate_schedule(config: Config, steps_per_epoch: int, total_steps: int) -> Schedule:
-    """Learning rate of the encoder by number of updates; the heads' is head_lr_multiplier times it."""
+    """Learning rate of the encoder as a function of the number of updates; heads have head_lr_multiplier times it."""
     shape = unit_schedule(config, steps_per_epoch, total_steps)
     peak, late = config.optim.learning_rate, config.optim.swa_learning_rate
     if late is None:
@@ -99,22 +100,24 @@ def learning_rate_schedule(config: Config, steps_per_epoch: int, total_steps: in
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ParameterGroups:
-    """The trained parameters as one vector a group; frozen ones are in none.
+    """The trained parameters as one vector for each group. Frozen parameters are in no vector.
 
-    The optimizer then runs a handful of large kernels in place of several for each of a hundred parameters, and the
-    step compiles in half the time.
+    The optimizer then runs a few large kernels in place of several for each of a hundred parameters, and the step
+    compiles in half the time.
+
+    names: the group of each leaf, in the order of the leaves of the tree.
     """
 
-    names: tuple[str, ...]  # of each leaf's group, in the order of the tree's leaves
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, config: Config, params: Any) -> "ParameterGroups":
-        """The groups of a model's parameters: body and heads, less what is frozen."""
+        """The groups of the parameters of a model: body, heads and frozen."""
         labels = assign_groups(params, {"body": BODY, "heads": HEADS}, config.optim.frozen)
         return cls(tuple(jax.tree.leaves(labels)))
 
     def vectors(self, tree: Any) -> dict[str, Float[Array, " N"]]:
-        """{group: the values of its leaves, end to end}."""
+        """The values of the leaves of each group, joined to one vector."""
         leaves = jax.tree.leaves(tree)
         groups: dict[str, list[Array]] = {}
         for name, leaf in zip(self.names, leaves, strict=True):
@@ -123,7 +126,7 @@ class ParameterGroups:
         return {name: jnp.concatenate(parts) for name, parts in groups.items()}
 
     def replace(self, tree: Any, vectors: Mapping[str, Float[Array, " N"]]) -> Any:
-        """The tree with the values of `vectors`; frozen leaves as they are."""
+        """The tree with the values of `vectors`. Frozen leaves stay unchanged."""
         at = dict.fromkeys(vectors, 0)
         out = []
         for name, leaf in zip(self.names, jax.tree.leaves(tree), strict=True):
@@ -136,10 +139,8 @@ class ParameterGroups:
 
 
 def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransformation:
-    """Clip by the norm over all groups, then AdamW with each group's learning rate.
-
-    It acts on `ParameterGroups.vectors`.
-    """
+    """An optimizer of `ParameterGroups.vectors`: clip by the norm over all groups, then AdamW, whose learning rate is
+    that of the group."""
 
     def group(multiplier: float) -> optax.GradientTransformation:
         return optax.adamw(lambda count: multiplier * schedule(count), weight_decay=config.optim.weight_decay)
@@ -150,7 +151,7 @@ def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransfor
 
 
 def run_length(config: Config, steps_per_epoch: int) -> int:
-    """Updates of the whole run; epochs are rounded up to whole dispatches."""
+    """Number of updates in the whole training run. A length in epochs is rounded up to whole dispatches."""
     if config.train.steps is not None:
         return config.train.steps
     each = config.train.steps_per_dispatch

@@ -1,8 +1,8 @@
 """Devices: the only place that makes meshes and shardings.
 
-Both modes run the step on each device for its own rows, with an axis name for what crosses devices: `jit` as one
-program over a mesh, `pmap` by the transformation of that name. Left to place collectives itself, the compiler would sum
-over devices what is larger than the gradients that are made of it. Any number of devices gives the same numbers.
+Both modes run the step on each device for the rows of that device, with an axis name for sums over devices. `jit`
+makes one program over a mesh, and `pmap` uses the transformation of that name. A compiler that places collectives
+itself would sum larger arrays over devices than the gradients. Any number of devices gives the same numbers.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ AXIS = "batch"
 
 
 def mesh_spec(spec: PartitionSpec) -> PartitionSpec:
-    """Logical axes (`data.feeds.feed`) as those of the mesh: members are never sharded, shares are."""
+    """Logical axes (`data.feeds.feed`) as axes of the mesh: shares are sharded, members are not."""
     return PartitionSpec(*(AXIS if axis == SHARE else None for axis in spec))
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where arrays are: the state replicated on every device, the rows of a batch sharded over them in order."""
+    """Where arrays lie: the state is replicated on all devices, the rows of a batch are sharded over them in order."""
 
     mode: Mode
     mesh: Mesh
 
     @property
     def devices(self) -> int:
-        """Number of devices of the run."""
+        """Number of devices of the training run."""
         return self.mesh.size
 
     def sharding(self, spec: PartitionSpec) -> NamedSharding:
@@ -46,14 +46,14 @@ class Placement:
         return NamedSharding(self.mesh, mesh_spec(spec))
 
     def free_bytes(self) -> int | None:
-        """Bytes that each device can still hand out, less a margin; None where that is unknown."""
+        """Bytes that each device can hold, less a margin; None where that is unknown."""
         device = self.mesh.devices.flat[0]
         available = available_memory(device)
         return None if available is None else int(available * USABLE / self.sharing)
 
     @property
     def sharing(self) -> int:
-        """How many devices take from the same memory: virtual CPU devices do."""
+        """How many devices share the same memory, as virtual CPU devices do."""
         return self.devices if self.on_cpu else 1
 
     @property
@@ -62,32 +62,32 @@ class Placement:
         return self.mesh.devices.flat[0].platform == "cpu"
 
     def replicate(self, tree: Any) -> Any:
-        """A tree of arrays, whole, on every device; always a copy, so that it can be donated."""
-        # By way of the host: put from a device, the copy there would be the original itself, and donated with it.
+        """A tree of arrays, replicated on every device. It is always a copy, so that it can be donated."""
+        # By way of the host: from a device, the copy there would be the original itself, and would be donated with it.
         return jax.device_put(jax.tree.map(np.array, tree), self.sharding(REPLICATED), may_alias=False)
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A host batch on the devices; the transfer goes on after the call returns."""
+        """Place a batch of the host on the devices. The transfer goes on after this returns."""
         if self.mode == "pmap":
             batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
         return jax.device_put(dict(batch), self.sharding(SHARDED))
 
     def put(self, array: np.ndarray | np.generic, spec: PartitionSpec) -> jax.Array:
-        """A host array, sharded or replicated; the transfer goes on after the call returns."""
+        """Place an array of the host on the devices. The transfer goes on after this returns."""
         return jax.device_put(array, self.sharding(spec))
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
-        """Zeros that are made on the devices."""
+        """An array of zeros that is made on the devices."""
         return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self.sharding(spec))()
 
     def on_shares(
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
         finish: Callable[[PyTree], PyTree] | None = None,
     ) -> jax.stages.Wrapped:  # fmt: skip
-        """`function` compiled to run on each device for its own shares; nothing crosses devices.
+        """Compile `function` to run on each device for the shares of that device, without communication.
 
-        specs: how arguments are sharded; by name, for a dictionary.  result: how the results are; replicated ones
-        come of arguments that are.  finish: acts on the results row by row.
+        specs: how the arguments are sharded.  result: how the results are sharded; they may be replicated only where
+        the arguments are.  donate: arguments whose memory is reused.  finish: acts on the results row by row.
         """
         mapped = jax.shard_map(
             function, mesh=self.mesh, in_specs=jax.tree.map(mesh_spec, specs), out_specs=mesh_spec(result)
@@ -98,7 +98,7 @@ class Placement:
     def abstract(
         self, state: Any, arrays: Mapping[str, RowSpec], batch_size: int, members: int = 1
     ) -> tuple[Any, dict[str, Any]]:
-        """Shapes in place of a state and a batch, to compile a step without either. arrays: those of a batch."""
+        """Shapes of a state and a batch, to compile a step without either. arrays: shape and type of a row of each."""
         rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
         rows, spec = ((members, *rows), MEMBER_SHARDED) if members > 1 else (rows, SHARDED)
         sharding, whole = self.sharding(spec), self.sharding(REPLICATED)
@@ -109,7 +109,7 @@ class Placement:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state), batch
 
     def _on_each(self, step: TrainStep, *, members: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """(state, batch) -> (state, metrics) by all devices together, to be compiled."""
+        """The function (state, batch) -> (state, metrics) of all devices together, which is then compiled."""
         one = step.__call__ if self.devices == 1 else functools.partial(step.__call__, axis_name=AXIS)
         one = jax.vmap(one) if members else one
         if self.devices == 1:
@@ -118,18 +118,14 @@ class Placement:
         return jax.shard_map(one, mesh=self.mesh, in_specs=(whole, rows), out_specs=whole, check_vma=False)
 
     def compile_train(self, step: TrainStep, *, members: bool = False) -> jax.stages.Wrapped:
-        """(state, batch) -> (state, metrics), with members in front of all where there are members; the state's
-        buffers are reused."""
+        """Compile a step (state, batch) -> (state, metrics). The memory of the state is reused.
+
+        members: whether all of them have an axis of members in front.
+        """
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)
-            return jax.pmap(
-                with_axis,
-                AXIS,
-                in_axes=(None, 0),
-                out_axes=None,
-                devices=list(self.mesh.devices.flat),
-                donate_argnums=0,
-            )
+            devices = list(self.mesh.devices.flat)
+            return jax.pmap(with_axis, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
         return jax.jit(
             self._on_each(step, members=members),
             in_shardings=(self.sharding(REPLICATED), self.sharding(MEMBER_SHARDED if members else SHARDED)),
@@ -140,10 +136,10 @@ class Placement:
     def compile_dispatch(
         self, step: TrainStep, draw: Callable[..., Any], *, steps: int = 1, members: bool = False
     ) -> jax.stages.Wrapped:
-        """(state, *inputs) -> (state, metrics [steps, ..]): so many steps in one program that draws their batches.
+        """Compile a dispatch (state, *inputs) -> (state, metrics [steps, ..]) that draws the batches of its steps.
 
-        draw: inputs to batch; the last of the inputs is the place of the first step.  members: state, batches and
-        metrics have an axis of members in front.  The state's buffers are reused.
+        draw: makes a batch of the inputs, the last of which is the position of the step in the data.  members: whether
+        state, batches and metrics have an axis of members in front.  The memory of the state is reused.
         """
         one = self._on_each(step, members=members)
 
@@ -160,7 +156,7 @@ class Placement:
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
     def compile_evaluate(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """An evaluation step (params, buffers, counts, batch) -> counts, compiled."""
+        """Compile an evaluation step (params, buffers, counts, batch) -> counts."""
         if self.mode == "pmap":
             with_axis = functools.partial(step, axis_name=AXIS)
             devices = list(self.mesh.devices.flat)
@@ -170,21 +166,20 @@ class Placement:
 
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:
-    """The placement on the first `devices` devices (None: all). Raises `UserError` for what cannot be divided."""
+    """The placement on the first `devices` devices (None: on all). UserError: there are too few devices, or
+    the rows of a batch do not divide over them."""
     there = jax.devices()
     count = len(there) if devices is None else devices
     if not 1 <= count <= len(there):
-        raise UserError(
-            "--devices", str(count), f"1 to {len(there)}: this machine has {len(there)} {there[0].platform} devices",
-            f"use --devices {min(max(count, 1), len(there))}",
-        )  # fmt: skip
+        wanted = f"1 to {len(there)}, as this machine has {len(there)} {there[0].platform} devices"
+        way_out = f"use --devices {min(max(count, 1), len(there))}"
+        raise UserError("--devices", f"{count} devices are asked for", wanted, way_out)
     share = count * accumulate
     if batch_size % share:
         nearest = max(share, batch_size - batch_size % share)
         parts = f"{count} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
-        raise UserError(
-            "train.batch_size", f"{batch_size} rows over {parts}", f"a multiple of {share}",
-            f"use train.batch_size={nearest}, or another --devices",
-        )  # fmt: skip
+        came = f"{batch_size} rows do not divide over {parts}"
+        way_out = f"use train.batch_size={nearest}, or another number of --devices"
+        raise UserError("train.batch_size", came, f"a multiple of {share}", way_out)
     mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
     return Placement(mode, mesh)

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar on a terminal, plain lines anywhere else."""
+"""What a training run shows while it goes on: a bar on a terminal, plain lines anywhere else."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from rich.text import Text
 from demega_jax.errors import set_warning_sink
 
 REFRESHES_PER_SECOND = 2
-# What a plain line says of the values, in this order.
+# How a plain line writes the values, in this order.
 TRAIN_FORMATS = {"loss": "loss {:.4g}", "samples_per_second": "samples/s {:.0f}"}
 VALIDATION_FORMATS = {
     "loss": "loss {:.4g}",
@@ -25,12 +25,11 @@ VALIDATION_FORMATS = {
 
 
 class Progress:
-    """Shows a run of `total_steps` while it is entered; `start_step` is where a resumed run goes on.
+    """Shows a training run of `total_steps` within a `with` block. start_step: where a resumed one goes on.
 
-    It goes to stdout, being what `train` is asked to show: stderr keeps to `error:` and `warning:` lines, so that
-    `2> problems.txt` catches those and nothing else. On a terminal warnings appear above the bar, and still on a
-    stderr that leads elsewhere. Nothing here waits for a device: values are Python floats, and one thread redraws
-    the bar twice a second.
+    It writes to stdout. stderr has `error:` and `warning:` lines only, so that `2> problems.txt` catches those and
+    nothing else. On a terminal warnings appear above the bar; where stderr leads elsewhere, they appear there too.
+    Nothing here waits for a device: values are Python floats, and a thread redraws the bar twice a second.
 
     console: where to show it; None: stdout.  clock: seconds, monotonic.
     """
@@ -47,9 +46,9 @@ class Progress:
         self._epoch: float | None = None
         self._console = console or Console()
         self._clock = clock
-        self._anchor = (clock(), start_step)  # when and where the speed is measured from
+        self._anchor = (clock(), start_step)  # time and step from which the speed is measured
         self._logged = False
-        self._end: float | None = None  # when the run should be through
+        self._end: float | None = None  # when the training run is expected to end
         self._train: Mapping[str, float] = {}
         self._macro_f1: float | None = None
         self._best: float | None = None
@@ -75,7 +74,7 @@ class Progress:
             self._live.stop()
 
     def log_train(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Show a log point: `loss` and `samples_per_second` of the values, where they are given."""
+        """Show a line of the log: of the values `loss` and `samples_per_second`, where they are given."""
         self._step, self._epoch, self._train = step, epoch, dict(values)
         self._measure()
         if self._live is None:
@@ -84,7 +83,7 @@ class Progress:
             self.message(" ".join(parts if left is None else [*parts, f"left {duration(left)}"]))
 
     def log_validation(self, step: int, epoch: float, values: Mapping[str, float], best: bool) -> None:
-        """Show a validation: `loss`, `macro_f1` and `balanced_accuracy` of the values, where they are given.
+        """Show a validation: of the values `loss`, `macro_f1` and `balanced_accuracy`, where they are given.
 
         best: whether it is the best so far.
         """
@@ -107,7 +106,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def _measure(self) -> None:
-        """Estimate when the run ends, from the speed since the first log point (before it, the step compiles)."""
+        """Estimate when the training run ends, from the speed since the first line, before which the step compiles."""
         now = self._clock()
         start, first_step = self._anchor
         steps = self._step - first_step
@@ -120,7 +119,7 @@ class Progress:
         return None if self._end is None else max(0.0, self._end - self._clock())
 
     def _render(self) -> Group:
-        """Two lines, cut rather than wrapped: the bar with its counts, and the last values."""
+        """Two lines, the bar and the last values. They are cut where the terminal is too narrow."""
         left = self._left()
         bar = Table.grid(padding=(0, 1, 0, 0), expand=True)
         bar.add_column(no_wrap=True)

@@ -21,7 +21,7 @@ from demega_jax.training.writers import truncate_after
 def start_state(
     experiment: Experiment, folder: RunFolder, init: Path | None, say: Callable[[str], None], *, resume: bool
 ) -> tuple[TrainState, list[dict[str, Any]] | None]:
-    """The state to begin from and the metas of its checkpoints: new, of another run, or restored. say: tells a line."""
+    """The state to begin from, and the metas of its checkpoints where it is restored. say: shows a line of text."""
     state = experiment.placement.replicate(experiment.fresh_state())
     if resume:
         return restore(experiment, folder, state, say)
@@ -34,7 +34,7 @@ def start_state(
 
 
 def create_members(config: Config, folder: RunFolder) -> None:
-    """Folders and configurations of the run's members, where it has some."""
+    """Make the folders and configurations of the members, where there are several."""
     for number, member in enumerate(folder.members(config)):
         if member.path != folder.path:
             member.report.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,7 @@ def create_members(config: Config, folder: RunFolder) -> None:
 def restore(
     experiment: Experiment, folder: RunFolder, state: TrainState, say: Callable[[str], None]
 ) -> tuple[TrainState, list[dict[str, Any]] | None]:
-    """The newest checkpoint of the run that is whole for all members, logs cut back to it; the fresh state if none was
-    saved."""
+    """The newest checkpoint that all members have, with logs cut back to it; the fresh state if none was saved."""
     folders = folder.members(experiment.config)
     found = read_states(folders)
     step = 0 if found is None else int(found[1][0]["step"])
@@ -54,7 +53,7 @@ def restore(
     folder.write_config(experiment.config)
     create_members(experiment.config, folder)
     if found is None:
-        warn(f"{folder.path} has no checkpoint yet: starting from the first step")
+        warn(f"{folder.path} has no checkpoint yet: training starts from the first step")
         return state, None
     rate = float(experiment.schedule(step))
     say(f"going on after step {step}, at a learning rate of {rate:.3g}")
@@ -64,12 +63,14 @@ def restore(
 
 
 def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -> tuple[TrainState, str]:
-    """`state` with the parameters of another run (its average, where it has one) and a line that says which.
+    """`state` with the parameters of another training run (averages, where it has them), and a line that says which.
 
-    Parameters of the same path and shape are taken, by every member; others, such as heads for other classes, stay new.
+    Every member takes the parameters that have the same path and shape. Others, such as heads for other classes, stay
+    new. UserError: that run has members, or no such parameters.
     """
     if run.read_config().train.members > 1:
-        raise UserError(run.path, "a run with members", "one of them", f"use --init {run.path / 'members' / '0'}")
+        way_out = f"use --init {run.path / 'members' / '0'}"
+        raise UserError(run.path, "a training run with several members", "the folder of one of them", way_out)
     theirs = read_model(run)[0]
     ours = flatten({"params": state.params})
     front = () if experiment.config.train.members == 1 else (experiment.config.train.members,)
@@ -79,8 +80,9 @@ def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -
         if name in theirs and (*front, *theirs[name].shape) == array.shape
     }
     if not taken:
+        came = "none of its parameters has the path and shape of one of this model"
         raise UserError(
-            run.path, "no parameter of this model's paths and shapes", "a run of a like model", "check --init"
+            run.path, came, "a training run of a similar model", "name another run with --init, or leave it out"
         )
     treedef = jax.tree.structure(state.params)
     params = jax.tree.unflatten(treedef, [taken.get(name, ours[name]) for name in ours])

@@ -1,4 +1,4 @@
-"""Run folders: config.yaml (resolved), metrics.jsonl, checkpoints/, report/."""
+"""Folders of training runs: config.yaml (with every key), metrics.jsonl, checkpoints/, report/."""
 
 import dataclasses
 import datetime
@@ -12,7 +12,8 @@ from demega_jax.files import write_text
 
 FORMAT = 1
 HEADER = f"# demega-jax run, format {FORMAT}\n"
-# What a resumed run may change: cadences, loggers, where its data lie and where the run ends (its schedule stays).
+# What a resumed training run may change: how often it logs, validates and saves, its loggers, where its data lie, and
+# its end. With another end the schedule of the learning rate spans the new length, unless optim.schedule_length is set.
 MAY_CHANGE = (
     "train.epochs", "train.steps", "train.eval_every", "train.save_every", "train.log_every", "train.early_stopping",
     "data.path", "data.regroup.splits", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
@@ -21,48 +22,47 @@ MAY_CHANGE = (
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run."""
+    """The folder of a training run and the paths in it."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """The configuration, with every key and its value."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """A JSON object a line: training and validation."""
+        """Lines of JSON, each with the metrics of training or of a validation."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """`latest` and `best`."""
+        """The folder of the checkpoints `latest` and `best`."""
         return self.path / "checkpoints"
 
     @property
     def report(self) -> Path:
-        """Pictures and tables for people."""
+        """The folder of pictures."""
         return self.path / "report"
 
     def members(self, config: Config) -> "tuple[RunFolder, ...]":
-        """The folders of the run's models: members/0 .., or this one where it has one model."""
+        """The folders of the models: members/0, members/1 and so on, or this folder where there is one model."""
         count = config.train.members
         return (self,) if count == 1 else tuple(RunFolder(self.path / "members" / str(m)) for m in range(count))
 
     def create(self, config: Config) -> None:
-        """Make a new folder with its config. Raises `UserError` when there is one already."""
+        """Make a new folder with its config.yaml. UserError: the folder is not empty, or cannot be made."""
         if self.config.exists() or (self.path.is_dir() and any(self.path.iterdir())):
+            came, wanted = "the folder exists and is not empty", "a new folder for a new training run"
             raise UserError(
-                self.path, "the folder exists and is not empty", "a new folder for a new run",
-                "go on with that run by --resume, or choose another --run",
-            )  # fmt: skip
+                self.path, came, wanted, "continue that training run with --resume, or choose another --run"
+            )
         try:
             self.report.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                self.path, str(error.strerror), "a folder that can be written", "choose another --run"
-            ) from None
+            came = f"cannot be made ({error.strerror})"
+            raise UserError(self.path, came, "a folder that can be written", "choose another --run") from None
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
@@ -70,40 +70,38 @@ class RunFolder:
         write_text(self.config, HEADER + to_yaml(config), "choose another --run")
 
     def read_config(self) -> Config:
-        """The run's configuration. Raises `UserError` when there is none or its format is newer."""
+        """The configuration of the training run. UserError: there is none, or its format is newer."""
         if not self.config.is_file():
-            raise UserError(self.path, "no config.yaml", "the folder of a run", "`demega-jax train` makes one")
+            way_out = "name another folder; `demega-jax train` makes one"
+            raise UserError(self.path, "no config.yaml", "the folder of a training run", way_out)
         first = self.config.read_text().partition("\n")[0]
         found = first.rpartition(" ")[2]
         if first.startswith("# demega-jax run") and found.isdigit() and int(found) > FORMAT:
-            raise UserError(
-                self.config, f"format {found}", f"format {FORMAT} or older",
-                "upgrade demega-jax: `pip install -U demega-jax`",
-            )  # fmt: skip
+            way_out = "upgrade demega-jax with `pip install -U demega-jax`"
+            raise UserError(self.config, f"format {found}", f"format {FORMAT} or older", way_out)
         return load_config(self.config)
 
 
 def default_run_path(config_path: Path) -> Path:
-    """runs/{config name}-{time}."""
+    """The folder runs/{config name}-{time}, for a training run without --run."""
     return Path("runs") / f"{config_path.stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
-    """The saved run's configuration with what the command may change. Raises `UserError` for any other difference.
+    """The saved configuration with the keys changed that a resumed training run may change (MAY_CHANGE).
 
-    The saved configuration is resolved: what it has filled in from the data, and the length of its schedule, is no
-    difference to a configuration that leaves those to be filled in.
+    The saved configuration has values from the data, where the one that is asked for may have null: that is no
+    difference. UserError: any other key differs.
     """
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
         if key in MAY_CHANGE:
-            if not key.startswith(("data.path", "data.regroup")) or new is not None:  # unless given, the run's own
+            if not key.startswith(("data.path", "data.regroup")) or new is not None:  # null: the saved value stays
                 changes[key] = new
         elif new is not None:
-            raise UserError(
-                where, f"{key}={old} in the run, {new} asked", "the configuration that the run began with",
-                f"leave {key} as it was, or start another run with --init {where}",
-            )  # fmt: skip
+            came = f"the training run has {key}={old}, and {key}={new} is asked for"
+            way_out = f"leave {key} out, or start another training run with --init {where}"
+            raise UserError(where, came, "the configuration that it began with", way_out)
     raw = saved.model_dump()
     for key, value in changes.items():
         put(raw, key, value)

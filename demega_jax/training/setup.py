@@ -1,4 +1,4 @@
-"""From a configuration and its data to everything that a training run steps with."""
+"""From a configuration and its data to an experiment: everything that a training run needs."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ from demega_jax.training.step import TrainStep
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A training run before its first step. config is resolved: nothing of the model is left to the data."""
+    """A training run before its first step. In config, values that come from the data are filled in."""
 
     config: Config
     data: TrainingData
@@ -39,11 +39,11 @@ class Experiment:
     total_steps: int
 
     def feed(self) -> Feed:
-        """The training batches, placed on the devices, from the first step on."""
+        """The feed of training batches on the devices, at its first step."""
         return self.data.plan.open(self.placement)
 
     def fresh_state(self) -> TrainState:
-        """The state before the first step, members in front; not placed on the devices of the run."""
+        """The state before the first step, not yet placed. With members, it has an axis of members in front."""
         states = []
         for number in range(self.config.train.members):
             config = member_config(self.config, number)
@@ -53,7 +53,7 @@ class Experiment:
 
 
 def make_experiment(config: Config, data: TrainingData, placement: Placement) -> Experiment:
-    """Fill the configuration in from the data and build optimizer and steps."""
+    """Fill in the configuration from the data, and build optimizer, schedule and step."""
     model = config.model.for_data(
         sensors=data.train.sensors, time_points=data.train.time_points, classes=data.train.classes
     )
@@ -72,7 +72,7 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
 
 
 def warn_of_no_learning(experiment: Experiment, start: int) -> None:
-    """One line where the schedule ends before the training run, which begins, or goes on, after step `start`."""
+    """Warn where the schedule ends before the training run does. start: the step after which it begins or goes on."""
     total, optim = experiment.total_steps, experiment.config.optim
     if start >= total or float(experiment.schedule(total - 1)) > 0:
         return
@@ -80,24 +80,23 @@ def warn_of_no_learning(experiment: Experiment, start: int) -> None:
     first = max(start, (optim.schedule_length or 0) * each) + 1
     warn(
         f"optim.schedule_length={optim.schedule_length}: the learning rate is 0 from step {first} to the last step, "
-        f"{total}, so nothing is learned there; leave optim.schedule_length out, or begin another training run with "
+        f"{total}, so nothing is learned there; leave optim.schedule_length out, or start another training run with "
         "--init"
     )
 
 
 def is_normalized(config: Config, rows: LabelledRows) -> bool:
-    """Whether windows are as `model.input_norm` wants them. UserError: they are normalised in another way."""
+    """Whether windows are stored normalised as `model.input_norm` says. UserError: they are in another way."""
     stored, wanted = rows.normalization, config.model.input_norm
     if stored is not None and stored != wanted:
-        raise UserError(
-            rows.path, f"windows normalised by {stored}", f"by {wanted} (model.input_norm), or not at all",
-            f"set model.input_norm={stored}, or shard again with --norm {wanted}",
-        )  # fmt: skip
+        came, expected = f"windows are normalised by {stored}", f"by {wanted}, which is model.input_norm, or not at all"
+        way_out = f"set model.input_norm={stored}, or write the shards again with `demega-jax shard --norm {wanted}`"
+        raise UserError(rows.path, came, expected, way_out)
     return stored is not None
 
 
 def loss_weights(config: Config, class_counts: Int[np.ndarray, " V"]) -> Float[Array, " V"] | None:
-    """Weights of the classes in the loss, from the training split's counts; None for none."""
+    """Weights of the classes in the loss, from the counts of the training split; None where all weigh the same."""
     weights = class_weights(
         class_counts, config.loss.class_weights, temperature=config.loss.class_weight_temperature,
         beta=config.loss.effective_beta,

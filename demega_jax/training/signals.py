@@ -1,4 +1,4 @@
-"""Signals that ask a run to end."""
+"""Signals that ask a training run to end."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from types import FrameType
 from demega_jax.errors import warn
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
-HEARD = "interrupted: finishing the step, then saving; Ctrl-C again ends at once"
-AT_ONCE = "ended at once; what came after the last checkpoint is lost"
+HEARD = "interrupted: the training run finishes its step and is saving; Ctrl-C again ends it at once"
+AT_ONCE = "ended at once; steps after the last checkpoint are lost"
 
 
 class Interrupted(Exception):
-    """A signal asked for the end; the step is finished and saved."""
+    """A signal asked for the end, and the finished step is saved. status: the exit status, 128 + the signal."""
 
     def __init__(self, signum: int):
         super().__init__(signum)
@@ -24,17 +24,17 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT, and says so at once; a second one ends the process at once."""
+    """Notes SIGTERM and SIGINT, and says so at once. A second one ends the process at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     @contextmanager
     def noted(self) -> Iterator["Signals"]:
-        """While active, the first signal is noted instead of acting.
+        """Within this block the first signal is noted and has no other effect.
 
-        The main thread may compute for minutes before it runs a handler of Python. The bytes that the interpreter
-        writes for each signal (`signal.set_wakeup_fd`) reach a thread of their own at once.
+        The main thread may compute for minutes before it runs a Python handler. For each signal the interpreter also
+        writes a byte (`signal.set_wakeup_fd`), which a thread of its own reads at once.
         """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
@@ -57,7 +57,7 @@ class Signals:
             self.received = number
 
     def _watch(self, reading: int) -> None:
-        """Say what each signal does, as it comes; end the process at the second."""
+        """Say at once what the first signal does; end the process at the second."""
         heard = 0
         while numbers := os.read(reading, 1):
             if numbers[0] not in ASKING:
@@ -70,8 +70,8 @@ class Signals:
 
 
 def _end_at_once(number: int) -> None:
-    """End the process, past Python's buffers and locks, which the main thread may hold."""
-    # On a terminal: a line of its own below the progress bar, and the cursor that the bar hides.
+    """End the process without the buffers and locks of Python, which the main thread may hold."""
+    # On a terminal: begin a line below the progress bar, and show the cursor, which the bar hides.
     before = "\n\x1b[?25h" if sys.stderr.isatty() else ""
     os.write(2, f"{before}warning: {AT_ONCE}\n".encode())
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""What a step turns into the next: parameters, optimizer state, averages and counters."""
+"""The state that a step changes: parameters, optimizer state, averages and counters."""
 
 import dataclasses
 from typing import Any
@@ -18,13 +18,13 @@ from demega_jax.training.optimizer import ParameterGroups
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The state of a run, a tree of arrays.
+    """The state of a training run, a tree of arrays.
 
-    params, average: nested dicts of parameters (average is None without averaging, and is what validation uses).
-    buffers: what a model carries and never trains (the feature table).  key: threefry key of the run's dropout.
-    step: batches consumed.
-    skipped: how many of them changed nothing because a loss or gradient was not finite; last_skipped: the last.
-    averaged: parameters that have entered the average.
+    params: nested dicts of parameters.  average: their average, which validation uses; None without averaging.
+    buffers: arrays of the model that are not trained (the feature table).  key: threefry key of all random numbers.
+    step: number of batches used.
+    skipped: how many of them changed nothing because a loss or gradient was not finite.  last_skipped: the last one.
+    averaged: number of updates in the average.
     """
 
     params: Any
@@ -39,7 +39,7 @@ class TrainState:
 
 
 def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
-    """(graphdef, params, buffers) of a new model: the static part, and plain nested dicts of arrays."""
+    """(graphdef, params, buffers) of a new model: its static part, and nested dicts of arrays."""
     model = DeMEGa(config, rngs=np.random.default_rng(seed), features=features)
     graphdef, *states = nnx.split(model, nnx.Param, ...)
     params, buffers = (nnx.to_pure_dict(state) for state in states)
@@ -59,7 +59,7 @@ def initial_state(
     """The state before the first step."""
 
     def zero() -> Int[Array, ""]:
-        return jnp.zeros((), jnp.int32)  # one array each: a donated buffer may occur once
+        return jnp.zeros((), jnp.int32)  # an array for each counter: a donated array may occur only once
 
     average = None if config.train.averaging == "none" else jax.tree.map(jnp.copy, params)
     key = jax.random.key_data(jax.random.key(config.train.seed, impl="threefry2x32"))

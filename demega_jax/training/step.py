@@ -1,7 +1,7 @@
 """The train step: a pure function that may know an axis name, never a device.
 
-A batch is {"x": [B, C, T], "label": [B], "valid": [B]}; rows that are not valid are padding. Every loss and count
-is that of the global batch, also when each device sees its own rows (`axis_name`).
+A batch is {"x": [B, C, T], "label": [B], "valid": [B]}; rows that are not valid are padding. Every loss and count is
+that of the global batch, also where each device has only its own rows (`axis_name`).
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 def global_rows(batch: Batch, axis_name: str | None) -> UInt32[Array, " B"]:
-    """Numbers of this device's rows in the global batch."""
+    """The numbers that the rows of this device have in the global batch."""
     count = batch["label"].shape[0]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
     return (first + jnp.arange(count)).astype(jnp.uint32)
 
 
 def inputs(batch: Batch, how: Norm, normalized: bool) -> Float[Array, "B C T"]:
-    """The windows of a batch in float32, normalised once.
+    """The windows of a batch in float32, normalised.
 
-    normalized: they were when they were written.  Where the batch has `median` and `iqr` [B, C], those are taken.
+    normalized: whether they were stored normalised.  Where the batch has `median` and `iqr` [B, C], those are used.
     """
     x = batch["x"].astype(jnp.float32)
     if normalized:
@@ -51,10 +51,11 @@ def inputs(batch: Batch, how: Norm, normalized: bool) -> Float[Array, "B C T"]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
-    """(state, batch) -> (state, metrics), and what that needs that never changes.
+    """The function (state, batch) -> (state, metrics), with what stays the same in all steps.
 
-    graphdef: static part of the model.  weights: of the classes [V], or None.  groups, tx: of the parameters, and
-    the optimizer of their vectors.  swa_start: update after which averaging: swa begins.  normalized: windows come so.
+    graphdef: static part of the model.  weights [V]: of the classes in the loss, or None.  groups: of the parameters.
+    tx: the optimizer of their vectors.  swa_start: the update after which averaging=swa begins.  normalized: whether
+    windows are stored normalised.
     """
 
     graphdef: Any
@@ -68,7 +69,7 @@ class TrainStep:
     def losses(
         self, params: Any, buffers: Any, batch: Batch, keys: UInt32[Array, "B 2"], axis_name: str | None
     ) -> tuple[Float[Array, ""], Losses]:
-        """The loss that is minimised, and its parts, of the rows of a batch; keys: of the rows."""
+        """The loss that is minimised, and its parts, for the rows of a batch. keys: random keys of the rows."""
         model = nnx.merge(self.graphdef, params, buffers)
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         x = augment(x, keys, self.config.data.augment)
@@ -81,7 +82,7 @@ class TrainStep:
         return losses.loss, losses
 
     def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
-        """Gradients and losses of the global batch: of the mean over its microbatches, each with its own losses."""
+        """Gradients and losses of the global batch. With microbatches they are means over those."""
         step_key = jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
         gradient = jax.grad(self.losses, has_aux=True)
@@ -93,7 +94,7 @@ class TrainStep:
         if count == 1:
             grads, losses = of(keyed)
         else:
-            # Row r belongs to microbatch r % count: whatever the devices, and no row changes its device.
+            # Row r is in microbatch r % count for any number of devices, and no row moves to another device.
             parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), keyed)
 
             def add(total: Any, part: Batch) -> tuple[Any, Any]:
@@ -110,7 +111,7 @@ class TrainStep:
         return grads, losses
 
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
-        """One update. A loss or gradient that is not finite changes nothing but the count of such steps."""
+        """One update. Where a loss or gradient is not finite, nothing changes but the count of such steps."""
         gradients, losses = self.gradients(state, batch, axis_name)
         gradients, before = self.groups.vectors(gradients), self.groups.vectors(state.params)
         grad_norm = optax.tree.norm(gradients)
@@ -129,7 +130,7 @@ class TrainStep:
             skipped=state.skipped + jnp.where(finite, 0, 1),
             last_skipped=jnp.where(finite, state.last_skipped, step),
         )  # fmt: skip
-        # Copies: the state's own counters are donated to the next step.
+        # Copies, because the counters of the state are donated to the next step.
         counts = jax.tree.map(jnp.copy, {"skipped": state.skipped, "last_skipped": state.last_skipped})
         return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)
 
@@ -137,7 +138,7 @@ class TrainStep:
         return None if tree is None else self.groups.vectors(tree)
 
     def _average(self, state: TrainState, params: Vectors) -> tuple[Vectors | None, Int[Array, ""]]:
-        """The average with the new parameters in it: ema, or the plain mean from swa_start on."""
+        """The average with the new parameters: exponential (ema), or the mean of those after swa_start (swa)."""
         n, average = state.averaged, self._vectors(state.average)
         if average is None:
             return None, n

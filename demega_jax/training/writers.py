@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl always, TensorBoard and Weights & Biases on request."""
+"""Writers of metrics: metrics.jsonl always, TensorBoard and Weights & Biases if asked for."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ Values = Mapping[str, float | int | None]
 
 
 class Writer(Protocol):
-    """What takes the values of a step of a split."""
+    """Something that writes the values of a step."""
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None: ...
 
@@ -30,17 +30,15 @@ class Writer(Protocol):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, in order. A torn last line (of a run that was killed, or is writing) is left out.
-
-    UserError: the file is not there.
-    """
+    """The lines of a metrics.jsonl, in order. An incomplete last line is left out: the training run was killed, or is
+    writing it. UserError: there is no such file."""
     if not path.is_file():
-        raise UserError(path, "there is no such file", "the metrics.jsonl of a run", "name a run folder that has one")
+        raise UserError(path, "no such file", "the metrics.jsonl of a training run", "name a run folder that has one")
     return [line for _, line in _lines(path)]
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each readable line as it stands (without its end) and parsed. Unreadable ones before the last are counted."""
+    """The bytes of each readable line, and its content. Unreadable lines before the last are counted in a warning."""
     raws = path.read_bytes().split(b"\n")
     if raws[-1] == b"":
         raws.pop()
@@ -49,20 +47,20 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         try:
             line = json.loads(raw)
             step = line["step"]
-        except (ValueError, TypeError, KeyError):  # no JSON, no UTF-8; no mapping; no step
+        except (ValueError, TypeError, KeyError):  # not JSON or not UTF-8; not a mapping; without a step
             step = None
         if isinstance(step, int):
             yield raw, line
         elif number < len(raws):
             unreadable += 1
     if unreadable:
-        warn(f"{path}: left out {unreadable} unreadable lines of {len(raws)}")
+        warn(f"{path}: {unreadable} of {len(raws)} lines are unreadable and left out")
 
 
 def truncate_after(path: Path, step: int) -> None:
-    """Cut a metrics.jsonl back to its lines up to `step`, byte for byte; the file is replaced in one go.
+    """Remove the lines after `step` from a metrics.jsonl, and an incomplete last line, by an atomic write.
 
-    A torn last line goes. A file that is not there stays so.
+    Nothing happens where there is no file.
     """
     if not path.exists():
         return
@@ -74,14 +72,14 @@ def truncate_after(path: Path, step: int) -> None:
 
 
 class MetricsWriter:
-    """Appends lines {"step", "epoch", "split", ...} to a metrics.jsonl, each flushed as it is written."""
+    """Appends lines {"step", "epoch", "split", ...} to a metrics.jsonl, and flushes each."""
 
     def __init__(self, path: Path):
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         line = {"step": step, "epoch": epoch, "split": split, **{name: _number(v) for name, v in values.items()}}
-        # allow_nan=False: a line is JSON for every reader, or an error here.
+        # allow_nan=False: NaN is not JSON, and other readers would refuse it.
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
 
@@ -90,14 +88,14 @@ class MetricsWriter:
 
 
 class TensorBoardWriter:
-    """Scalars `train/loss`, `validation/macro_f1` .. as event files. Values that are not finite are left out.
+    """Writes scalars such as `train/loss` as event files. Values that are not finite are left out.
 
-    resume_step: the step that a resumed run goes on from; TensorBoard then discards what came after it.
+    resume_step: the step after which a resumed training run goes on; TensorBoard discards what was logged after it.
     """
 
     def __init__(self, folder: Path, *, resume_step: int | None):
         purge = None if resume_step is None else resume_step + 1
-        # tensorboardX names files by the second: a run resumed within it would overwrite what it had written.
+        # tensorboardX names files by the second. A training run resumed within it would overwrite its own file.
         suffix = f".{time.time_ns()}"
         summary_writer = _extra("tensorboardX", "tensorboard").SummaryWriter
         self._writer = summary_writer(str(folder), purge_step=purge, filename_suffix=suffix)
@@ -111,11 +109,11 @@ class TensorBoardWriter:
 
 
 class WandbWriter:
-    """Logs `train/loss`, `validation/macro_f1` .. over `step` to the W&B project demega-jax.
+    """Logs values such as `train/loss` over `step` to the W&B project demega-jax.
 
-    The id of the W&B run is kept in the run folder, so that a resumed run goes on in it. W&B never forgets a value:
-    what was logged after the restored step stays beside what replaces it (metrics.jsonl is the record).
-    UserError: W&B refuses to start, for instance without a login.
+    The run folder holds the id of the W&B run, so that a resumed training run goes on in it. W&B keeps what was logged
+    after the restored step beside what replaces it; metrics.jsonl does not.
+    UserError: W&B does not start, for example without a login.
     """
 
     def __init__(self, run: Path, *, config: Mapping[str, Any], resume: bool):
@@ -123,18 +121,17 @@ class WandbWriter:
         id_file = run / WANDB_ID_FILE
         known = id_file.read_text().strip() if resume and id_file.exists() else None
         try:
-            # console off: W&B would otherwise record every redraw of the progress bar.
+            # console=off, because W&B would record every redraw of the progress bar.
             self._run = wandb.init(
                 project="demega-jax", name=run.name, dir=str(run), config=dict(config), id=known,
                 resume="allow" if known else None, settings={"console": "off"},
             )  # fmt: skip
         except wandb.Error as error:
-            raise UserError(
-                "report.wandb", f"W&B did not start ({error})", "a W&B account or offline mode",
-                "run `wandb login`, set WANDB_MODE=offline, or report.wandb=false",
-            ) from error  # fmt: skip
+            way_out = "run `wandb login`, or set WANDB_MODE=offline or report.wandb=false"
+            came, wanted = f"W&B did not start ({error})", "a login to W&B, or its offline mode"
+            raise UserError("report.wandb", came, wanted, way_out) from error
         id_file.write_text(f"{self._run.id}\n")
-        # W&B's own step may only grow, which a resumed run does not keep to; ours is the axis instead.
+        # The step of W&B may only grow, but a resumed training run goes back. Our own step is the axis instead.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -148,17 +145,17 @@ class WandbWriter:
 
 @dataclass(frozen=True)
 class Writers:
-    """All writers of a run, as one."""
+    """All writers of a training run, as one."""
 
     writers: tuple[Writer, ...]
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
-        """Write the values (numbers on the host; None and non-finite ones mean: no value) of a step of a split."""
+        """Write the values of a step. A value that is None or not finite means that there is none."""
         for writer in self.writers:
             writer.write(split, step, epoch, values)
 
     def close(self) -> None:
-        """Flush and close everything, also when one of them fails."""
+        """Flush and close every writer, even if one of them fails."""
         self._close(self.writers)
 
     def _close(self, writers: tuple[Writer, ...]) -> None:
@@ -172,15 +169,16 @@ class Writers:
 def open_writers(
     run: Path, *, tensorboard: bool, wandb: bool, config: Mapping[str, Any], resume_step: int | None
 ) -> Writers:
-    """The writers of a run folder; it must exist. One process of a run has them.
+    """The writers of an existing run folder.
 
-    resume_step: the step a resumed run was restored at, to which metrics.jsonl is cut back; None for a new run.
-    UserError: a package is missing, W&B refuses, or a new run would add to the metrics of another.
+    resume_step: the step after which a resumed training run goes on, to which metrics.jsonl is cut back; None for a new
+    one.  UserError: a package is missing, W&B does not start, or the folder has metrics of another training run.
     """
     path = run / METRICS_FILE
     if resume_step is None and path.exists() and path.stat().st_size:
-        raise UserError(path, "has lines of an earlier run", "a new run folder", "go on with --resume, or change --run")
-    # What can be refused comes first: nothing is cut back for a run that does not start.
+        way_out = "continue that training run with --resume, or choose another --run"
+        raise UserError(path, "has lines of an earlier training run", "a new run folder", way_out)
+    # Whatever can fail comes first, so that nothing is cut back for a training run that does not start.
     if tensorboard:
         _extra("tensorboardX", "tensorboard")
     writers: list[Writer] = []
@@ -194,20 +192,19 @@ def open_writers(
 
 
 def _extra(package: str, extra: Literal["tensorboard", "wandb"]) -> Any:
-    """The module of an optional dependency."""
+    """The module of an optional dependency. UserError: it is not installed."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise UserError(
-            f"report.{extra}", f"the package {package} is not installed", f"it, when report.{extra} is true",
-            f"run pip install 'demega-jax[{extra}]', or set report.{extra}=false",
-        ) from error  # fmt: skip
+        came, wanted = f"the package {package} is not installed", f"this package, because report.{extra} is true"
+        way_out = f"run pip install 'demega-jax[{extra}]', or set report.{extra}=false"
+        raise UserError(f"report.{extra}", came, wanted, way_out) from error
 
 
 def _number(value: float | int | None) -> float | int | None:
-    """The value as JSON can hold it: None where it is not finite."""
+    """The value as JSON can hold it; None where it is not finite."""
     if value is None or isinstance(value, int):
         return value
     return float(value) if math.isfinite(value) else None

@@ -97,7 +97,7 @@ def test_an_unknown_override_is_refused_with_the_nearest(read):
         ("model: {width: '8'}", ["model.width", "8", "integer"]),
         ("train: {seed: 1.5}", ["train.seed", "1.5", "integer"]),
         ("train: {epochs: true}", ["train.epochs", "true", "integer"]),
-        ("train: {deterministic: 1}", ["train.deterministic", "1", "boolean"]),
+        ("train: {deterministic: 1}", ["train.deterministic", "1", "true or false"]),
         ("train: {batch_size: 0}", ["train.batch_size", "0"]),
         ("model: {dropout: 1.0}", ["model.dropout", "1.0", "1"]),
         ("model: {norm: mid}", ["model.norm", "mid", "pre", "post"]),
