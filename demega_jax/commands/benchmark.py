@@ -132,8 +132,7 @@ def _levels_there(base: "Config") -> list[int]:
 
 def _default_levels(base: "Config") -> list[int]:
     """The configuration's levels; else the only one of the data, as training would take it; else one to simulate."""
-    from demega_jax.data.grouped import find_level, find_levels
-    from demega_jax.data.recordings.runs import has_recordings
+    from demega_jax.data.folder import find_level, find_levels, has_recordings
 
     path = None if base.data.path is None else Path(base.data.path)
     if base.data.levels:

@@ -41,7 +41,7 @@ def command(
     """Write grouped files as shards: train rows permuted, windows normalised once, half the bytes."""
     splits = names("--split", split or (), SPLITS) or None
     sizes = parse_size("--shard-size", shard_size), parse_size("--memory", memory)
-    from demega_jax.data.grouped import find_levels
+    from demega_jax.data.folder import find_levels
     from demega_jax.data.shards.writer import ShardSettings, write_shards
 
     levels = numbers("--level", level or (), lambda: sorted(find_levels(grouped))) or None

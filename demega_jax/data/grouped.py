@@ -6,23 +6,21 @@ of the data, the shapes are used.
 
 import dataclasses
 import functools
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from demega_jax.data.folder import folder_level
 from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, warn
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
 FLOATS = ("float16", "float32", "float64")
-LISTED = 8  # names that a message lists
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,57 +39,6 @@ class GroupedFile(Split):
             return Hdf5Rows(self)
         with open_file(self.path) as file:
             return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype)
-
-
-def find_levels(data: Path) -> dict[int, Path]:
-    """The folder of each grouping level: D/grouped_K, D/data/grouped_K, or D itself if that is its name."""
-    found: dict[int, Path] = {}
-    candidates = [data, *sorted(data.glob("grouped_*")), *sorted((data / "data").glob("grouped_*"))]
-    for folder in candidates:
-        level = _folder_level(folder)
-        if level is not None and folder.is_dir():
-            found.setdefault(level, folder)
-    return found
-
-
-def _folder_level(folder: Path) -> int | None:
-    """K of a folder named grouped_K. The name of a link counts, not that of its target."""
-    match = re.fullmatch(r"grouped_(\d+)", os.path.basename(os.path.abspath(folder)))
-    return int(match[1]) if match else None
-
-
-def find_level(data: Path, level: int | None) -> Path:
-    """The folder of a level (None: the only one). UserError: it is not there; the error lists what is."""
-    data = Path(data)
-    if not data.is_dir():
-        came = "a file" if data.exists() else "no such folder"
-        raise UserError(data, came, "the folder that holds grouped_K", "use --data DIR with that folder")
-    levels = find_levels(data)
-    there = ", ".join(map(str, sorted(levels))) or "none"
-    if not levels:
-        names = sorted(entry.name for entry in data.iterdir())
-        came = f"no grouped_K folder (it holds {listed(names, LISTED) or 'nothing'})"
-        raise UserError(data, came, "a folder with grouped_K or data/grouped_K in it", "give another --data DIR")
-    if level is None and len(levels) > 1:
-        raise UserError(data, f"levels {there}", "the choice of one level", "add --level K")
-    chosen = level if level is not None else next(iter(levels))
-    if chosen not in levels:
-        raise UserError(
-            data, f"no level {chosen}", f"a level that is there: {there}", "choose one of these with --level K"
-        )
-    return levels[chosen]
-
-
-def find_split(data: Path, level: int | None, split: str) -> Path:
-    """The file of a split at a level. UserError: it is not there; the error lists what is."""
-    folder = find_level(data, level)
-    path = folder / f"{split}_grouped.h5"
-    if not path.is_file():
-        files = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "no .h5 file"
-        raise UserError(
-            path, "no such file", f"the {split} split in a folder that has {files}", "copy or make that file"
-        )
-    return path
 
 
 def open_grouped(
@@ -170,7 +117,7 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
 def _level(path: Path, file: h5py.File) -> int | None:
     """K as the file states it, or else as its folder is named."""
     stated = _number(file.attrs.get("grouped_samples"))
-    return int(stated) if stated is not None and stated == stated // 1 else _folder_level(path.parent)
+    return int(stated) if stated is not None and stated == stated // 1 else folder_level(path.parent)
 
 
 def _number(value: object) -> float | None:
@@ -183,7 +130,7 @@ def _check_attributes(path: Path, file: h5py.File, shape: tuple[int, ...]) -> No
     """Warn of optional attributes that are absent or contradict the shapes."""
     absent = [name for name in OPTIONAL if name not in file.attrs]
     absent += [] if "group_indices" in file else ["group_indices"]
-    true = dict(zip(OPTIONAL, (*shape, _folder_level(path.parent)), strict=True))
+    true = dict(zip(OPTIONAL, (*shape, folder_level(path.parent)), strict=True))
     wrong = [
         f"{name}={file.attrs[name]} (the {'folder' if name == 'grouped_samples' else 'data'} says {value})"
         for name, value in true.items()

@@ -15,8 +15,8 @@ from demega_jax.data.feeds.regroup_plan import RegroupPlan
 from demega_jax.data.feeds.regroup_tables import make_tables
 from demega_jax.data.feeds.resident import ResidentPlan
 from demega_jax.data.feeds.stream import StreamPlan
-from demega_jax.data.grouped import find_level, find_levels, find_split, open_grouped
-from demega_jax.data.recordings.runs import has_recordings
+from demega_jax.data.folder import data_folder, find_level, find_split, is_recorded
+from demega_jax.data.grouped import open_grouped
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split
@@ -47,24 +47,19 @@ def open_split(
 
     classes, expect_shape: as for `open_levels`.
     """
-    if is_recorded(folder, config):
+    if is_recorded(folder, config.feed):
         return open_recordings(folder, config).averages(split, classes, expect_shape)
     return open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
 
 
 def open_training(config: Config) -> TrainingData:
     """Open the data that training reads. UserError: there are none, or they do not fit the feed."""
-    if config.data.path is None:
-        raise UserError(
-            "--data", "no data folder", "the folder that holds grouped_K",
-            "add --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes such a folder",
-        )  # fmt: skip
-    folder = Path(config.data.path)
+    folder = data_folder(config.data.path)
     if config.data.feed == "regroup":
         tree = open_recordings(folder, config.data)
         plan = plan_regroup(config, tree)
         return TrainingData(plan, tree.averages("validation", plan.rows.classes))
-    if is_recorded(folder, config.data):
+    if is_recorded(folder, config.data.feed):
         raise UserError(
             folder, f"a recording tree, with data.feed={config.data.feed}", "a folder that holds grouped_K",
             "set data.feed=regroup, or average the recordings first with `demega-jax group`",
@@ -107,11 +102,6 @@ def _on_devices(config: Config) -> dict[str, Any]:
         "dtype": data.dtype,
         "steps_per_dispatch": train.steps_per_dispatch,
     }
-
-
-def is_recorded(folder: Path, config: DataConfig) -> bool:
-    """Whether a folder is read as a recording tree. Grouped files are preferred, unless the feed is regroup."""
-    return has_recordings(folder) and (config.feed == "regroup" or not find_levels(folder))
 
 
 def open_levels(

@@ -12,7 +12,7 @@ from helpers import GOLDEN
 from helpers.data import Hdf5Rows, MemoryRows, OffsetRows, open_grouped, open_rows, write_grouped
 from helpers.errors import refused, the_warning
 
-from demega_jax.data.grouped import find_levels, find_split
+from demega_jax.data.folder import find_levels, find_split
 from demega_jax.phonemes import PHONEMES
 
 ROWS, SENSORS, TIME_POINTS = 80, 3, 5

@@ -8,6 +8,7 @@ from typing import Any
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.config import Config, DataConfig
 from demega_jax.config.load import override, parse_overrides
+from demega_jax.data.folder import data_folder, find_level, find_levels, is_recorded
 from demega_jax.errors import UserError, warn
 
 
@@ -39,27 +40,9 @@ def absolute_paths(config: Config) -> Config:
     return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 
 
-def data_folder(config: Config) -> Path:
-    """The data folder of a configuration. UserError: none, or not there."""
-    if config.data.path is None:
-        way_out = "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one"
-        raise UserError("--data", "no data folder", "the folder that holds grouped_K", way_out)
-    return Path(config.data.path)
-
-
 def levels_there(folder: Path, feed: str) -> list[int]:
     """The levels that `all` and ranges choose from: those of a folder; of recordings, the published ones."""
-    from demega_jax.data.grouped import find_levels
-
-    return list(PUBLISHED_LEVELS) if recorded(folder, feed) else sorted(find_levels(folder))
-
-
-def recorded(folder: Path, feed: str) -> bool:
-    """Whether a folder is to be read as recordings."""
-    from demega_jax.data.grouped import find_levels
-    from demega_jax.data.recordings.runs import has_recordings
-
-    return has_recordings(folder) and (feed == "regroup" or not find_levels(folder))
+    return list(PUBLISHED_LEVELS) if is_recorded(folder, feed) else sorted(find_levels(folder))
 
 
 def with_levels(config: Config, items: Sequence[str] | None, overrides: Sequence[str], at: DataConfig) -> Config:
@@ -77,9 +60,7 @@ def with_levels(config: Config, items: Sequence[str] | None, overrides: Sequence
 
 def check_levels(config: Config) -> None:
     """UserError: no data folder, or a level that it does not have."""
-    from demega_jax.data.grouped import find_level
-
-    folder = data_folder(config)
-    if not recorded(folder, config.data.feed):
+    folder = data_folder(config.data.path)
+    if not is_recorded(folder, config.data.feed):
         for level in config.data.levels or (None,):
             find_level(folder, level)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from demega_jax.data.grouped import LISTED, find_levels
+from demega_jax.data.folder import LISTED, find_levels
 from demega_jax.data.inspect.grouped import GroupedFacts, inspect_grouped
 from demega_jax.data.inspect.levels import Comparison, compare, read_level
 from demega_jax.data.inspect.recordings import inspect_recordings

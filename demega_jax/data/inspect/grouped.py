@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.grouped import LISTED, open_grouped
+from demega_jax.data.folder import LISTED
+from demega_jax.data.grouped import open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report

@@ -96,11 +96,6 @@ class Recording:
             yield some, self.read(some, memory[: some.stop - first])
 
 
-def has_recordings(root: Path) -> bool:
-    """Whether a folder is a recording tree (and not one of grouped files)."""
-    return next(iter(root.glob("*/derivatives/serialised/*_meg.h5")), None) is not None
-
-
 def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[Recording]:
     """The session runs of a recording tree, in their order. only: find these session runs and no others.
 

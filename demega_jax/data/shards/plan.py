@@ -8,7 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from demega_jax import __version__
-from demega_jax.data.grouped import GroupedFile, find_levels, find_split, open_grouped
+from demega_jax.data.folder import find_levels, find_split
+from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
