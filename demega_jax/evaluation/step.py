@@ -20,7 +20,7 @@ def confusion_counts(
 ) -> Int32[Array, "V V"]:
     """Counts of (label, prediction) over the valid rows. Counts of batches and of devices are added.
 
-    The prediction is the class with the largest logit, the first of equal ones. A label outside 0 .. V-1 is not counted.
+    The prediction is the class with the largest logit, the first of equal ones. Labels outside 0 .. V-1 do not count.
     """
     classes = logits.shape[-1]
     label_bv = jax.nn.one_hot(label, classes) * valid[:, None]
