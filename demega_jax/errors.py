@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,6 +32,12 @@ class UserError(Exception):
 def _sentence(text: str) -> str:
     """The text with the mark that ends a sentence."""
     return text if text.endswith(("?", "!", ".")) else text + "."
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first of some names, as a message lists them: `a, b, ..` where there are more."""
+    found = [str(name) for name in names]
+    return ", ".join(found[:most]) + (", .." if len(found) > most else "")
 
 
 def _print_warning(line: str) -> None:

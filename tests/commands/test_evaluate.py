@@ -51,9 +51,9 @@ def test_evaluate_on_windows_of_another_shape(run, tmp_path, capsys):
 def test_wrong_input_is_one_line(run, tmp_path, capsys):
     assert "no config.yaml" in fails(capsys, "evaluate", tmp_path)
     assert "nosuch: no such folder" in fails(capsys, "evaluate", tmp_path / "nosuch")
-    assert "did you mean " + str(run) in fails(capsys, "evaluate", run.parent / "rum")
+    assert "Did you mean " + str(run) in fails(capsys, "evaluate", run.parent / "rum")
     assert "no level 5" in fails(capsys, "evaluate", run, "--level", 5)
-    assert "did you mean test?" in fails(capsys, "evaluate", run, "--split", "tset")
+    assert "Did you mean test?" in fails(capsys, "evaluate", run, "--split", "tset")
 
 
 def test_all_levels_and_ranges_are_those_of_the_data(run, tmp_path, capsys):

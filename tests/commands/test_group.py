@@ -48,7 +48,7 @@ def test_one_published_split_is_enough(tmp_path, capsys):
         path.unlink()
     assert main(["group", str(tmp_path / "tree"), str(tmp_path / "out"), "--level", "5", *WINDOW]) == 0
     assert splits_of(tmp_path / "out") == ["train", "validation"]
-    assert "warning: no run for test" in capsys.readouterr().err
+    assert "warning: no session run for test" in capsys.readouterr().err
 
 
 def test_levels_add_up(tree, tmp_path):

@@ -55,7 +55,7 @@ def test_overrides_may_stand_anywhere():
     ("line", "facts"),
     [
         ("--seed 1 --seed 2", ("--seed", "1", "2")), ("--seed 1 --seed=1", ("--seed", "1")),
-        ("--level 5,,6", ("--level", "5,,6")), ("--levle 5", ("--levle", "did you mean --level?")),
+        ("--level 5,,6", ("--level", "5,,6")), ("--levle 5", ("--levle", "Did you mean --level?")),
         ("--seed", ("--seed", "no value")), ("--seed --resume", ("--seed", "no value")),
     ],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_numbers():
 def test_names():
     assert names("--split", ["test", "train"], SPLITS) == ["train", "test"]
     assert names("--split", ["all"], SPLITS) == list(SPLITS) and names("--split", [], SPLITS) == []
-    with pytest.raises(UserError, match="did you mean validation"):
+    with pytest.raises(UserError, match="Did you mean validation"):
         names("--split", ["validaton"], SPLITS)
     assert did_you_mean("xyz", SPLITS, "look it up") == "look it up"
 
@@ -91,23 +91,23 @@ def test_names():
 @pytest.mark.parametrize(
     ("line", "facts"),
     [
-        ("", COMMANDS), ("tran", ("tran", "did you mean train?")), ("--frob", ("--frob",)),
+        ("", COMMANDS), ("tran", ("tran", "Did you mean train?")), ("--frob", ("--frob",)),
         ("train", ("demega-jax train", "CONFIG")), ("train configs/tiny.yaml --frob", ("--frob",)),
         ("train configs/tiny.yaml bla", ("bla", "section.key=value")), ("shard a", ("OUT",)),
-        ("train configs/tiny.yml", ("configs/tiny.yml", "did you mean configs/tiny.yaml?")),
+        ("train configs/tiny.yml", ("configs/tiny.yml", "Did you mean configs/tiny.yaml?")),
         ("train configs/tiny.yaml --data nosuch", ("nosuch", "no such folder")),
-        ("train configs/tiny.yaml --data tests trian.epochs=2", ("trian.epochs", "did you mean train.epochs?")),
+        ("train configs/tiny.yaml --data tests trian.epochs=2", ("trian.epochs", "Did you mean train.epochs?")),
         ("train configs/tiny.yaml --data tests data.path=tests", ("--data", "data.path")),
         ("train configs/tiny.yaml --data tests --level 5 data.level=6", ("--level", "data.level")),
-        ("train configs/tiny.yaml --parallel pmp", ("--parallel", "'pmp'", "did you mean pmap?")),
+        ("train configs/tiny.yaml --parallel pmp", ("--parallel", "'pmp'", "Did you mean pmap?")),
         ("train --resume --run x --init y", ("--init", "--resume")),
         ("simulate out --seed x", ("--seed", "'x'", "integer")), ("simulate out more", ("more",)),
         ("group a b --level 5 --level 5", ("--level", "5", "twice")), ("group a b", ("--level",)),
         ("group a b --level 5 --splits f --split-shares 1,0,0", ("--splits", "--split-shares")),
         ("group a b --level 5 --split-shares 1,x,0", ("--split-shares", "'x'")),
         ("download out", ("--level", "--recordings")), ("download out --level 5 --recordings", ("--level",)),
-        ("download out --level 5 --split tests", ("--split", "did you mean test?")),
-        ("benchmark --feed steam", ("--feed", "'steam'", "did you mean stream?")),
+        ("download out --level 5 --split tests", ("--split", "Did you mean test?")),
+        ("benchmark --feed steam", ("--feed", "'steam'", "Did you mean stream?")),
         ("benchmark --batch-size 4 train.batch_size=5", ("--batch-size", "train.batch_size")),
     ],
 )  # fmt: skip

@@ -34,6 +34,7 @@ def test_nothing_is_on_by_default():
 
 @pytest.mark.parametrize("kind", ["time_shift", "noise", "time_mask", "sensor_mask", "amplitude"])
 @pytest.mark.parametrize("probability", [0.25, 1.0])
+@pytest.mark.slow
 def test_acts_with_its_probability(kind, probability):
     share = changed(run(**{kind: probability}))
     assert abs(share - probability) < 4 * np.sqrt(probability * (1 - probability) / B) + 1e-9
@@ -84,6 +85,7 @@ def test_amplitudes_have_a_factor_for_each_sensor_type():
     assert (np.ptp(run(amplitude=1.0, magnetometers="none") / windows(), axis=(1, 2)) < 1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_row_s_bits_depend_on_its_key_alone():
     config = AugmentConfig(time_shift=0.5, noise=0.5, sensor_dropout=0.5, time_mask=0.5, amplitude=0.5, sensor_mask=0.5)
     whole = np.asarray(augment(jnp.asarray(windows()), KEYS, config))

@@ -84,6 +84,7 @@ def test_accumulation_is_the_same(mode, devices):
     assert_same_run(trained(mode, devices, 2), trained("jit", 1, 2))
 
 
+@pytest.mark.slow
 def test_contrastive_and_class_losses_act():
     """The comparison above would mean little if a loss were 0."""
     for values in trained("jit", 1)[0]:

@@ -87,6 +87,7 @@ def test_a_batch_that_is_not_finite_changes_nothing(bad):
     assert bits(later.params) == bits(without.params)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay_while_others_move():
     first, last = trained("ema")[0], trained("ema")[-1]
     assert bits(last.params["encoder"]["final_norm"]) == bits(first.params["encoder"]["final_norm"])
@@ -162,6 +163,7 @@ def test_accumulation_is_the_mean_of_strided_microbatches():
     assert_same(gradient_of(2)(values), jax.tree.map(lambda a, b: (a + b) / 2, one, other))
 
 
+@pytest.mark.slow
 def test_a_microbatch_of_padding_is_not_counted():
     values = batch(1)
     values["valid"][1::2] = False

@@ -1,7 +1,7 @@
-"""What feeds whose rows lie on the devices have in common: the order of an epoch, and the place in it.
+"""The common part of feeds whose data are on the devices: the order of rows in an epoch, and the place in it.
 
-Every batch takes an equal part of each share, and a device holds whole shares (`shares.py`). So no row crosses devices,
-and the number of devices changes nothing.
+Every batch takes equally many rows of each share, and a device holds whole shares (`shares.py`). So no row moves
+between devices, and batches do not depend on the number of devices.
 """
 
 import dataclasses
@@ -30,10 +30,10 @@ from demega_jax.data.feeds.shares import cumulative_chances, planned_epochs, ste
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class DevicePlan(FeedPlan):
-    """What the plans of feeds on the devices have in common.
+    """The common part of the plans of feeds on the devices.
 
-    seeds: one of each member.  dtype: of the windows or samples on the devices.  shares: that rows are dealt to, by
-    shares_seed.  steps_per_dispatch: steps that the feed plans for at a time.
+    seeds: one for each member.  dtype: of the windows or samples on the devices.  shares: number of fixed parts into
+    which shares_seed divides the rows.  steps_per_dispatch: most steps that `take` is asked for at a time.
     """
 
     batch_size: int
@@ -51,20 +51,20 @@ class DevicePlan(FeedPlan):
 
 
 class DeviceFeed(Feed):
-    """Training batches without end from rows dealt to shares; a pure function of (seed, step).
+    """Training batches without end, from rows that are divided into shares; a pure function of (seed, step).
 
-    With several members, which train side by side, every array of a batch has members in front, and
-    member m's part is what a feed of its seed alone gives.  A child sets `_arrays` and says in `_gather` how rows come
-    from them; in `_plan` it may change them.
+    With several members every array of a batch has the member axis in front, and member m's part is what a feed with
+    its seed alone gives. A subclass sets `_arrays`, and `_gather` makes rows from them; `_plan` may change them for
+    each epoch.
     """
 
     def __init__(
         self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], plan: DevicePlan, placement: Placement,
         array_specs: PyTree,
     ):  # fmt: skip
-        """labels: of the rows of each share.  there: whether there is such a row; those that are not come last.
+        """labels: of the rows of each share.  there: false for padding at the end of a share that has fewer rows.
 
-        array_specs: how `_arrays` are sharded, all alike or each by name.
+        array_specs: the sharding of `_arrays`, one for all or one for each name.
         """
         super().__init__()
         shares, seeds = len(labels), plan.seeds
@@ -93,14 +93,14 @@ class DeviceFeed(Feed):
 
     @property
     def draw(self) -> Callable[..., Batch]:
-        """(arrays, order, counts, place) -> the batch of one step; may be part of a larger program."""
+        """(arrays, order, counts, place) -> the batch of one step."""
         return self._draw
 
     def _on_shares(
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec,
         finish: Callable[[PyTree], PyTree] | None = None,
     ) -> Callable[..., PyTree]:  # fmt: skip
-        """`function`, of one model, on each device for its own shares: for each member, where there are members."""
+        """`function`, written for one model, mapped over members if there are any; each device does its shares."""
         if self.members:
             axes = jax.tree.map(lambda spec: 0 if MEMBER in spec else None, specs)
             function = jax.vmap(function, in_axes=axes)
@@ -109,20 +109,20 @@ class DeviceFeed(Feed):
         return self._placement.on_shares(function, specs=specs, result=result, finish=finish)
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
-        """x, label, .. [s p, ..] of the rows, share by share; slot: the first one's place in the planned order."""
+        """x, label, .. [s p, ..] of the rows, share by share.  slot: place of the first row in the planned order."""
         raise NotImplementedError
 
     def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """The batch from what `_gather` gives, row by row."""
+        """Change the batch that `_gather` gave."""
         return batch
 
     def _plan(self, epochs: Int[Array, " E"], order: Int[Array, "S E slots"]) -> None:
-        """Make `_arrays` ready for these epochs."""
+        """Prepare `_arrays` for these epochs."""
 
     def _orders(
         self, key: UInt32[Array, "2"], share: Array, count: Array, weights: Array, epochs: Int[Array, " E"]
     ) -> Int[Array, "s E slots"]:
-        """Rows of each epoch in each of a device's shares; those that are no rows at the end."""
+        """The order of rows of each epoch in each of a device's shares; padding comes last."""
         slots = self.steps_per_epoch * self._part
 
         def one(share: Array, count: Array, weights: Array, epoch: Array) -> Array:
@@ -139,7 +139,7 @@ class DeviceFeed(Feed):
         )
 
     def _batch_of_shares(self, arrays: dict[str, Array], order: Array, count: Array, place: Array) -> dict[str, Array]:
-        """This device's rows of a batch, share by share; place: of its step in the planned epochs."""
+        """This device's rows of a batch, share by share.  place: of the step in the planned epochs."""
         slot = place * self._part
         in_epoch = slot % order.shape[2]
         valid = in_epoch + jnp.arange(self._part) < count[:, None]
@@ -148,7 +148,7 @@ class DeviceFeed(Feed):
         return self._gather(arrays, row, slot) | {"valid": valid.reshape(-1)}
 
     def take(self, steps: int) -> tuple[PyTree, ...]:
-        """What `draw` draws the next so many batches from, the last of it being the place of the first."""
+        """The arguments of `draw` for the next batches; the last one is the place of the first of them."""
         with self._waiting():
             epoch, place = divmod(self._next_step, self.steps_per_epoch)
             last = (self._next_step + steps - 1) // self.steps_per_epoch
@@ -169,19 +169,19 @@ class DeviceFeed(Feed):
         return self.draw(*self.take(1))
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Go on with the batch of that step; the data stay on the devices."""
+        """Continue with the batch of the step in `state`; the data stay on the devices."""
         self._next_step, self._place = state["next_step"], None
 
     def close(self) -> None:
-        """Let the devices' memory go."""
+        """Free the devices' memory."""
         self._arrays, self._order, self._place = {}, None, None
 
 
 def without_members(spec: PartitionSpec) -> PartitionSpec:
-    """The same without the axis of members."""
+    """The same sharding without the member axis."""
     return PartitionSpec(*(axis for axis in spec if axis != MEMBER))
 
 
 def key_of(data: UInt32[Array, "2"]) -> Array:
-    """The threefry key of these words."""
+    """The threefry key that these two words are."""
     return jax.random.wrap_key_data(data, impl="threefry2x32")

@@ -1,8 +1,8 @@
-"""The interfaces of feeds: what a plan knows before data are read, what a feed gives, what it needs of the devices.
+"""The interfaces of feeds: what a plan knows before data are read, what a feed gives, what it needs from the devices.
 
-How an array is sharded is said by jax's `PartitionSpec`, over two logical axes: "member" (models that train side by
-side) and "share" (rows are dealt to shares, and a device holds whole shares). `training.parallel` alone turns logical
-axes into those of a mesh.
+A `PartitionSpec` of jax says how an array is sharded, over two logical axes: "member" (models that train side by
+side) and "share" (a fixed part of the rows; a device holds whole shares). Only `training.parallel` turns these logical
+axes into the axes of a mesh.
 """
 
 import abc
@@ -34,11 +34,11 @@ class RowSpec(NamedTuple):
 
 
 class Placement(Protocol):
-    """What feeds ask of whoever puts data on devices (`training.parallel.Placement`)."""
+    """How feeds put data on the devices; `training.parallel.Placement` implements it."""
 
     @property
     def mode(self) -> Literal["jit", "pmap"]:
-        """How a step is shared by several devices."""
+        """How several devices share a step."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class Placement(Protocol):
         ...
 
     def free_bytes(self) -> int | None:
-        """Bytes that each device can still hand out; None where that is unknown."""
+        """Free bytes on each device; None where that is unknown."""
         ...
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A host batch, sharded by rows; the transfer goes on after the call returns."""
+        """Put a host batch on the devices, sharded by rows. The call can return before the transfer has ended."""
         ...
 
     def put(self, array: np.ndarray | np.generic, spec: PartitionSpec) -> jax.Array:
-        """A host array, sharded or replicated."""
+        """Put a host array on the devices, sharded or replicated."""
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
@@ -71,9 +71,9 @@ class Placement(Protocol):
 
 
 class Feed(abc.ABC):
-    """Training batches without end, on the devices; `next` gives that of the next step.
+    """Training batches on the devices, without end; `next` gives the batch of the next step.
 
-    The position is one number, the step whose batch comes next: `restore` goes on there.
+    The position is one number, the step whose batch comes next; `restore` continues from there.
     """
 
     def __init__(self) -> None:
@@ -88,16 +88,18 @@ class Feed(abc.ABC):
 
     @property
     def draw(self) -> Callable[..., Batch] | None:
-        """What makes a batch of the results of `take`, to be part of a larger program; None: batches come from the
-        host."""
+        """A function that makes a batch from the results of `take`, inside a larger compiled program.
+
+        None: batches come from the host.
+        """
         return None
 
     def take(self, steps: int) -> tuple[PyTree, ...]:
-        """What `draw` makes the next `steps` batches of."""
+        """The arguments from which `draw` makes the next `steps` batches."""
         raise NotImplementedError("batches of this feed come from the host")
 
     def take_input_wait(self) -> float:
-        """Seconds that batches took to come since this was last asked."""
+        """Seconds that were spent waiting for batches since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 
@@ -109,21 +111,21 @@ class Feed(abc.ABC):
         self._waited += time.perf_counter() - began
 
     def state(self) -> dict[str, int]:
-        """What `restore` needs to go on with the next batch."""
+        """What `restore` needs to continue with the next batch."""
         return {"next_step": self._next_step}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Go on with the batch of that step."""
+        """Continue with the batch of the step in `state`."""
         self.close()
         self._next_step = state["next_step"]
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Stop whatever is under way."""
+        """Stop reading, and free what the feed holds."""
 
 
 class FeedPlan(abc.ABC):
-    """What a feed will be, known before data are touched."""
+    """What is known of a feed before data are read."""
 
     name: str  # of `data.feed`
     batch_size: int
@@ -131,7 +133,7 @@ class FeedPlan(abc.ABC):
     @property
     @abc.abstractmethod
     def rows(self) -> LabelledRows:
-        """The rows of an epoch, their labels and classes."""
+        """The rows of an epoch: labels, classes and shape."""
 
     @property
     @abc.abstractmethod
@@ -145,7 +147,7 @@ class FeedPlan(abc.ABC):
 
     @property
     def input_bytes(self) -> int:
-        """Bytes that a batch is read from."""
+        """Bytes of the rows that are read for a batch."""
         each = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in self.batch.values())
         return each * self.batch_size
 
@@ -157,11 +159,11 @@ class FeedPlan(abc.ABC):
     def check(self, placement: Placement) -> None:
         """UserError: these devices cannot share the batches, or cannot hold what stays on them."""
 
-    def check_spread(self, how: str) -> None:  # noqa: B027  (what is standardised on the way needs no check)
-        """One line where the windows are too small for this normalisation (data in tesla)."""
+    def check_spread(self, how: str) -> None:  # noqa: B027  (recordings are standardised anyway)
+        """Warn if the windows are too small for this normalisation, as data in tesla are."""
 
     def describe(self, devices: int) -> list[str]:
-        """Lines for people: how batches come about. Each begins with a word of at most ten letters."""
+        """Lines of text about how batches are made. Each begins with a word of at most ten letters."""
         return []
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Batches in the host's memory: rows by their numbers, in memory that is used again."""
+"""Batches in the host's memory, which is used again for later batches."""
 
 import sys
 import threading
@@ -14,21 +14,21 @@ HostBatch = dict[str, np.ndarray]
 
 
 class BatchMemory:
-    """Memory for the windows of a batch [B, C, T], used again once nothing refers to it.
+    """Memory for the windows of a batch [B, C, T], which is used again when nothing refers to it any more.
 
-    Fresh memory costs the system as long to clear as the rows take to read. What is handed out is a view: numpy lets
-    every view of it refer to the array that owns the memory, and JAX keeps such a view until it has copied it, or,
-    where a CPU device shares it, as long as the placed array lives. So the owner's reference count tells.
+    The system needs as long to clear new memory as the rows take to read. `take` returns a view. Every view of it
+    refers to the array that owns the memory, and JAX keeps such a view until it has copied it, or, where a CPU device
+    shares the memory, as long as the placed array exists. So the reference count of the owner says whether it is free.
     """
 
     def __init__(self, shape: tuple[int, ...], most: int, dtype: np.dtype | type = np.float32):
         self._shape, self._most, self._dtype = shape, most, dtype
         self._lock = threading.Lock()
         self._owners = [np.empty(shape, dtype)]
-        self._idle = sys.getrefcount(self._owners[0])  # what an owner has when this list alone refers to it
+        self._idle = sys.getrefcount(self._owners[0])  # the count when only this list refers to an owner
 
     def take(self) -> Float[np.ndarray, "B C T"]:
-        """Memory that nobody reads, with anything in it. Beyond `most` at a time it is new and not kept."""
+        """Free memory, not cleared. If `most` arrays are in use, it is new memory, which is not used again."""
         with self._lock:
             for i in range(len(self._owners)):
                 if sys.getrefcount(self._owners[i]) == self._idle:
@@ -40,10 +40,10 @@ class BatchMemory:
 
 
 class BatchReader:
-    """Host batches of a split by row numbers; -1 is padding, a row of zeros that is not valid."""
+    """Host batches of a split by row numbers. The number -1 is padding: a row of zeros that is not valid."""
 
     def __init__(self, split: Split, reader: RowReader, rows: int, most: int):
-        """rows: of a batch.  most: batches that are under way at once."""
+        """rows: of a batch.  most: batches that are in use at the same time."""
         self._labels, self._reader = split.labels, reader
         self._statistics: Mapping[str, np.ndarray] = split.row_statistics
         self._memory = BatchMemory((rows, *split.window), most, split.dtype)

@@ -1,4 +1,4 @@
-"""Which rows each step trains on: pure functions of (seed, step)."""
+"""Which rows each step trains on, as pure functions of (seed, step)."""
 
 import collections
 import threading
@@ -14,7 +14,7 @@ PADDING = -1
 
 
 class Order:
-    """An order of rows for each epoch, cut into batches; the last batch of an epoch is short, and padded by -1."""
+    """An order of rows for each epoch, divided into batches. The last batch of an epoch is filled up with -1."""
 
     def __init__(self, rows: int, batch_size: int, seed: int):
         self.batch_size, self.seed = batch_size, seed
@@ -23,11 +23,11 @@ class Order:
         self._epochs: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
 
     def __len__(self) -> int:
-        """Steps without end: the training run decides how long it is."""
+        """Practically without end, as the training run decides how many steps it takes."""
         return 2**62
 
     def __getitem__(self, step: int) -> Int[np.ndarray, " B"]:
-        """As `row_numbers`: an order is a source of batches of row numbers for grain."""
+        """`row_numbers`, so that grain can use an order as its source."""
         return self.row_numbers(int(step))
 
     def row_numbers(self, step: int) -> Int[np.ndarray, " B"]:
@@ -41,7 +41,7 @@ class Order:
             if epoch not in self._epochs:
                 rng = generator(self.seed, epoch)
                 self._epochs[epoch] = self._draw(rng)
-                while len(self._epochs) > 2:  # batches in flight are of this epoch or the next
+                while len(self._epochs) > 2:  # batches that are being read are of this epoch or the next
                     self._epochs.popitem(last=False)
             return self._epochs[epoch]
 
@@ -50,9 +50,9 @@ class Order:
 
 
 class RowOrder(Order):
-    """Row numbers of every step, a pure function of (seed, step).
+    """Rows in an order drawn for each epoch.
 
-    uniform: a new permutation of all rows each epoch; the last batch of an epoch is short, and padded by -1.
+    uniform: a new permutation of all rows each epoch.
     balanced: as many draws an epoch as there are rows, with replacement, each class equally likely.
     """
 
@@ -65,15 +65,15 @@ class RowOrder(Order):
         if self.sampling == "uniform":
             return rng.permutation(n)
         counts = np.bincount(self.labels)
-        edges = np.cumsum(1.0 / counts[self.labels])  # n / (classes * n_c), but for a factor
+        edges = np.cumsum(1.0 / counts[self.labels])  # proportional to n / (classes * n_c)
         return np.minimum(np.searchsorted(edges, rng.random(n) * edges[-1], side="right"), n - 1)
 
 
 class BlockOrder(Order):
-    """Row numbers of every step where rows lie in random order already: a new permutation of BLOCKS each epoch.
+    """Rows that were permuted when they were written, in a new permutation of BLOCKS each epoch.
 
-    Rows of a block follow each other, so that a block is one read; batches are cut from the blocks end to end, so
-    that every row comes once an epoch. Blocks are `block_rows` rows of one shard; the last of a shard can be shorter.
+    The rows of a block follow each other, so that one read gives them all. Batches go on from block to block, so that
+    every row comes once an epoch. A block is `block_rows` rows of one shard; the last block of a shard can be shorter.
     """
 
     def __init__(self, shard_rows: Sequence[int], block_rows: int, batch_size: int, seed: int):
@@ -91,7 +91,7 @@ class BlockOrder(Order):
 
 
 def order_of(split: Split, batch_size: int, seed: int, sampling: str = "uniform") -> Order:
-    """By blocks where the split's rows were permuted already, unless classes are to be balanced; else by rows."""
+    """The order by blocks, if the split's rows were permuted and sampling is uniform; otherwise the order by rows."""
     blocks = split.shuffled_blocks
     if blocks is not None and sampling == "uniform":
         return BlockOrder(blocks.rows, blocks.size, batch_size, seed)

@@ -1,4 +1,4 @@
-"""The regroup feed: recordings on the devices, windows of one phoneme averaged there, in new groups every epoch."""
+"""The regroup feed: recordings lie on the devices, which average windows of one phoneme in new groups every epoch."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from demega_jax.data.feeds.regroup_plan import RegroupPlan
 
 GATHER = 8  # windows of a row that are added in one pass over the row
-WINDOW_KEY = 2**32 - 1  # no epoch has this number: window orders are not drawn from the keys of row orders
+WINDOW_KEY = 2**32 - 1  # no epoch has this number, so orders of windows and of rows have different random keys
 
 
 def mean_windows(
@@ -35,8 +35,8 @@ def mean_windows(
 ) -> Float[Array, "B T C"]:
     """Float32 means of the first `size` of each row's K windows, which begin at samples `first` of x.
 
-    GATHER at a time, so that K can be as large as it likes. Places beyond a row's size read sample 0 again and again,
-    which costs next to nothing, and count for nothing.
+    GATHER windows are added at a time, so that K has no limit. Places beyond a row's size read sample 0, which is
+    fast as it is always the same, and have weight 0.
     """
     rows, most = first.shape
     turns = -(-most // GATHER)
@@ -59,11 +59,11 @@ def mean_windows(
 
 
 class RegroupFeed(DeviceFeed):
-    """Training batches without end, every row the mean of windows of one phoneme; a pure function of (seed, step).
+    """Training batches without end. A row is the mean of windows of one phoneme; a pure function of (seed, step).
 
-    Each epoch draws a new order of each class's windows, from which the tables' groups are cut: no window comes twice
-    where the groups do not overlap.  Batches: x [B, C, T] float32, standardised
-    and clipped but not normalised, label [B], valid [B].
+    Each epoch draws a new order of the windows of each class, and the tables say which places of it are a group. If
+    groups do not overlap, no window is used twice. Batches: x [B, C, T] float32, standardised and clipped but not
+    normalised, label [B], valid [B].
     """
 
     def __init__(self, plan: "RegroupPlan", placement: Placement):
@@ -85,7 +85,7 @@ class RegroupFeed(DeviceFeed):
         self._arrays = {"samples": _load(windows, tables, plan.statistics, np.dtype(plan.dtype), placement)}
 
     def _put_tables(self, tables: RegroupTables, samples: PartitionSpec) -> None:
-        """The tables on the devices: of groups, and of the windows of each part."""
+        """Put the tables of groups, and of the windows of each part, on the devices."""
         part = np.arange(tables.layout.parts)[:, None] if tables.dealt else 0
         offset = np.cumsum(tables.counts, axis=1) - tables.counts
         of_groups = {
@@ -100,7 +100,7 @@ class RegroupFeed(DeviceFeed):
     def _windows_of_parts(
         self, key: Array, label: Int[Array, "p W"], sample: Int[Array, "p W"], part: Array, epochs: Int[Array, " E"]
     ) -> Int[Array, "p E W"]:
-        """First samples of a device's parts, class by class, each class in an order drawn for the epoch."""
+        """First samples of the windows of a device's parts, class by class, each class in the epoch's own order."""
 
         def one(label: Array, sample: Array, part: Array, epoch: Array) -> Array:
             if not self._new_groups:
@@ -115,8 +115,10 @@ class RegroupFeed(DeviceFeed):
     def _groups_in_order(
         self, tables: dict[str, Array], windows: Int[Array, "p E W"], order: Int[Array, "s E slots"], count: Array
     ) -> dict[str, Array]:
-        """The groups of all planned epochs in the order of their slots, share by share: first samples of their windows
-        [s, E slots, K], sizes and labels [s, E slots]; size 0 where there is none."""
+        """The groups of all planned epochs in the order in which batches take them, share by share.
+
+        first: first samples of their windows [s, E slots, K].  size, label: [s, E slots]; size 0 is padding.
+        """
 
         def of_epoch(windows: Int[Array, "p W"], order: Int[Array, "s slots"]) -> dict[str, Array]:
             there = jnp.arange(order.shape[1]) < count[:, None]
@@ -135,22 +137,24 @@ class RegroupFeed(DeviceFeed):
         self._arrays |= self._draw_groups(self._tables, windows, order, self._counts)
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
-        """Means of the groups' windows. Groups were planned in order, so that here nothing is looked up but samples."""
-        here = lambda name: jax.lax.dynamic_slice_in_dim(arrays[name], slot, row.shape[1], axis=1)  # noqa: E731
-        first, size, label = here("first"), here("size"), here("label")
+        """Means of the groups' windows. `_plan` has put the groups in order, so only samples are looked up."""
+        first, size, label = (
+            jax.lax.dynamic_slice_in_dim(arrays[name], slot, row.shape[1], axis=1)
+            for name in ("first", "size", "label")
+        )
         parts, length, sensors = arrays["samples"].shape
-        if parts > 1:  # those of a device lie end to end
+        if parts > 1:  # the parts of a device follow each other
             first = first + length * jnp.arange(parts, dtype=first.dtype)[:, None, None]
         samples = arrays["samples"].reshape(-1, sensors)
         x = mean_windows(samples, first.reshape(-1, self._largest), size.reshape(-1), self._time_points)
         return {"x": x, "label": label.reshape(-1)}
 
     def _finish(self, batch: dict[str, Array]) -> dict[str, Array]:
-        # Here, not in `mean_windows`: XLA for CPUs would run that in one thread if it had to turn its result as well.
+        # Not in `mean_windows`: XLA for CPUs would run it in one thread if it had to transpose its result as well.
         return batch | {"x": batch["x"].swapaxes(-1, -2)}
 
     def close(self) -> None:
-        """Let the devices' memory go."""
+        """Free the devices' memory."""
         super().close()
         self._windows_of, self._tables = (), {}
 
@@ -158,7 +162,7 @@ class RegroupFeed(DeviceFeed):
 def _load(
     windows: Windows, tables: RegroupTables, statistics: StatisticsOf, dtype: np.dtype, placement: Placement
 ) -> Array:
-    """The samples [P, n, C], time before sensors, on the devices, filled in place round by round."""
+    """The samples [P, n, C], time before sensors, on the devices, which are filled round by round."""
     layout = tables.layout
     spec = SHARDED if tables.dealt else REPLICATED
     samples = placement.zeros((layout.parts, layout.samples, windows.recordings[0].sensors), dtype, spec)
@@ -175,8 +179,10 @@ def _load(
 def _rounds(
     windows: Windows, layout: Layout, statistics: Statistics, dtype: np.dtype
 ) -> Iterator[Float[np.ndarray, "P n C"]]:
-    """[P, length + overlap, C] of each round: standardised, clipped, zeros where a run has ended. One recording in
-    memory at a time."""
+    """Samples of each round [P, length + overlap, C], standardised and clipped; zeros after the end of a session run.
+
+    One recording is in memory at a time.
+    """
     shape = (layout.parts, layout.length + layout.overlap, windows.recordings[0].sensors)
     block, stretch = np.zeros(shape, dtype), 0
     for recording in windows.recordings:

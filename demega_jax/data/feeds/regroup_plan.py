@@ -1,4 +1,4 @@
-"""The plan of the regroup feed: the groups of an epoch, known from the events before a recording is read."""
+"""The plan of the regroup feed: the groups of an epoch, which the events tell before a recording is read."""
 
 import dataclasses
 import functools
@@ -21,8 +21,8 @@ from demega_jax.files import format_bytes
 class RegroupPlan(DevicePlan):
     """The plan of a `RegroupFeed`.
 
-    groups: the rows of an epoch.  statistics: by which recordings are standardised.
-    adapted: whether the sizes of groups are adapted to how often a class occurs.
+    groups: the rows of an epoch.  statistics: means and standard deviations that standardise the recordings.
+    new_groups: whether each epoch draws new groups.  adapted: whether rare classes have smaller groups.
     """
 
     groups: LabelledRows
@@ -40,7 +40,7 @@ class RegroupPlan(DevicePlan):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until the longest share of groups is through."""
+        """Steps until the longest share has given all its groups."""
         return steps_of(self.tables.group_label.shape[1], self.batch_size, self.shares)
 
     @functools.cached_property
@@ -62,12 +62,12 @@ class RegroupPlan(DevicePlan):
     def check(self, placement: Placement) -> None:
         """UserError: shares that do not divide, or recordings that the devices cannot hold."""
         check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
-        ways = ["data.dtype=float16 (half of it)"] if self.dtype == "float32" else []
+        ways = ["data.dtype=float16 (half the bytes)"] if self.dtype == "float32" else []
         if self.tables.dealt:
             ways += ["more --devices"]
         elif placement.devices > 1:
             ways += ["data.regroup.recordings=dealt"]
-        ways += ["groups of `demega-jax group` with data.feed=stream"]
+        ways += ["the files that `demega-jax group` writes, with data.feed=stream"]
         check_fits(self.name, "the recordings", self.device_bytes(placement.devices), placement, ways)
 
     def describe(self, devices: int) -> list[str]:

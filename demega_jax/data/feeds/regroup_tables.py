@@ -1,6 +1,6 @@
 """What the regroup feed knows before it starts: where samples lie on the devices, and which groups an epoch has.
 
-The tables are the same every epoch; which windows a group has is drawn anew for each (`regroup.RegroupFeed`).
+The tables are the same for every epoch. Which windows are in a group is drawn for each epoch (`regroup.RegroupFeed`).
 """
 
 import dataclasses
@@ -14,16 +14,17 @@ from demega_jax.data.feeds.shares import deal
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
-STRETCH_SECONDS = 30  # recordings are placed, and dealt, in stretches this long, shorter where there is little
-LEAST_STRETCHES = 16  # of each share
+STRETCH_SECONDS = 30  # recordings are divided into stretches this long, or shorter if there are few recordings
+LEAST_STRETCHES = 16  # that each share has
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-    """Where samples lie: P parts of rounds, each round a stretch of every part.
+    """Where samples lie: in P parts, one after the other in rounds; a round gives every part one stretch.
 
-    A stretch is `length` samples of a run, and `overlap` samples more, so that windows that begin in it are whole.
-    first [R]: number of each run's first stretch.  part [rounds, P]: which part has the i-th stretch of a round.
+    A stretch is `length` samples of a session run and the next `overlap` samples, so that it holds every window that
+    begins in it. first [R]: number of the first stretch of each session run.  part [rounds, P]: which part has the i-th
+    stretch of a round.
     """
 
     length: int
@@ -49,7 +50,7 @@ class Layout:
 
 
 def lay_out(windows: Windows, parts: int, seed: int) -> Layout:
-    """The layout of the windows' recordings in so many parts, dealt by the seed; one part keeps the runs whole."""
+    """The layout of the windows' recordings. The seed says which part has which stretch; one part has them in order."""
     samples = np.array([recording.samples for recording in windows.recordings])
     longest = int(STRETCH_SECONDS * windows.recordings[0].rate)
     length = max(windows.time_points, min(longest, int(samples.sum()) // (LEAST_STRETCHES * parts)))
@@ -63,8 +64,8 @@ def lay_out(windows: Windows, parts: int, seed: int) -> Layout:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Groups of an epoch. Group g has `size` windows of its label, in the order drawn for the epoch: those from place
-    `start` on, going round at the end. All [G]."""
+    """Groups of an epoch; all arrays are [G]. In the order of windows that an epoch draws for a label, a group has the
+    `size` windows from place `start` on; after the last window of the label comes the first."""
 
     label: Int[np.ndarray, " G"]
     start: Int[np.ndarray, " G"]
@@ -76,27 +77,31 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Adapted:
-    """Sizes of groups adapted to the windows of each class: windows of a group, and groups of an epoch. Both [V]."""
+    """Groups adapted to the number of windows of each class. size [V]: of a group.  groups [V]: of an epoch."""
 
     size: Int[np.ndarray, " V"]
     groups: Int[np.ndarray, " V"]
 
     def shared(self, counts: Int[np.ndarray, "P V"]) -> "list[Adapted]":
-        """Those of each part, which has so many of the windows: the groups in proportion, together as many."""
+        """The groups of each part, in proportion to its windows of each class; the totals stay the same."""
         upto = np.cumsum(counts, axis=0) * self.groups // np.maximum(counts.sum(axis=0), 1)
         return [Adapted(self.size, groups) for groups in np.diff(upto, axis=0, prepend=0)]
 
 
 def adapt(counts: Int[np.ndarray, " V"], level: int, settings: RegroupConfig) -> Adapted | None:
-    """`target_rows` groups of each class with `counts` windows, each window used `overlap` times at most on average:
-    fewer windows a group than the level, down to min_level, then fewer groups. None without target_rows."""
+    """Sizes that give `target_rows` groups of each class, with each window used `overlap` times at most on average.
+
+    A class with too few windows gets smaller groups, down to min_level, and then fewer groups. None: target_rows is
+    not set.
+    """
     if settings.target_rows is None:
         return None
     uses = np.floor(settings.overlap * counts).astype(np.int64)
     size = np.minimum(level, np.maximum(settings.min_level, uses // settings.target_rows))
     size = np.maximum(1, np.minimum(counts, size))
     groups = np.clip(uses // size, np.minimum(counts, 1), settings.target_rows)
-    return Adapted(size, np.where(size < counts, groups, np.minimum(counts, 1)))  # all windows: one group has them
+    # One group at most where it has all windows of its class, as others would be the same.
+    return Adapted(size, np.where(size < counts, groups, np.minimum(counts, 1)))
 
 
 def make_table(
@@ -105,8 +110,8 @@ def make_table(
 ) -> Table:  # fmt: skip
     """Groups of classes with `counts` windows.
 
-    Consecutive blocks of K windows, K drawn for each from `levels`; a class's last can be shorter, or is dropped. Or
-    adapted: groups spread evenly over the windows, overlapping only where they must.
+    A group is a block of K consecutive windows, and K is drawn for each group from `levels`. The last group of a class
+    can be smaller, or is dropped. adapted: groups of these sizes instead, which are spread evenly over the windows.
     """
     columns = [np.zeros((3, 0), np.int64)]
     for label in np.flatnonzero(counts).tolist():
@@ -131,7 +136,7 @@ def _blocks(
 
 
 def _spread(n: int, k: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """(start, size) of so many groups of k of n windows."""
+    """(start, size) of groups of k windows, spread evenly over n windows. They overlap only if they must."""
     if k >= n:
         k, groups = n, min(groups, 1)
     span = n if groups * k > n else groups * k
@@ -142,9 +147,9 @@ def _spread(n: int, k: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
 class RegroupTables:
     """Tables of the regroup feed.
 
-    sample [P, W], label [P, W]: first sample and class of each part's windows, class by class, in order of time; V
-    where a part has fewer.  counts [P, V]: windows of each class.
-    group_label, group_start, group_size [S, n]: groups of each share (see `Table`), size 0 where there is none.
+    sample [P, W], label [P, W]: first sample and class of each part's windows, class by class, in order of time; the
+    label V is padding.  counts [P, V]: windows of each class.
+    group_label, group_start, group_size [S, n]: groups of each share (see `Table`); size 0 is padding.
     """
 
     layout: Layout
@@ -157,7 +162,7 @@ class RegroupTables:
 
     @property
     def there(self) -> np.ndarray:
-        """[S, n]: whether there is such a group."""
+        """[S, n]: true for a group, false for padding."""
         return self.group_size > 0
 
     @property
@@ -170,11 +175,11 @@ class RegroupTables:
         return self.group_label[self.there].astype(np.int64)
 
     def nbytes(self, sensors: int, dtype: str, devices: int, epochs: int = 1) -> int:
-        """Bytes on each device; epochs: how many are planned at a time, of all members together."""
+        """Bytes on each device.  epochs: number of epochs planned at a time, times the number of members."""
         parts = self.layout.parts // devices if self.dealt else 1
         samples = parts * self.layout.samples * sensors * np.dtype(dtype).itemsize
-        # Of each window its class and first sample, and that in the order of each epoch; of each group five numbers,
-        # and of each epoch its size, label, place and windows.
+        # For each window: its class, its first sample, and a place in the order of each epoch. For each group: five
+        # numbers, and in each epoch its size, label, place and windows.
         windows = parts * self.sample.shape[1] * (2 + epochs) * 4
         groups = self.group_label.size // devices * (5 + (3 + int(self.group_size.max())) * epochs) * 4
         return samples + windows + groups
@@ -183,7 +188,7 @@ class RegroupTables:
 def make_tables(
     windows: Windows, levels: tuple[int, ...], settings: RegroupConfig, shares: int, seed: int
 ) -> RegroupTables:
-    """Lay recordings out, sort windows by class, and make the groups. UserError: none."""
+    """Lay recordings out, sort windows by class, and make the groups. UserError: there is no group."""
     layout = lay_out(windows, shares if settings.recordings == "dealt" else 1, seed)
     counts, sample, label = _by_class(windows, layout)
     draw = generator(seed, 2**63 + 2)
@@ -192,23 +197,26 @@ def make_tables(
     tables = [make_table(one, levels, settings, sizes, draw) for one, sizes in zip(counts, shared, strict=True)]
     if not sum(map(len, tables)):
         raise UserError(
-            "data.level", f"no group of {min(levels)} windows", "a level with groups",
-            "lower it, or set data.regroup.drop_remaining=false",
+            "data.level", f"no class has {min(levels)} windows for a group", "a level that gives at least one group",
+            "lower --level, or set data.regroup.drop_remaining=false",
         )  # fmt: skip
     _warn_of_missing(windows, tables)
     if layout.parts > 1:
         chosen = np.full((shares, max(map(len, tables))), -1)
         for share, table in enumerate(tables):
             chosen[share, : len(table)] = np.arange(len(table))
-        of = lambda name: np.stack([_take(getattr(t, name), c) for t, c in zip(tables, chosen, strict=True)])  # noqa: E731
     else:
         chosen = deal(tables[0].label, shares, seed)
-        of = lambda name: _take(getattr(tables[0], name), chosen)  # noqa: E731
-    return RegroupTables(layout, sample, label, counts, of("label"), of("start"), of("size"))
+        tables = tables * shares  # every share takes its groups from the one table
+    columns = (
+        np.stack([_take(getattr(table, name), rows) for table, rows in zip(tables, chosen, strict=True)])
+        for name in ("label", "start", "size")
+    )
+    return RegroupTables(layout, sample, label, counts, *columns)
 
 
 def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
-    """One line for classes that no group of training is of."""
+    """Warn of classes that have no window, or no group, in training."""
     grouped = np.bincount(np.concatenate([table.label for table in tables]), minlength=len(windows.classes))
     there = np.bincount(windows.label, minlength=len(windows.classes))
     none = [name for name, n in zip(windows.classes, there, strict=True) if not n]
@@ -219,7 +227,7 @@ def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
 
 
 def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Values of rows; 0 where there is none (-1)."""
+    """The values of these rows; 0 for row -1, which is padding."""
     return np.append(values, 0)[rows].astype(np.int32)
 
 

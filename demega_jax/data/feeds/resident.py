@@ -1,4 +1,4 @@
-"""The resident feed: a whole split on the devices, order drawn and rows gathered there; the host does nothing."""
+"""The resident feed: a whole split lies on the devices, which draw the order of rows and gather batches themselves."""
 
 import dataclasses
 import functools
@@ -17,32 +17,21 @@ from demega_jax.data.feeds.feed import (
     sampling_line,
 )
 from demega_jax.data.feeds.shares import check_fits, check_shares, deal
-from demega_jax.data.feeds.stream import split_specs
-from demega_jax.data.split import LabelledRows, Split
-from demega_jax.data.spread import check_spread
+from demega_jax.data.feeds.stream import SplitPlan, split_specs
+from demega_jax.data.split import Split
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
 
-FILL_BYTES = 2**26  # of rows on their way to the devices, at most
+FILL_BYTES = 2**26  # bytes of rows that are copied to the devices at a time
 LARGEST_HALF = 6e4  # float16 ends at 65,504
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ResidentPlan(DevicePlan):
+class ResidentPlan(DevicePlan, SplitPlan):
     """The plan of a `ResidentFeed`."""
 
     split: Split
     name = "resident"
-
-    @property
-    def rows(self) -> LabelledRows:
-        """The rows of the split."""
-        return self.split
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps until every row has come once; the last batch can be short."""
-        return -(-self.split.rows // self.batch_size)
 
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
@@ -58,15 +47,11 @@ class ResidentPlan(DevicePlan):
     def check(self, placement: Placement) -> None:
         """UserError: shares that do not divide, or rows that the devices cannot hold."""
         check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
-        smaller = ["data.dtype=float16 (half of it)"] if self.dtype == "float32" else []
+        smaller = ["data.dtype=float16 (half the bytes)"] if self.dtype == "float32" else []
         check_fits(
             self.name, f"{self.split.rows} rows", self.device_bytes(placement.devices), placement,
             [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
         )  # fmt: skip
-
-    def check_spread(self, how: str) -> None:
-        """One line where the windows are too small for this normalisation."""
-        check_spread(self.split, how)
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""
@@ -82,8 +67,8 @@ class ResidentPlan(DevicePlan):
 class ResidentFeed(DeviceFeed):
     """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
 
-    In float16 windows saturate, with a warning. Batches are as those of `StreamFeed`: x [B, C, T], label [B], valid
-    [B], and the rows' statistics where there are some.
+    Batches have the arrays of `StreamFeed`: x [B, C, T], label [B], valid [B], and statistics of rows if the split has
+    them. Stored as float16, values beyond 6e4 are set to it, with a warning.
     """
 
     def __init__(self, plan: ResidentPlan, placement: Placement):
@@ -99,7 +84,7 @@ class ResidentFeed(DeviceFeed):
 
 
 def _load(split: Split, rows: np.ndarray, dtype: np.dtype, placement: Placement) -> dict[str, Array]:
-    """The split's arrays [S, n, ..] on the devices, filled in place a few rows of every share at a time."""
+    """The split's arrays [S, n, ..] on the devices, which are filled with a few rows of every share at a time."""
     reader = split.reader()
     shares, each = rows.shape
     x = placement.zeros((shares, each, *split.window), dtype, SHARDED)

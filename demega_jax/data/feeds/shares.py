@@ -1,4 +1,4 @@
-"""Shares: the fixed parts that rows are dealt to, and what a batch draws from each."""
+"""Shares: the fixed parts that rows are divided into, and what a batch draws from each."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,11 @@ FITTING_TURNS = 100
 
 
 def deal(labels: Int[np.ndarray, " N"], shares: int, seed: int) -> Int[np.ndarray, "S n"]:
-    """Row numbers of each share, -1 where a share has one row less: shuffled by seed, then dealt class by class, so
-    that shares have the same number of each class, give or take one."""
+    """Row numbers of each share; -1 where a share has one row less.
+
+    Rows are shuffled by the seed and put into the shares in turn, class by class. So the shares' numbers of rows of a
+    class differ by one at most.
+    """
     order = generator(seed, 2**63).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     each = -(-len(labels) // shares)
@@ -26,14 +29,14 @@ def deal(labels: Int[np.ndarray, " N"], shares: int, seed: int) -> Int[np.ndarra
 
 
 def check_shares(shares: int, devices: int, batch_size: int, mode: str, feed: str) -> None:
-    """UserError unless devices hold whole shares and a batch takes an equal part of each."""
+    """UserError: devices cannot hold whole shares, or a batch cannot take equally many rows of each."""
     if mode != "jit":
-        raise UserError("--parallel", f"{mode} with data.feed={feed}", "jit", "use --parallel jit, or feed=stream")
+        raise UserError("--parallel", f"{mode} with data.feed={feed}", "jit", "use --parallel jit or data.feed=stream")
     if shares % devices:
         near = math.ceil(shares / devices) * devices
         raise UserError(
             "data.shares", f"{shares} shares over {devices} devices", f"a multiple of {devices}",
-            f"use data.shares={near}, or another --devices",
+            f"use data.shares={near}, or another number of --devices",
         )  # fmt: skip
     if batch_size % shares:
         near = max(1, batch_size // shares) * shares
@@ -44,30 +47,30 @@ def check_shares(shares: int, devices: int, batch_size: int, mode: str, feed: st
 
 
 def check_fits(feed: str, what: str, need: int, placement: Placement, ways_out: Sequence[str]) -> None:
-    """UserError: `need` bytes that stay on each device are more than it has. ways_out: what would take less."""
+    """UserError: each device would have to hold `need` bytes, which is more than it has.  ways_out: what takes less."""
     free = placement.free_bytes()
     if free is None or need <= free:
         return
     raise UserError(
-        "data.feed", f"{feed}: {what} take {format_bytes(need)} on each of {placement.devices} devices",
-        f"at most {format_bytes(free)}", f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}",
+        "data.feed", f"with {feed}, {what} take {format_bytes(need)} on each of {placement.devices} devices",
+        f"at most {format_bytes(free)}, which are free", f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}",
     )  # fmt: skip
 
 
 def steps_of(longest_share: int, batch_size: int, shares: int) -> int:
-    """Steps of an epoch: until the longest share is through."""
+    """Steps of an epoch, which ends when the longest share has given all its rows."""
     return -(-longest_share // (batch_size // shares))
 
 
 def planned_epochs(steps_per_epoch: int, steps_per_dispatch: int) -> int:
-    """Epochs that a dispatch can reach into, wherever in the first it begins."""
+    """The largest number of epochs that the steps of one dispatch can belong to."""
     return 1 + -(-(steps_per_dispatch - 1) // steps_per_epoch)
 
 
 def cumulative_chances(
     labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], sampling: Sampling
 ) -> Float[np.ndarray, "S n"]:
-    """Running sums of the rows' chances in each share; [S, 1] unused for uniform sampling."""
+    """Running sums of the chances of rows in each share. Uniform sampling does not use them: [S, 1] of zeros."""
     if sampling == "uniform":
         return np.zeros((len(labels), 1), np.float32)
     share = np.broadcast_to(np.arange(len(labels))[:, None], labels.shape)
@@ -80,10 +83,10 @@ def cumulative_chances(
 
 
 def class_chances(counts: Float[np.ndarray, "S V"]) -> Float[np.ndarray, "S V"]:
-    """The chance of each class in the draws of each share, which draws as many rows as it has, so that over all shares
-    every class is equally likely, though rare classes are not in all of them.
+    """The chance of each class in the draws of each share, so that over all shares every class is equally likely.
 
-    Iterative proportional fitting (Deming and Stephan, 1940), begun at even chances of rows of a class.
+    A share draws as many rows as it has, and does not hold every rare class. The chances are found by iterative
+    proportional fitting (Deming and Stephan, 1940), which begins with equal chances for all rows of a class.
     """
     present = counts.sum(axis=0) > 0
     filled = counts.sum(axis=1) > 0

@@ -1,13 +1,13 @@
-"""The stream feed: batches of single rows, read by a grain pipeline ahead of the step.
+"""The stream feed: batches that a grain pipeline reads from disk or memory, ahead of the step that uses them.
 
     grain.MapDataset.source(order)      the row numbers of each step's batch, a pure function of (seed, step)
-                    .map(read)          the rows, by their offsets on the disk
+                    .map(read)          their rows
                     .to_iter_dataset()  read ahead by threads, with an exact position
 
-Files of the hub are sorted by label in chunks of 32 rows, so no shuffle buffer of affordable size could mix them. Row
-NUMBERS are shuffled over the whole split instead. The rows of shards were permuted when they were written, so there
-whole blocks are shuffled. grain's own shuffle and batch cost more than a tenth of the rows per second
-(benchmarks/NOTES.md), so the order is numpy's.
+The hub's files are sorted by label, and no shuffle buffer of affordable size could mix them. So row NUMBERS are
+shuffled over the whole split. The rows of shards were permuted when they were written; there, whole blocks are
+shuffled. numpy makes the order and the batches, as grain's shuffle and batch cost more than a tenth of the rows per
+second (benchmarks/NOTES.md).
 """
 
 import collections
@@ -29,7 +29,7 @@ from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 
 READ_THREADS = 2
-READ_AHEAD = 3  # batches on the host
+READ_AHEAD = 3  # batches that are read ahead on the host
 
 Put = Callable[[HostBatch], Any]
 
@@ -49,17 +49,10 @@ def _unplaced(batch: HostBatch) -> HostBatch:
     return batch
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StreamPlan(FeedPlan):
-    """The plan of a `StreamFeed`. memory: bytes up to which a split is held.  prefetch: batches placed ahead."""
+class SplitPlan(FeedPlan):
+    """The common part of the plans of feeds that read the rows of a split."""
 
     split: Split
-    batch_size: int
-    seed: int
-    sampling: Sampling
-    memory: int
-    prefetch: int
-    name = "stream"
 
     @property
     def rows(self) -> LabelledRows:
@@ -71,20 +64,36 @@ class StreamPlan(FeedPlan):
         """Steps until every row has come once; the last batch can be short."""
         return -(-self.split.rows // self.batch_size)
 
+    def check_spread(self, how: str) -> None:
+        """Warn if the windows are too small for this normalisation."""
+        check_spread(self.split, how)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamPlan(SplitPlan):
+    """The plan of a `StreamFeed`.
+
+    memory: a split of at most so many bytes is held in memory.  prefetch: batches that are put on the devices ahead.
+    """
+
+    split: Split
+    batch_size: int
+    seed: int
+    sampling: Sampling
+    memory: int
+    prefetch: int
+    name = "stream"
+
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name."""
         return split_specs(self.split)
 
     def check(self, placement: Placement) -> None:
-        """Any devices will do: nothing stays on them, and a batch that they cannot share is refused before."""
-
-    def check_spread(self, how: str) -> None:
-        """One line where the windows are too small for this normalisation."""
-        check_spread(self.split, how)
+        """Nothing to check: no rows stay on the devices, and `training` checks that they can share a batch."""
 
     def describe(self, devices: int) -> list[str]:
-        """How rows are sampled, where that is not uniform."""
+        """How rows are sampled, unless that is uniform."""
         return sampling_line(self.split, self.sampling)
 
     def open(self, placement: Placement) -> "StreamFeed":
@@ -93,20 +102,15 @@ class StreamPlan(FeedPlan):
 
 
 class StreamFeed(Feed):
-    """Training batches without end, read ahead by threads and placed on the devices ahead of the step.
+    """Training batches without end. Threads read them ahead, and they are put on the devices ahead of the step."""
 
-    place: puts a host batch on the devices.
-    Host p of n reads rows [p B/n, (p+1) B/n) of each global batch.
-    """
-
-    def __init__(
-        self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1
-    ):  # fmt: skip
+    def __init__(self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1):
+        """place: puts a host batch on the devices. Host p of n reads rows [p B/n, (p+1) B/n) of each global batch."""
         super().__init__()
         split = plan.split
         self.order: Order = order_of(split, plan.batch_size, plan.seed, plan.sampling)
         self._share = host_share(plan.batch_size, process_index, process_count)
-        # Those read ahead, those placed, the one in use, and two that JAX lets go of at its next calls.
+        # Batches read ahead and placed ahead, the one in use, and two that JAX frees at its next calls.
         most = READ_AHEAD + plan.prefetch + 3
         rows = self._share.stop - self._share.start
         self._batch_reader = BatchReader(split, open_rows(split, plan.memory), rows, most)
@@ -134,7 +138,7 @@ class StreamFeed(Feed):
             return self._placed.popleft()
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop the threads that read ahead."""
         if self._batches is not None:
             self._batches.close()
         self._batches = None
@@ -150,9 +154,10 @@ def split_specs(split: Split) -> dict[str, RowSpec]:
 def split_batches(
     split: Split, *, batch_size: int, place: Put = _unplaced, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Any]:
-    """One pass over a split in its own order, the last batch padded; one batch is read while another is used."""
+    """One pass over a split in its own order. The last batch is padded; one batch is read while another is used."""
     mine = host_share(batch_size, process_index, process_count)
-    # In order no reader is slow, and none holds the split. Batches are being read, being placed, and in use.
+    # Every reader is fast when rows are read in order, so the split is not loaded into memory.
+    # At most 4 batches exist at the same time: those being read, being placed, and in use.
     batch_reader = BatchReader(split, split.reader(), mine.stop - mine.start, 4)
 
     def batch(first: int) -> HostBatch:

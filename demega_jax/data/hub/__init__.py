@@ -1,1 +1,1 @@
-"""Files from the hub."""
+"""Downloads from the hub: which files, their bytes, and a record of them."""

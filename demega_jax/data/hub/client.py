@@ -1,7 +1,7 @@
-"""Datasets on the hub: what one holds at a commit, and the bytes of a file from any place on.
+"""Datasets on the hub: the files of one at a commit, and the bytes of a file from any place on.
 
-The hub's own client does the talking: endpoint, token, proxies and retries of a listing are its settings. Only the
-bytes are read here, because that client drops what came of a file when it is interrupted, and begins again.
+Requests go through the hub's own client, with its settings for endpoint, token, proxies and retries. Only the bytes of
+files are read here: if that client is interrupted, it drops what it has of a file and begins again.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from demega_jax import __version__
 from demega_jax.errors import UserError
 
-INFO_TIMEOUT = 30.0  # s until the hub must have said which commit a revision is
-TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses that pass
-AGAIN = "run the same command again: it goes on where it stopped"
+INFO_TIMEOUT = 30.0  # s in which the hub must say which commit a revision is
+TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses of faults that can pass
+AGAIN = "run the same command again, which continues where it stopped"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +30,14 @@ class HubFile:
 
     @property
     def checksum(self) -> str:
-        """What its bytes must give, in hexadecimal."""
+        """The checksum that its bytes must have, in hexadecimal."""
         return self.sha256 or self.git_sha1
 
     def hasher(self) -> "hashlib._Hash":
-        """Gives `checksum` once it was fed all bytes."""
+        """A hash object, which gives `checksum` after all bytes."""
         if self.sha256 is not None:
             return hashlib.sha256()
-        # What git hashes for a file: its length, then its bytes. No secret is kept by it.
+        # git hashes the length of a file and then its bytes. Nothing secret depends on this hash.
         return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
 
 
@@ -51,21 +51,21 @@ class HubTree:
 
 
 class Cut(Exception):
-    """A transfer that ended before its time, and may go on when it is tried again. The text says why."""
+    """A transfer was cut, and may succeed when it is tried again. The text says why."""
 
 
 def resolve_revision(repo: str, revision: str) -> str:
-    """The commit that a branch, tag or commit is now. UserError: whatever keeps the hub from saying so."""
+    """The commit that a branch, tag or commit is now. UserError: the hub cannot be asked or does not say."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # what it would log, and more, is said by our one line
+    logging.set_verbosity_error()  # our own line of text says what it would log
     with _told(repo, revision), _understood(repo):
         sha = HfApi(library_name="demega-jax", library_version=__version__).dataset_info(
             repo, revision=revision, timeout=INFO_TIMEOUT
         ).sha  # fmt: skip
     if sha is None:
-        raise UserError(repo, "the hub does not say which commit this is", "a commit", "give --revision COMMIT")
+        raise UserError(repo, "the hub does not say which commit this is", "a commit", "use --revision COMMIT")
     return sha
 
 
@@ -87,22 +87,22 @@ def list_tree(repo: str, commit: str) -> HubTree:
 
 @contextlib.contextmanager
 def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """The bytes of a file from `start` up to `stop`, and where they really begin: a server may ignore `start`.
+    """(where they begin, the bytes) of a file from `start` up to `stop`. A server may ignore `start` and begin at 0.
 
-    Raises: `Cut` for what may pass when tried again, also while the bytes are read; `UserError` for what will not.
+    Raises: `Cut` for faults that can pass, also while the bytes are read; `UserError` for all others.
     """
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
     headers = build_hf_headers(library_name="demega-jax", library_version=__version__)
-    headers["Accept-Encoding"] = "identity"  # ranges count the file's own bytes
+    headers["Accept-Encoding"] = "identity"  # not compressed, as ranges count the file's own bytes
     if start or stop < file.size:
         headers["Range"] = f"bytes={start}-{stop - 1}"
     url = hf_hub_url(file.repo, file.path, repo_type="dataset", revision=file.revision)
     with _told(file.repo, file.revision, file.path), contextlib.ExitStack() as stack:
         try:
-            # It waits as long as the hub asks (429). All else is the caller's: he knows what has come already.
+            # This waits as long as the hub asks for (429). The caller, which knows what it has, does all other retries.
             response = stack.enter_context(
                 http_stream_backoff(
                     "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
@@ -126,7 +126,7 @@ def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Ite
 
 
 def _first_byte(content_range: str | None) -> int:
-    """Of `bytes 5-9/10` the 5."""
+    """The number 5 of `bytes 5-9/10`."""
     digits = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(digits) if digits.isdigit() else -1
 
@@ -137,15 +137,15 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _told(repo: str, revision: str, path: str | None = None) -> Iterator[None]:
-    """What the hub's client raises, as a UserError."""
-    # HTTPError is the base of all that the HTTP client of this version of the hub's client raises.
+    """Turn what the hub's client raises into a UserError."""
+    # HTTPError is the base of every error of the HTTP client that this version of the hub's client uses.
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
     where = repo if path is None else f"{repo}: {path}"
     try:
         yield
     except OfflineModeIsEnabled:
-        raise UserError(where, "offline by HF_HUB_OFFLINE", "a connection to the hub", "unset it") from None
+        raise UserError(where, "offline by HF_HUB_OFFLINE", "a connection to the hub", "unset HF_HUB_OFFLINE") from None
     except HfHubHTTPError as error:
         raise _refusal(error, repo, revision, where) from None
     except HTTPError as error:
@@ -156,12 +156,12 @@ def _told(repo: str, revision: str, path: str | None = None) -> Iterator[None]:
             f"check the network, proxy and HF_ENDPOINT, then {AGAIN}",
         ) from None  # fmt: skip
     except HFValidationError:
-        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "check --repo") from None
+        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "correct --repo") from None
 
 
 @contextlib.contextmanager
 def _understood(repo: str) -> Iterator[None]:
-    """UserError for an answer that is no listing, such as the page of a network that wants a log-in."""
+    """UserError: the answer is no listing, but perhaps the log-in page of a network."""
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -169,12 +169,12 @@ def _understood(repo: str) -> Iterator[None]:
     except HFValidationError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        came = f"the answer is not the hub's ({type(error).__name__})"
+        came = f"the answer is not that of a hub ({type(error).__name__})"
         raise UserError(repo, came, "a listing of a dataset", "check the network, proxy and HF_ENDPOINT") from None
 
 
 def _refusal(error: Exception, repo: str, revision: str, where: str) -> UserError:
-    """What an answer of the hub with an error status means to the user."""
+    """The UserError for an answer of the hub with an error status."""
     from huggingface_hub import constants, errors
 
     status = getattr(getattr(error, "response", None), "status_code", 0)
@@ -182,23 +182,25 @@ def _refusal(error: Exception, repo: str, revision: str, where: str) -> UserErro
     if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/datasets/{repo}"
         wanted = "an account that has accepted its terms"
-        return UserError(where, f"gated ({status})", wanted, f"accept them at {page}, then {log_in} and run again")
+        return UserError(where, f"gated ({status})", wanted, f"accept its terms at {page}, then {log_in} and run again")
     if isinstance(error, errors.RepositoryNotFoundError):
         came = f"no such dataset, or one that this account may not see ({status})"
-        return UserError(where, came, "a dataset on the hub", f"check --repo; for a private dataset {log_in}")
+        return UserError(where, came, "a dataset on the hub", f"correct --repo; for a private dataset, {log_in}")
     if isinstance(error, errors.RevisionNotFoundError):
         wanted = "a branch, tag or commit of the dataset"
-        return UserError(where, f"no revision {revision}", wanted, "check --revision, or leave it at `main`")
+        return UserError(where, f"no revision {revision}", wanted, "correct --revision, or use --revision main")
     if isinstance(error, errors.EntryNotFoundError):
         came = f"no such file at revision {revision[:12]}"
-        return UserError(where, came, "a file of the dataset", "run again, or give another --revision")
+        return UserError(where, came, "a file of the dataset", "run the command again, or give another --revision")
     if isinstance(error, errors.DisabledRepoError):
-        return UserError(where, "the hub has closed this dataset", "one that is open", "ask its owner")
+        return UserError(where, "the hub has closed this dataset", "an open dataset", "ask its owner to open it")
     if status in (401, 403):
         came = f"access refused ({status}): the token is wrong or may not read it"
         return UserError(where, came, "a token that may read the dataset", f"{log_in} and run again")
     if status == 429:
-        return UserError(where, "too many requests (429)", "fewer", f"wait some minutes, or {log_in}, and run again")
+        return UserError(
+            where, "too many requests (429)", "fewer requests", f"wait some minutes, or {log_in}, and run again"
+        )
     if status in TRANSIENT:
-        return UserError(where, f"the hub answers {status}", "an answer", f"wait some minutes, then {AGAIN}")
-    return UserError(where, f"the hub answers {status}", "an answer", "check --repo and --revision")
+        return UserError(where, f"the hub answers {status}", "the files", f"wait some minutes, then {AGAIN}")
+    return UserError(where, f"the hub answers {status}", "the files", "correct --repo or --revision")

@@ -1,4 +1,4 @@
-"""Grouped files and recordings from the hub: only what is missing is fetched, and all of it is found whole."""
+"""Grouped files and recordings from the hub: only files that are missing are fetched, and every file is checked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +21,16 @@ RECORDINGS_MIRROR = "pnpl/LibriBrain-Competition-2025"  # for files that the fir
 
 
 class Display(Protocol):
-    """What shows a download while it goes on."""
+    """Shows the progress of a download."""
 
     def line(self, text: str) -> None:
         """Print a line."""
 
     def begin(self, name: str, size: int) -> None:
-        """Bytes of a file begin to be read or fetched; `at` and `end` follow."""
+        """A file begins to be read or fetched; `at` and `end` follow."""
 
     def at(self, count: int) -> None:
-        """So many bytes of the file are there."""
+        """`count` bytes of the file are there."""
 
     def end(self) -> None:
         """The file is done."""
@@ -39,11 +39,11 @@ class Display(Protocol):
 def download_grouped(
     out: Path, *, levels: Sequence[int], splits: Sequence[str], repo: str | None, revision: str | None, show: Display
 ) -> list[Path]:
-    """Bring grouped files to OUT/grouped_K, or OUT/data/grouped_K where that is there, and return their paths.
+    """Fetch grouped files into OUT/grouped_K, or OUT/data/grouped_K if that exists, and return their paths.
 
     repo: OWNER/NAME (None: the published one).  revision: branch, tag or commit; None: the one that download.json
-    names, else `main`. All is done once the space is known to suffice, and can be interrupted and begun again.
-    UserError: anything that stands in the way; nothing incomplete ever has a final name.
+    names, otherwise `main`. An interrupted download continues when it is started again, and a file has its final name
+    only when it is whole. UserError: too little space, a file that is not the hub's, or the hub cannot give the files.
     """
     tree = _tree(out, repo or GROUPED_REPO, revision, show)
     wanted = choose_grouped(tree, out, levels, splits)
@@ -56,9 +56,9 @@ def download_grouped(
     finally:
         set_warning_sink(None)
     if remarks:
-        said = f"{counted(len(remarks), 'remark')} on {counted(len(paths), 'file')}"
+        said = f"{counted(len(remarks), 'warning')} about {counted(len(paths), 'file')}"
         first = remarks[0].removeprefix("warning: ").removeprefix(f"{out}/")
-        warn(f"{out}: {said}, the first: {first}; see `demega-jax inspect {out}`")
+        warn(f"{out}: {said}, the first is: {first}; `demega-jax inspect {out}` shows all")
     return paths
 
 
@@ -66,10 +66,10 @@ def download_recordings(
     out: Path, *, runs: Sequence[RunName] | None, splits: Sequence[str], repo: str | None, revision: str | None,
     show: Display,
 ) -> list[Path]:  # fmt: skip
-    """Bring recordings and their events to OUT/{task}/derivatives/.. and return their paths.
+    """Fetch recordings and their events into OUT/{task}/derivatives/.. and return their paths.
 
-    runs: None for all that the dataset lists. The rest is as in `download_grouped`. Runs that are not on the hub are
-    left out with a warning.
+    runs: session runs; None for all that the dataset lists. All else is as in `download_grouped`. Session runs that
+    the hub lacks are left out with a warning.
     """
     tree = _tree(out, repo or RECORDINGS_REPO, revision, show)
     looked_for = wanted_runs(tree, runs, splits, published=repo is None)
@@ -87,17 +87,17 @@ def download_recordings(
 
 
 def _tree(out: Path, repo: str, revision: str | None, show: Display) -> HubTree:
-    """The files at the commit that a revision is now, which must agree with what is recorded beside the files.
+    """The files of a dataset at the commit that a revision is now. UserError: files in `out` are of another commit.
 
-    Without a revision it is the recorded commit: files of one dataset in one folder are of one commit, and what was
-    interrupted is gone on with, also when the dataset has changed since.
+    Files of one dataset in one folder are of one commit. Without a revision it is the recorded commit, so that an
+    interrupted download continues even if the dataset has changed.
     """
     entry = read_record(out).datasets.get(repo)
     commit = resolve_revision(repo, revision or "main")
     if revision is None and entry is not None and entry.revision != commit:
         warn(
-            f"{repo} is at {commit[:12]} now; going on with {entry.revision[:12]}, as the files in {out} "
-            "(another folder and --revision main gives the new one)"
+            f"{repo} is at {commit[:12]} now; this download uses {entry.revision[:12]}, as the files in {out} do; "
+            "choose another folder and --revision main for the new one"
         )
         commit = entry.revision
     tree = list_tree(repo, commit)
@@ -112,14 +112,14 @@ def _tree(out: Path, repo: str, revision: str | None, show: Display) -> HubTree:
             came = f"{commit[:12]}, but {out} holds {counted(len(changed), 'file')} of {entry.revision[:12]}"
             raise UserError(
                 f"--revision {revision}", f"{came}, different in both ({changed[0]})", "one revision in one folder",
-                f"give --revision {entry.revision}, or download to another folder",
+                f"use --revision {entry.revision}, or download to another folder",
             )  # fmt: skip
     show.line(f"{repo} at {commit[:12]}" + (f" ({revision})" if revision and revision != commit else ""))
     return tree
 
 
 def _bring(out: Path, trees: Sequence[HubTree], wanted: Sequence[Wanted], show: Display) -> list[Path]:
-    """Check the space, then what is there, then fetch what is not. Returns the paths of all."""
+    """Check the space, check the files that are there, and fetch the others. Return the paths of all."""
     _gather(out, wanted, show)
     _check_space(out, wanted, show)
     record = read_record(out)
@@ -130,7 +130,7 @@ def _bring(out: Path, trees: Sequence[HubTree], wanted: Sequence[Wanted], show: 
             tasks.append(w)
     for tree in trees:
         if any(w.file.repo == tree.repo for w in wanted):
-            write_record(out, tree.repo, tree.revision, {})  # what is interrupted now is gone on with at this commit
+            write_record(out, tree.repo, tree.revision, {})  # an interrupted download continues at this commit
     cuts = 0
     for i, w in enumerate(tasks, 1):
         show.begin(w.name, w.file.size)
@@ -141,12 +141,12 @@ def _bring(out: Path, trees: Sequence[HubTree], wanted: Sequence[Wanted], show: 
         place = f"{i}/{len(tasks)}"
         show.line(f"fetched {place} {w.name}: {format_bytes(w.file.size)}, {kind} {w.file.checksum[:12]} checked")
     if cuts:
-        warn(f"the connection was cut {counted(cuts, 'time')}; what had come was kept")
+        warn(f"the connection was cut {counted(cuts, 'time')}, and each time the download continued")
     return [out / w.name for w in wanted]
 
 
 def _gather(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
-    """Move splits of a level from data/grouped_K to the grouped_K that is there, too: one folder alone is read."""
+    """Move splits from data/grouped_K to grouped_K if both exist, as all splits of a level are read from one folder."""
     for w in wanted:
         target, level = out / w.name, Path(w.name).parent.name
         older = out / "data" / w.name
@@ -155,12 +155,12 @@ def _gather(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
                 older.replace(target)
             except OSError as error:
                 came, whole = f"cannot be moved ({error.strerror})", f"all splits in {target.parent}"
-                raise UserError(older, came, whole, "move it there, or choose another folder") from None
+                raise UserError(older, came, whole, f"move it to {target}, or choose another folder") from None
             show.line(f"moved {older.relative_to(out)} to {w.name}, where the other splits are")
 
 
 def _check_space(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
-    """Say what is needed and what is free; UserError if that is too little."""
+    """Say how much space is needed and free. UserError: too little is free."""
     total = sum(w.file.size for w in wanted)
     here = sum(w.file.size for w in wanted if _has_size(out, w))
     begun = sum(bytes_there(w.file, out / w.name) for w in wanted if not _has_size(out, w))
@@ -168,15 +168,15 @@ def _check_space(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
     try:
         free = free_space(out)
     except OSError as error:
-        raise UserError(out, f"{error.strerror}", "a folder to download into", "choose another folder") from None
-    parts = [f"{format_bytes(here)} are here"] if here else []
-    parts += [f"{format_bytes(begun)} came before"] if begun else []
+        raise UserError(out, f"{error.strerror}", "a folder for the download", "choose another folder") from None
+    parts = [f"{format_bytes(here)} are there"] if here else []
+    parts += [f"{format_bytes(begun)} are there of files that are not whole"] if begun else []
     parts += [f"{format_bytes(need)} to fetch, {format_bytes(free)} free"] if need else ["nothing to fetch"]
     show.line(f"{counted(len(wanted), 'file')}, {format_bytes(total)}: {', '.join(parts)}")
     if need > free:
         raise UserError(
-            out, f"{format_bytes(need)} are needed and {format_bytes(free)} are free", "room for all of it",
-            "free space, choose another folder, or ask for less",
+            out, f"{format_bytes(need)} are needed and {format_bytes(free)} are free", "enough space for all files",
+            "free some space, choose another folder, or name fewer --level, --split or --run",
         )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _has_size(out: Path, w: Wanted) -> bool:
 
 
 def _is_right(out: Path, w: Wanted, record: Record, show: Display) -> bool:
-    """Whether a file is there with the hub's bytes: as recorded, or else read once and then recorded."""
+    """Whether a file has the hub's bytes. If the record does not say so, the file is read once and then recorded."""
     path = out / w.name
     if not _has_size(out, w):
         return False
@@ -196,18 +196,19 @@ def _is_right(out: Path, w: Wanted, record: Record, show: Display) -> bool:
     try:
         right = has_checksum(w.file, path, show.at)
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "a readable file", "move it away") from None
+        way_out = "move it away, and it is fetched again"
+        raise UserError(path, f"cannot be read ({error.strerror})", "a readable file", way_out) from None
     show.end()
     if right:
         write_record(out, w.file.repo, w.file.revision, {w.name: entry_of(w.file, path)})
-        show.line(f"kept {w.name}: {format_bytes(w.file.size)}, checksum as the hub lists")
+        show.line(f"kept {w.name}: {format_bytes(w.file.size)}, its checksum is that of the hub")
     return right
 
 
 def _refuse_foreign(path: Path, file: HubFile) -> None:
-    """UserError for a sound file that is not the hub's: made or changed by the user, it is not ours to replace.
+    """UserError: a sound file that is not the hub's. The user made or changed it, so it is not replaced.
 
-    A file that is not sound is what a broken transfer left: said, and gone on with.
+    A file that is not sound is the rest of a broken transfer: a warning says so, and the download continues.
     """
     if not path.exists():
         return
@@ -219,10 +220,10 @@ def _refuse_foreign(path: Path, file: HubFile) -> None:
             read_events(path)
     except (UserError, KeyError):
         size = path.stat().st_size
-        how = "gone on with" if size < file.size and not partial_path(file, path).exists() else "replaced"
-        warn(f"{path}: {size} bytes of {file.size}, and not readable: {how}")
+        how = "it is continued" if size < file.size and not partial_path(file, path).exists() else "it is replaced"
+        warn(f"{path}: not readable, with {size} of {file.size} bytes; {how}")
         return
     raise UserError(
-        path, f"a sound file, but not that of {file.repo} at {file.revision[:12]}", "the hub's file, or none",
+        path, f"a sound file, but not that of {file.repo} at {file.revision[:12]}", "the hub's file, or no file",
         "move it away, or download to another folder",
     )  # fmt: skip

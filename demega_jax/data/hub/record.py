@@ -19,7 +19,7 @@ class _Entry(BaseModel):
 
 
 class FileEntry(_Entry):
-    """A file that was found to have the hub's bytes. source: its path in the dataset; mtime_ns: when it was so."""
+    """A file with the hub's bytes. source: its path in the dataset.  mtime_ns: its time of change when checked."""
 
     source: str
     size: int
@@ -29,21 +29,21 @@ class FileEntry(_Entry):
 
 
 class RepoEntry(_Entry):
-    """A dataset, the commit that all its files here are of, and the files by their path below the folder."""
+    """A dataset: the commit of all its files here, and the files by their path below the folder."""
 
     revision: str
     files: dict[str, FileEntry] = Field(default_factory=dict)
 
 
 class Record(_Entry):
-    """All of download.json. datasets: by OWNER/NAME."""
+    """The content of download.json. datasets: by OWNER/NAME."""
 
     format: Literal["demega-jax download"] = "demega-jax download"
     version: int = VERSION
     datasets: dict[str, RepoEntry] = Field(default_factory=dict)
 
     def holds(self, file: HubFile, name: str, path: Path) -> bool:
-        """Whether `path`, recorded as `name`, had this file's bytes and was not changed since."""
+        """Whether `path`, recorded as `name`, had the bytes of `file` and has not changed since then."""
         dataset = self.datasets.get(file.repo)
         entry = dataset.files.get(name) if dataset is not None else None
         if entry is None or (entry.size, entry.sha256, entry.git_sha1) != (file.size, file.sha256, file.git_sha1):
@@ -55,7 +55,7 @@ class Record(_Entry):
 def read_record(out: Path) -> Record:
     """The record of a folder; an empty one where there is none. UserError: damaged, or of a newer format."""
     path = out / RECORD
-    again = "move it away: what is there is then read once to see whether it is the hub's"
+    again = "move it away, and the files that are there are compared with the hub once more"
     try:
         raw = json.loads(path.read_text())
         version = raw.get("version") if isinstance(raw, dict) else None
@@ -66,27 +66,26 @@ def read_record(out: Path) -> Record:
         return Record()
     except OSError as error:
         came = f"cannot be read ({error.strerror})"
-        raise UserError(out, came, "a folder to download into", "choose another folder") from None
+        raise UserError(out, came, "a folder for the download", "choose another folder") from None
     except (ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(path, f"damaged ({reason})", "the record of a download", again) from None
 
 
 def write_record(out: Path, repo: str, revision: str, files: dict[str, FileEntry]) -> None:
-    """Note files of a dataset beside those noted before. UserError: it cannot be written.
+    """Add files of a dataset to the record. UserError: it cannot be written.
 
-    It is read anew each time: another process may be fetching other files into the same folder.
+    The record is read again each time, as another process may be fetching other files into the same folder.
     """
     record = read_record(out)
     dataset = record.datasets.setdefault(repo, RepoEntry(revision=revision))
     dataset.revision = revision
     dataset.files |= files
-    path = out / RECORD
-    write_text(path, record.model_dump_json(indent=1) + "\n")
+    write_text(out / RECORD, record.model_dump_json(indent=1) + "\n")
 
 
 def entry_of(file: HubFile, path: Path) -> FileEntry:
-    """What to note of a file that has just been found right."""
+    """The entry for a file whose bytes have just been checked."""
     return FileEntry(
         source=file.path, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, mtime_ns=path.stat().st_mtime_ns
     )

@@ -1,4 +1,4 @@
-"""One file from the hub to the disk: resumed where it stopped, checked, and under its name only when it is whole."""
+"""One file from the hub to the disk: continued where it stopped, checked, and given its name when it is whole."""
 
 import io
 import os
@@ -10,27 +10,27 @@ from demega_jax.data.hub.client import AGAIN, Cut, HubFile, open_stream
 from demega_jax.errors import UserError, warn
 from demega_jax.files import locked
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before the next try, while nothing comes; then it is given up
-# Bytes asked for at a time: the hub refuses to send more than 50 GB at once, and the address of a file that it hands
-# out is valid for an hour.
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before each next try while no bytes come; after the last one we give up
+# Bytes of one request: the hub refuses to send more than 50 GB at once, and the address that it gives for a file is
+# valid for an hour.
 WINDOW = 8 * 2**30
 READ = 2**22  # bytes of a read from the disk
 
 
 def partial_path(file: HubFile, target: Path) -> Path:
-    """Where a file grows. Its content is in the name: what came of another version is never gone on with."""
+    """The file into which bytes are written. Its name has the checksum, so that versions of a file never mix."""
     return target.with_name(f"{target.name}.{file.checksum[:16]}.partial")
 
 
 def bytes_there(file: HubFile, target: Path) -> int:
-    """Bytes that need not be fetched: of an earlier transfer, or of a file of another size that bears the name."""
+    """Bytes that need not be fetched: those of an earlier transfer, or of a shorter file at `target`."""
     path = next((path for path in (partial_path(file, target), target) if path.is_file()), None)
     size = path.stat().st_size if path is not None else 0
-    return size if size <= file.size else 0  # a longer one is no part of it
+    return size if size <= file.size else 0  # a longer file is another one
 
 
 def has_checksum(file: HubFile, path: Path, at: Callable[[int], None]) -> bool:
-    """Whether the bytes of a file are the hub's; all of them are read. at: called with the number read so far."""
+    """Whether a file has the hub's bytes; it is read whole. at: called with the number of bytes read so far."""
     hasher, read = file.hasher(), 0
     with path.open("rb", buffering=0) as stream:
         while block := stream.read(READ):
@@ -41,13 +41,13 @@ def has_checksum(file: HubFile, path: Path, at: Callable[[int], None]) -> bool:
 
 
 def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
-    """Bring a file to `target` and return how often the connection was cut.
+    """Fetch a file to `target` and return how often the connection was cut.
 
-    What there is of it in `partial_path` is gone on with; so is a shorter file under the target's own name. at: called
-    with the number of bytes that are there.
+    The transfer continues what is in `partial_path`, or a shorter file at `target`. at: called with the number of bytes
+    that are there.
     UserError: the hub refuses, the connection stays cut, the bytes are not those that the hub lists, another process
-    is fetching the same file, the disk is full or cannot be written to. What came so far stays in `partial_path`
-    unless it is wrong.
+    is fetching the same file, the disk is full or cannot be written to. Bytes that are not wrong stay in
+    `partial_path`.
     """
     partial = partial_path(file, target)
     try:
@@ -60,7 +60,7 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
             resumed = part.size > 0
             cuts = _fill(part, file)
             if resumed and not part.is_right:
-                warn(f"{target.name}: what was there before is not what the hub has; fetched anew")
+                warn(f"{target.name}: the part that was there is not the hub's; the whole file is fetched again")
                 part.restart()
                 cuts += _fill(part, file)
             if not part.is_right:
@@ -68,22 +68,22 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
                 raise UserError(
                     f"{file.repo}: {file.path}", f"{part.size} bytes with checksum {part.checksum[:16]}",
                     f"{file.size} with {file.checksum[:16]}, as the hub lists",
-                    "run again; if that does not help, tell the owner of the dataset",
+                    "run the command again; if that does not help, tell the owner of the dataset",
                 )  # fmt: skip
             os.fsync(stream.fileno())
             partial.replace(target)
     except OSError as error:
         raise UserError(
-            target, f"cannot be written ({error.strerror or error})", "a folder that can be written to, with room",
-            f"free space or choose another folder, then {AGAIN}",
+            target, f"cannot be written ({error.strerror or error})", "a writable folder with enough space",
+            f"free some space or choose another folder, then {AGAIN}",
         ) from None  # fmt: skip
     for stale in target.parent.glob(f"{target.name}.*.partial"):
-        stale.unlink(missing_ok=True)  # of versions that the hub had before
+        stale.unlink(missing_ok=True)  # parts of older versions of the file
     return cuts
 
 
 class _Part:
-    """What has come of a file, and its checksum as far."""
+    """The part of a file that is there, and its checksum."""
 
     def __init__(self, stream: io.FileIO, file: HubFile, at: Callable[[int], None]):
         self._stream, self._file, self._at = stream, file, at
@@ -99,14 +99,14 @@ class _Part:
         return self.size == self._file.size and self.checksum == self._file.checksum
 
     def load(self) -> None:
-        """Take in what is in the stream already."""
+        """Read the part that is there already."""
         self._stream.seek(0)
         while block := self._stream.read(READ):
             self._take(block)
 
     def write(self, block: bytes) -> None:
         rest = memoryview(block)
-        while len(rest):  # a disk that is nearly full takes less than it is given, then raises
+        while len(rest):  # a disk that is nearly full writes less than it is given, and raises the next time
             rest = rest[self._stream.write(rest) :]
         self._take(block)
 
@@ -121,9 +121,9 @@ class _Part:
 
 
 def _fill(part: _Part, file: HubFile) -> int:
-    """Read until all has come, trying again from where it stopped. Returns how often the connection was cut.
+    """Fetch all missing bytes, and try again after each cut. Return how often the connection was cut.
 
-    UserError: nothing more comes in as many tries as there are WAITS.
+    UserError: as many tries as there are WAITS have brought nothing.
     """
     if part.size > file.size:
         part.restart()

@@ -11,8 +11,8 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.recordings.events import read_events
-from demega_jax.data.recordings.runs import LISTED, NAME, OFFICIAL, Recording, RunName, find_recordings
-from demega_jax.errors import UserError, warn
+from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
 
 PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s from a phoneme's onset, which a window counts with
@@ -98,8 +98,7 @@ def _paired(root: Path) -> list[RunName]:
     megs, events = found
     for alone, what in ((megs - events, "without events"), (events - megs, "with events and no recording")):
         if alone:
-            listed = ", ".join(map(str, sorted(alone)[:LISTED])) + (" .." if len(alone) > LISTED else "")
-            warn(f"{len(alone)} runs {what}: {listed}")
+            warn(f"{len(alone)} session runs {what}: {listed(sorted(alone))}")
     return sorted(megs & events)
 
 
@@ -233,7 +232,7 @@ def _amplitude(report: Report, recordings: Sequence[Recording]) -> Amplitude:
 
     amplitude = measure(pieces())
     for path, wrong in bad.items():
-        some = ", ".join(map(str, sorted(wrong)[:LISTED])) + (" .." if len(wrong) > LISTED else "")
-        came = f"values that are not finite in sensor {some}"
-        report.problems.append(UserError(path, came, "finite numbers", "download it again, or leave the run out"))
+        came = f"values that are not finite in sensor {listed(sorted(wrong))}"
+        way_out = "download the recording again, or remove this session run"
+        report.problems.append(UserError(path, came, "finite numbers in every sensor", way_out))
     return amplitude

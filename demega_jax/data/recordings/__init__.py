@@ -1,1 +1,1 @@
-"""Recordings and their events: runs, windows, statistics, splits by run, grouping."""
+"""Recordings and their events: session runs, windows, statistics, splits by session run, grouping."""

@@ -12,14 +12,14 @@ from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.rows import MemoryRows
 from demega_jax.data.split import RowReader, Split
 
-StatisticsOf = Callable[[], Statistics]  # of the session runs of train, read at the first call
+StatisticsOf = Callable[[], Statistics]  # computed at the first call, from the session runs of train
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class AveragedRecordings(Split):
-    """A split whose rows are averaged in memory when they are first read, as `group` would write them.
+    """A split whose rows are averaged in memory when they are first read; the rows are those that `group` would write.
 
-    wanted: the groups of each level.  statistics: by which the recordings are standardised.
+    wanted: the groups of each level.  statistics: means and standard deviations that standardise the recordings.
     """
 
     wanted: tuple[Averages, ...]
@@ -27,7 +27,7 @@ class AveragedRecordings(Split):
 
     @functools.cached_property
     def x(self) -> Float[np.ndarray, "N C T"]:
-        """The rows."""
+        """All rows: the groups of one level after those of another."""
         means = average_groups(self.wanted, self.statistics())
         return means[0] if len(means) == 1 else np.concatenate(means)
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ COLUMNS = ("kind", "segment", "timemeg")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """Phonemes of a run in order of time. onset [E]: s from the start of the recording, float64.
+    """Phonemes of a session run in order of time.
 
-    symbol [E]: names; position [E]: places in POSITIONS.  duplicates, unordered: events dropped, and out of order.
+    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes.  position [E]: places
+    in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered: events that
+    began before the one above them and were sorted.
     """
 
     onset: Float[np.ndarray, " E"]
@@ -29,37 +32,37 @@ class Events:
 
 
 def read_events(path: Path) -> Events:
-    """The phonemes of an events file; silence and words out of vocabulary are none. UserError: not such a file."""
+    """The phonemes of an events file. Silence and unknown words are left out. UserError: it is no events file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, delimiter="\t")
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(
-                    path, f"no column {missing[0]}", f"tab-separated columns {', '.join(COLUMNS)}", "download it again"
-                )
+                wanted = f"the tab-separated columns {', '.join(COLUMNS)}"
+                raise UserError(path, f"no column {missing[0]}", wanted, "download the file again")
             found = [_event(path, reader.line_num, row) for row in reader if row["kind"] == "phoneme"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, f"cannot be read ({error})", "a table of events", "download it again") from None
+        raise UserError(path, f"cannot be read ({error})", "a table of events", "download the file again") from None
     events = [event for event in found if event[1] not in NO_PHONEME]
-    unique = dict.fromkeys(events)
-    times = np.array([event[0] for event in unique], np.float64)
-    order = np.argsort(times, kind="stable")
-    listed = list(unique)
+    unique = list(dict.fromkeys(events))
+    ordered = sorted(unique, key=lambda event: event[0])
     return Events(
-        times[order], tuple(listed[i][1] for i in order),
-        np.array([POSITIONS.index(listed[i][2]) for i in order], np.int8),
-        len(events) - len(unique), int((np.diff(times) < 0).sum()),
-    )  # fmt: skip
+        onset=np.array([onset for onset, _, _ in ordered], np.float64),
+        symbol=tuple(symbol for _, symbol, _ in ordered),
+        position=np.array([POSITIONS.index(position) for _, _, position in ordered], np.int8),
+        duplicates=len(events) - len(unique),
+        unordered=sum(later[0] < earlier[0] for earlier, later in itertools.pairwise(unique)),
+    )
 
 
 def _event(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, str]:
-    segment = row["segment"] or ""
-    symbol, _, position = segment.partition("_")
+    """(onset, symbol, position) of a line such as `12  phoneme  ah_B  3.2  0.08`."""
+    symbol, _, position = (row["segment"] or "").partition("_")
     try:
         onset = float(row["timemeg"])
     except (TypeError, ValueError):
         onset = float("nan")
     if not np.isfinite(onset):
-        raise UserError(path, f"time {row['timemeg']!r} in line {line}", "seconds", "download it again")
+        wanted = "a number of seconds in the column timemeg"
+        raise UserError(path, f"time {row['timemeg']!r} in line {line}", wanted, "download the file again")
     return onset, symbol.lower(), position if position in POSITIONS else ""

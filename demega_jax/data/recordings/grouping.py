@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,13 +23,17 @@ from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
 CHUNK_ROWS = 32
-THREADS = min(4, os.cpu_count() or 1)  # of the sensors each adds up a share
-ACCUMULATOR = 4  # bytes a number: sums in float32 are within rounding of float64 (at most 100 terms of at most 10)
+THREADS = min(4, os.cpu_count() or 1)  # each thread adds up the windows of some of the sensors
+ACCUMULATOR = 4  # bytes of a float32: a sum of at most 100 terms of at most 10 differs from float64 by rounding only
 
 
 @dataclasses.dataclass(frozen=True)
 class GroupSettings:
-    """How windows are dealt to groups. seed: of the shuffle in train; None: the order of the recordings."""
+    """How windows are put into groups.
+
+    seed: of the shuffle in train; None keeps the order of the recordings.  drop_remaining: leave out the last windows
+    of a class, which are too few for a whole group.  by_position: a group holds one position in the word only.
+    """
 
     seed: int | None = 777
     drop_remaining: bool = False
@@ -53,7 +57,7 @@ class Groups:
         return np.diff(self.start)
 
     def of_window(self, count: int) -> Int[np.ndarray, " W"]:
-        """The group of each of `count` windows; -1 for none."""
+        """The group of each of `count` windows; -1 for a window that is in no group."""
         found = np.full(count, -1, np.int64)
         found[self.window] = np.repeat(np.arange(len(self)), self.sizes())
         return found
@@ -62,11 +66,10 @@ class Groups:
 def make_groups(
     windows: Windows, level: int, settings: GroupSettings, *, shuffle: bool, name: str = "windows"
 ) -> Groups:
-    """Per label, in label order, consecutive blocks of K windows; the last of a label is shorter, or dropped.
+    """Groups of K windows of one label, in the order of labels; the last group of a label is smaller, or dropped.
 
-    shuffle: deal in an order drawn by the seed, not in that of the recordings.  by_position: groups hold one position
-    in the word (B, I, E, S) as well.  Warns of labels with fewer than K windows, and of
-    none, under this name.
+    shuffle: put the windows into an order that the seed draws; otherwise they keep that of the recordings.
+    name: of the windows, in the warnings about labels that have no window, or fewer than K.
     """
     count = len(windows)
     order = np.arange(count)
@@ -77,7 +80,7 @@ def make_groups(
         key = key * len(POSITIONS) + windows.position
     order = order[np.argsort(key[order], kind="stable")]
     _, first, counts = np.unique(key[order], return_index=True, return_counts=True)
-    place = np.arange(count) - np.repeat(first, counts)  # of a window among those of its key
+    place = np.arange(count) - np.repeat(first, counts)  # of each window among the windows of its key
     kept = place < np.repeat(counts - counts % level, counts) if settings.drop_remaining else np.ones(count, bool)
     begins = np.flatnonzero((place % level == 0)[kept])
     chosen = order[kept]
@@ -96,24 +99,24 @@ def _warn_of(name: str, classes: Sequence[str], which: Int[np.ndarray, " n"], wh
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Averages:
-    """Groups to average, and the windows that they are of."""
+    """Groups to average, and the windows that they are made of."""
 
     windows: Windows
     groups: Groups
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(sensors, time points) of a group."""
+        """(sensors, time points) of a row."""
         return self.windows.recordings[0].sensors, self.windows.time_points
 
     def bytes_of(self, count: int) -> int:
-        """Size of so many groups in float32."""
+        """Bytes of `count` groups in float32."""
         return count * self.shape[0] * self.shape[1] * ACCUMULATOR
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target(Averages):
-    """A file to write: a split at a level."""
+    """A grouped file to write: one split at one level. attributes: of the file, beside those that every file has."""
 
     path: Path
     level: int
@@ -126,7 +129,7 @@ Wanted = TypeVar("Wanted", bound=Averages, covariant=True)
 
 @dataclasses.dataclass(frozen=True)
 class Part(Generic[Wanted]):
-    """Rows that are made in one pass."""
+    """Rows `first` to `stop` of a target, which are made in one pass over the recordings."""
 
     target: Wanted
     first: int
@@ -134,14 +137,15 @@ class Part(Generic[Wanted]):
 
     @property
     def sizes(self) -> Float[np.ndarray, " G"]:
-        """Windows of each row."""
+        """Number of windows in each row."""
         return self.target.groups.sizes()[self.first : self.stop].astype(np.float32)
 
 
 def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target]]]:
-    """Parts of the targets by pass over the recordings: each pass holds at most `memory` bytes of groups.
+    """The parts of the targets that each pass over the recordings makes: at most `memory` bytes of groups a pass.
 
-    Whole chunks of rows, in order, so that a file is written from its beginning. UserError: not one chunk fits.
+    Parts are whole chunks of rows, in order, so that a file is written from its beginning to its end.
+    UserError: the memory is too small for one chunk.
     """
     passes: list[list[Part[Target]]] = [[]]
     room = memory
@@ -157,7 +161,8 @@ def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target
                 room -= target.bytes_of(fit)
             elif room == memory:
                 need = target.bytes_of(CHUNK_ROWS)
-                raise UserError("--memory", f"{memory} bytes", f"at least {need}: {CHUNK_ROWS} groups", "give more")
+                wanted = f"at least {need} bytes, which hold {CHUNK_ROWS} groups"
+                raise UserError("--memory", f"{memory} bytes", wanted, f"use --memory {-(-need // 2**20)}M or more")
             else:
                 passes.append([])
                 room = memory
@@ -167,9 +172,10 @@ def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target
 def write_groups(
     targets: Sequence[Target], statistics: Statistics, memory: int, progress: Callable[[str], None] | None = None
 ) -> None:
-    """Make every target in as few passes over the recordings as `memory` allows, one recording in memory at a time.
+    """Write every target in as few passes over the recordings as `memory` allows, one recording in memory at a time.
 
-    A file bears its name once it is whole. UserError: a full disk, a recording that is not sound.
+    Files are written atomically. progress: called with a line of text for each recording and each finished file.
+    UserError: a full disk, a recording that is not sound.
     """
     say = progress or (lambda line: None)
     passes = plan_passes(targets, memory)
@@ -186,13 +192,13 @@ def write_groups(
                 _write_means(file["data"], part, total)
                 disk.check()
                 if part.stop == len(part.target.groups):
-                    own.close()  # whole: it gets its name now
+                    own.close()  # the file is whole and gets its final name now
                     say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
             del sums, total  # before the next pass makes its own
 
 
 def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[Float[np.ndarray, "G C T"]]:
-    """The averages themselves, in memory, one recording in memory beside them. UserError: one that is not sound."""
+    """The means of all groups, in memory. One recording at a time is read. UserError: a recording is not sound."""
     parts = [Part(each, 0, len(each.groups)) for each in wanted]
     means = _sums(parts, statistics, lambda line: None, "")
     for part, mean in zip(parts, means, strict=True):
@@ -201,14 +207,16 @@ def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[F
 
 
 def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"]) -> None:
-    """Rows of the file from the sums of their windows, which become their means, a chunk at a time, while it is in the
-    processor's cache."""
+    """Divide the sums of windows by their number, in place, and write them to the file.
+
+    One chunk at a time, so that it is still in the processor's cache when it is written.
+    """
     sizes = part.sizes
     for first in range(0, len(total), CHUNK_ROWS):
         mean = total[first : first + CHUNK_ROWS]
         mean /= sizes[first : first + CHUNK_ROWS, None, None]
         if mean.shape == data.chunks:
-            data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # as it is: past HDF5's copies
+            data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # without the copies that HDF5 makes
         else:
             data[part.first + first : part.first + first + len(mean)] = mean
 
@@ -216,12 +224,11 @@ def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray
 def _sums(
     parts: Sequence[Part[Averages]], statistics: Statistics, say: Callable[[str], None], which: str
 ) -> list[Float[np.ndarray, "G C T"]]:
-    """The sums of the parts' groups. Recordings that no group touches are not read."""
+    """The sums of the windows of each group. Recordings without a window of these groups are not read."""
     sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
-    wanted = list(_by_recording(parts))
-
-    largest = max((recording.sensors * recording.samples for recording, _ in wanted), default=0)
-    memory = np.empty(largest, np.float32)  # for one recording after the other: fresh memory is slow
+    wanted = _by_recording(parts)
+    largest = max((recording.sensors * recording.samples for recording in wanted), default=0)
+    memory = np.empty(largest, np.float32)  # every recording is read into the same memory, as new memory is slow
 
     def add(recording: Recording, adds: Adds, sensors: slice) -> None:
         whole = memory[: recording.sensors * recording.samples].reshape(recording.sensors, recording.samples)
@@ -232,22 +239,20 @@ def _sums(
                 total[group] += x[:, start : start + length]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, (recording, adds) in enumerate(wanted):
+        for number, (recording, adds) in enumerate(wanted.items()):
             say(f"{which}: {recording.name} ({number + 1} of {len(wanted)})")
             each = -(-recording.sensors // THREADS)
             shares = [slice(first, min(first + each, recording.sensors)) for first in range(0, recording.sensors, each)]
             try:
                 list(pool.map(functools.partial(add, recording, adds), shares))
             except UserError:
-                recording.read()  # names all sensors that are not sound, not those of one share
+                recording.read()  # its error names all sensors that are not sound; that of a share names some of them
                 raise
     return sums
 
 
-def _by_recording(
-    parts: Sequence[Part[Averages]],
-) -> Iterator[tuple[Recording, Adds]]:
-    """What to add of each recording that has windows of the parts."""
+def _by_recording(parts: Sequence[Part[Averages]]) -> dict[Recording, Adds]:
+    """What each recording adds to the groups of the parts; only recordings that have windows of them."""
     found: dict[Recording, Adds] = {}
     for index, part in enumerate(parts):
         windows = part.target.windows
@@ -255,13 +260,13 @@ def _by_recording(
         inside = (group >= part.first) & (group < part.stop)
         for run, recording in enumerate(windows.recordings):
             here = np.flatnonzero(inside & (windows.run == run))
-            if len(here):  # in order of time: windows overlap, and what they share stays in the processor's cache
+            if len(here):  # in order of time: samples that two windows share stay in the processor's cache
                 found.setdefault(recording, []).append((index, windows.start[here], group[here] - part.first))
-    yield from found.items()
+    return found
 
 
 def _begin(file: h5py.File, target: Target) -> None:
-    """Datasets and attributes as the hub's files have them, and `classes`."""
+    """Make the datasets and attributes that the hub's files have, and the attributes `classes` and `recordings`."""
     sensors, time_points = target.shape
     count = len(target.groups)
     file.create_dataset(

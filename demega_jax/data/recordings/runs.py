@@ -1,4 +1,4 @@
-"""Recordings and their events as published (LibriBrain): finding the runs, reading them, refusing what is not sound.
+"""Recordings as LibriBrain publishes them: finding the session runs, checking them, reading them.
 
 {task}/derivatives/serialised/sub-{subject}_ses-{session}_task-{task}_run-{run}_.._meg.h5   data [C, n], tesla
 {task}/derivatives/events/sub-{subject}_ses-{session}_task-{task}_run-{run}_events.tsv
@@ -16,17 +16,16 @@ from jaxtyping import Float
 
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, open_file
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
-LISTED = 5  # names that a message lists
-READ_SENSORS = 16  # sensors of one read, where a recording is not needed whole
+READ_SENSORS = 16  # sensors that `blocks` reads at a time
 
 
 @functools.total_ordering
 @dataclasses.dataclass(frozen=True, eq=True)
 class RunName:
-    """Which run a recording is. Ordered by task, then session and run as numbers, then subject."""
+    """The name of a session run. Ordered by task, then session and run as numbers, then subject."""
 
     subject: str
     session: str
@@ -44,19 +43,19 @@ class RunName:
 
 
 def _natural(text: str) -> tuple[str, int, str]:
-    """Sherlock2 before Sherlock10; 2 before 10."""
+    """A key that sorts Sherlock2 before Sherlock10, and 2 before 10."""
     match = re.fullmatch(r"(.*?)(\d*)", text)
     digits = match[2] if match else ""
     return text[: len(text) - len(digits)], int(digits or -1), text
 
 
-# The published splits: one run each for validation and test, all others train.
+# The published splits: one session run for validation and one for test; all others are for training.
 OFFICIAL = {RunName("0", "11", "Sherlock1", "2"): "validation", RunName("0", "12", "Sherlock1", "2"): "test"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A run that has both a recording and events, found sound but for its numbers."""
+    """A session run with a recording and events. Shape and attributes were checked; `read` checks the numbers."""
 
     name: RunName
     meg: Path
@@ -74,23 +73,23 @@ class Recording:
     def read(
         self, sensors: slice = slice(None), out: Float[np.ndarray, "C n"] | None = None
     ) -> Float[np.ndarray, "C n"]:
-        """The recording in tesla, float32, in `out` if given. UserError: sensors with values that are not finite,
-        named."""
+        """The recording in tesla, float32, in `out` if it is given.
+
+        UserError: values that are not finite. It names the sensors, counted from 0.
+        """
         x = np.empty((len(range(*sensors.indices(self.sensors))), self.samples), np.float32) if out is None else out
         with open_file(self.meg) as file:
             file["data"].read_direct(x, np.s_[sensors])
         bad = [i for i in range(len(x)) if not np.isfinite(x[i]).all()]
         if bad:
             first = sensors.start or 0
-            some = ", ".join(str(first + i) for i in bad[:LISTED]) + (", .." if len(bad) > LISTED else "")
-            raise UserError(
-                self.meg, f"values that are not finite in sensor {some}", "finite numbers in every sensor",
-                "download the recording again, or leave the run out",
-            )  # fmt: skip
+            came = f"values that are not finite in sensor {listed(first + i for i in bad)}"
+            way_out = "download the recording again, or remove this session run"
+            raise UserError(self.meg, came, "finite numbers in every sensor", way_out)
         return x
 
     def blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "c n"]]]:
-        """The recording a few sensors at a time, each in the memory of those before."""
+        """(sensors, their samples), a few sensors at a time. Each block is read into the memory of the one before."""
         memory = np.empty((min(READ_SENSORS, self.sensors), self.samples), np.float32)
         for first in range(0, self.sensors, READ_SENSORS):
             some = slice(first, min(first + READ_SENSORS, self.sensors))
@@ -103,34 +102,35 @@ def has_recordings(root: Path) -> bool:
 
 
 def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[Recording]:
-    """The runs of a recording tree, in their order. only: these runs.
+    """The session runs of a recording tree, in their order. only: find these session runs and no others.
 
-    Warns of runs without events and events without a run, which are left out. UserError: no run, files that are not
-    recordings, another sampling rate or number of sensors between runs, a run of `only` that is not there.
+    Warns of recordings without events and events without a recording, which are left out.
+    UserError: no session run, files that are not recordings, session runs that differ in sampling rate or number of
+    sensors, a session run of `only` that is not there.
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(root, "a file" if root.exists() else "no such folder", "a recording tree", "check the path")
+        came = "a file" if root.exists() else "no such folder"
+        raise UserError(root, came, "the folder of a recording tree", "correct the path of the recordings")
     megs = _by_name(root.glob("*/derivatives/serialised/*_meg.h5"))
     events = _by_name(root.glob("*/derivatives/events/*_events.tsv"))
     if only is not None:
         absent = [name for name in only if name not in megs]
         if absent:
-            there = ", ".join(map(str, sorted(megs)[:LISTED])) or "none"
-            raise UserError(f"run {absent[0]}", f"not in {root}", f"a run that is there: {there} ..", "check --run")
+            wanted = f"a session run that is there ({listed(sorted(megs)) or 'there is none'})"
+            raise UserError(f"session run {absent[0]}", f"not in {root}", wanted, "give another --run")
         megs = {name: path for name, path in megs.items() if name in only}
         events = {name: path for name, path in events.items() if name in only}
-    for some, others, what in ((megs, events, "without events"), (events, megs, "events without a recording")):
+    for some, others, what in ((megs, events, "without events"), (events, megs, "without a recording")):
         alone = sorted(set(some) - set(others))
         if alone:
-            listed = ", ".join(map(str, alone[:LISTED])) + (", .." if len(alone) > LISTED else "")
-            warn(f"{root}: {len(alone)} runs {what}, left out: {listed}")
+            warn(f"{root}: {len(alone)} session runs {what} are left out: {listed(alone)}")
     names = sorted(set(megs) & set(events))
     if not names:
         raise UserError(
-            root, "no run with a recording and its events",
-            "{task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv",
-            "download them, or make some: `demega-jax simulate OUT --recordings --minutes 5`",
+            root, "no session run that has a recording and its events",
+            "files {task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv",
+            "run `demega-jax download OUT --recordings`, or `demega-jax simulate OUT --recordings --minutes 5`",
         )  # fmt: skip
     found = [_open(name, megs[name], events[name]) for name in names]
     for recording in found[1:]:
@@ -138,8 +138,8 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
             came, wanted = getattr(recording, key), getattr(found[0], key)
             if came != wanted:
                 raise UserError(
-                    recording.meg, f"{came:g} {unit}", f"{wanted:g} {unit}, as {found[0].name}",
-                    "move the run elsewhere, or download it again",
+                    recording.meg, f"{came:g} {unit}", f"{wanted:g} {unit}, as in session run {found[0].name}",
+                    "move this session run out of the folder, or download it again",
                 )  # fmt: skip
     return found
 
@@ -152,7 +152,8 @@ def _by_name(paths: Iterator[Path]) -> dict[RunName, Path]:
             continue
         name = RunName(**match.groupdict())
         if name in found:
-            raise UserError(path, f"a second file of run {name}", f"one, such as {found[name].name}", "remove one")
+            came, wanted = f"a second file of session run {name}", f"one file; another is {found[name].name}"
+            raise UserError(path, came, wanted, "remove one of the two")
         found[name] = path
     return found
 
@@ -162,11 +163,13 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
         data = file.get("data")
         if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.dtype.name not in FLOATS or 0 in data.shape:
             came = "no dataset `data`" if not isinstance(data, h5py.Dataset) else f"`data` {data.dtype} {data.shape}"
-            raise UserError(meg, came, "`data` [sensors, samples] of floating point", "download it again")
+            wanted = "a dataset `data` of floating-point numbers [sensors, samples]"
+            raise UserError(meg, came, wanted, "download the file again")
         check_storage(meg, data)
         rate = file.attrs.get("sample_frequency")
         if rate is None or not float(rate) > 0:
-            raise UserError(meg, f"sample_frequency {rate}", "a rate in Hz (an attribute of the file)", "add it")
+            wanted = "the sampling rate in Hz, in the file's attribute sample_frequency"
+            raise UserError(meg, f"sample_frequency {rate}", wanted, "write that attribute, or download the file again")
         sensors, samples = data.shape
         simulated = bool(file.attrs.get("simulated", False))
     return Recording(name, meg, events, sensors, samples, float(rate), simulated)

@@ -1,4 +1,4 @@
-"""Which runs are for training, validation and test: the published assignment, shares by a seed, or a file's."""
+"""Which session runs are for training, validation and test: as published, drawn by shares, or as a file says."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,29 +16,30 @@ Assigned = dict[str, list[Recording]]
 
 
 def official(recordings: Sequence[Recording]) -> Assigned:
-    """Session 11 of Sherlock1 validates, session 12 tests, all others train."""
+    """The published splits: session 11 of Sherlock1 for validation, session 12 for test, all others for training."""
     return assign(recordings, {str(r.name): OFFICIAL.get(r.name, "train") for r in recordings})
 
 
 def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: int) -> Assigned:
-    """Runs drawn by a seed so that the splits have these shares of the recorded time, as nearly as whole runs can.
+    """Session runs drawn by a seed, so that the splits have these shares of the recorded time as nearly as possible.
 
-    UserError: shares that are no three numbers of which the first is positive, or too few runs.
+    UserError: not three shares, or a negative one, or none for training; fewer session runs than splits.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not shares[0] > 0:
-        raise UserError("--split-shares", f"{list(shares)}", "three shares, such as 0.8 0.1 0.1", "mend them")
+        three = "three shares, of train (above 0), validation and test"
+        raise UserError("--split-shares", f"{list(shares)}", three, "use --split-shares 0.8 0.1 0.1, for example")
     wanted = {split: share / sum(shares) for split, share in zip(SPLITS, shares, strict=True) if share > 0}
     if len(recordings) < len(wanted):
-        raise UserError(
-            "--split-shares", f"{len(recordings)} runs for {len(wanted)} splits", "a run for each split", "add runs"
-        )
+        came = f"{len(recordings)} session runs for {len(wanted)} splits"
+        way_out = "download more session runs, or set the share of a split to 0"
+        raise UserError("--split-shares", came, "at least one session run for each split", way_out)
     total = sum(r.samples for r in recordings)
     have = dict.fromkeys(wanted, 0)
     chosen: dict[str, str] = {}
     order = generator(seed, 0).permutation(len(recordings))
     for left, index in zip(range(len(order), 0, -1), order, strict=True):
         empty = [split for split in wanted if have[split] == 0]
-        among = empty if len(empty) == left else list(wanted)  # no split goes without a run
+        among = empty if len(empty) == left else list(wanted)  # every split gets at least one session run
         split = max(among, key=lambda name: wanted[name] - have[name] / total)
         chosen[str(recordings[index].name)] = split
         have[split] += recordings[index].samples
@@ -46,41 +47,41 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
 
 
 def assign(recordings: Sequence[Recording], named: Mapping[str, str]) -> Assigned:
-    """Recordings by split, in their order. Warns of a split without runs; UserError if it is train."""
+    """Recordings by split, in their order. Warns of a split without session runs. UserError: train has none."""
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
         raise UserError(
-            recordings[0].meg.parents[3], "no run for training", "at least one train run, whose statistics "
-            "standardise every split", "add runs, or assign them with --split-shares",
+            recordings[0].meg.parents[3], "no session run for training",
+            "at least one, as its statistics standardise every split",
+            "download more session runs, or assign those that are there with --split-shares",
         )  # fmt: skip
     for split in [split for split, runs in assigned.items() if not runs]:
-        warn(f"no run for {split}: it is left out")
+        warn(f"no session run for {split}: this split is left out")
         del assigned[split]
     return assigned
 
 
 def write_splits(path: Path, assigned: Assigned) -> None:
-    """{run: split} as JSON; `read_splits` reads it."""
+    """Write which split each session run is in, as JSON; `read_splits` reads it."""
     runs = {str(r.name): split for split, some in assigned.items() for r in some}
     write_text(path, json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n")
 
 
 def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
-    """The assignment that a file holds. UserError: no such file, a newer one, or a run that it does not name."""
+    """The splits that a file names. UserError: it cannot be read, is of a newer format, or lacks a session run."""
     try:
         content = json.loads(path.read_text())
         version, named = content["format"], dict(content["runs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
-        raise UserError(
-            path, str(reason), "a splits.json that `group --split-shares` wrote", "check the path"
-        ) from None
+        way_out = "give another path with --splits (or data.regroup.splits)"
+        raise UserError(path, str(reason), "a splits.json that `group --split-shares` wrote", way_out) from None
     if version > FORMAT:
-        raise UserError(path, f"format {version}", f"format {FORMAT} or older", "upgrade demega-jax")
+        raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
     absent = [str(r.name) for r in recordings if named.get(str(r.name)) not in SPLITS]
     if absent:
         raise UserError(
-            path, f"run {absent[0]} without a split", f"one of {', '.join(SPLITS)} for every run",
-            "add it to the file",
+            path, f"session run {absent[0]} has no split", f"one of {', '.join(SPLITS)} for every session run",
+            "add it to `runs` in the file",
         )  # fmt: skip
     return assign(recordings, named)

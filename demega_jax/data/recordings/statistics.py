@@ -1,4 +1,4 @@
-"""Statistics of the training runs, by which every split is standardised; cached outside the user's recordings."""
+"""Statistics of the session runs of train, which standardise every split. They are kept in a cache folder."""
 
 import dataclasses
 import hashlib
@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.recordings.runs import LISTED, Recording
-from demega_jax.errors import UserError, warn
+from demega_jax.data.recordings.runs import Recording
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import cache_folder, write_text
 
-CLIP = 10.0  # standardised samples beyond are set to it
+CLIP = 10.0  # standardised samples are limited to +-10
 FORMAT = 1
 
 
@@ -28,7 +28,7 @@ class Statistics:
         """(x - mean) / std clipped to +-10, in place; x: float32, of these sensors. A constant sensor becomes 0."""
         std = np.where(self.std > 0, self.std, 1.0)[sensors]
         mean = self.mean[sensors]
-        for row, m, s in zip(x, mean, std, strict=True):  # a row at a time stays in the processor's cache
+        for row, m, s in zip(x, mean, std, strict=True):  # one sensor at a time stays in the processor's cache
             row -= np.float32(m)
             row /= np.float32(s)
             np.clip(row, -CLIP, CLIP, out=row)
@@ -36,7 +36,7 @@ class Statistics:
 
 
 def pooled(parts: Sequence[tuple[int, Float[np.ndarray, " C"], Float[np.ndarray, " C"]]]) -> Statistics:
-    """Statistics of runs together from (samples, mean, std) of each: variance within plus variance between."""
+    """Statistics of all session runs from (samples, mean, std) of each: variance within them plus variance between."""
     samples = np.array([part[0] for part in parts], np.float64)[:, None]
     means, stds = (np.array([part[i] for part in parts], np.float64) for i in (1, 2))
     total = samples.sum()
@@ -46,7 +46,7 @@ def pooled(parts: Sequence[tuple[int, Float[np.ndarray, " C"], Float[np.ndarray,
 
 
 def statistics(recordings: Sequence[Recording], progress: Callable[[str], None] | None = None) -> Statistics:
-    """Pooled statistics of runs, each read once and remembered. Warns of constant sensors."""
+    """Pooled statistics of session runs. Each is read once and its statistics are cached. Warns of constant sensors."""
     known = {recording: _read_cache(_cache_file(recording), recording) for recording in recordings}
     new = [recording for recording, found in known.items() if found is None]
     for number, recording in enumerate(new):
@@ -57,19 +57,18 @@ def statistics(recordings: Sequence[Recording], progress: Callable[[str], None] 
     together = pooled([(recording.samples, *found) for recording, found in known.items() if found is not None])
     constant = np.flatnonzero(together.std == 0).tolist()
     if constant:
-        some = ", ".join(map(str, constant[:LISTED])) + (", .." if len(constant) > LISTED else "")
-        warn(f"{len(constant)} sensors are constant in the training runs and become 0: {some}")
+        warn(f"{len(constant)} sensors are constant in the session runs of train and become 0: {listed(constant)}")
     return together
 
 
 def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std) of each sensor, float64.
 
-    Not what a file may state of itself (`channel_means`, `channel_stds`): that stays when its data change.
+    The file's own attributes `channel_means` and `channel_stds` are not used: they can be older than its data.
     """
     mean, std = np.empty(recording.sensors), np.empty(recording.sensors)
     for some, x in recording.blocks():
-        for sensor, row in enumerate(x, some.start):  # a row at a time stays in the processor's cache
+        for sensor, row in enumerate(x, some.start):  # one sensor at a time stays in the processor's cache
             mean[sensor] = row.mean(dtype=np.float64)
             away = row - mean[sensor]  # float64
             std[sensor] = np.sqrt(np.square(away, out=away).mean()) if row.min() < row.max() else 0.0
@@ -77,7 +76,7 @@ def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cache_file(recording: Recording) -> Path:
-    """A name for this file in this state: its path, size and time of change."""
+    """The file of the cache for a recording, named by a hash of its path, size and time of change."""
     status = recording.meg.stat()
     text = f"{recording.meg.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
     return cache_folder("statistics") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -89,7 +88,7 @@ def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarr
         mean, std = np.array(known["mean"], np.float64), np.array(known["std"], np.float64)
         whole = known["format"] == FORMAT and mean.shape == std.shape == (recording.sensors,)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # nothing remembered, or damaged: measured anew
+        return None  # absent or damaged: measure again
     return (mean, std) if whole else None
 
 
@@ -100,4 +99,4 @@ def _write_cache(cache: Path, recording: Recording, known: tuple[np.ndarray, np.
     try:
         write_text(cache, text)
     except UserError as error:
-        warn(f"statistics cannot be remembered ({error.came}: {cache.parent}); they are measured each time")
+        warn(f"the cache {cache.parent} {error.came}, so the statistics are measured again each time")

@@ -1,4 +1,4 @@
-"""A recording tree as a configuration wants it read: session runs by split, windows, averages for evaluation."""
+"""A recording tree read as a configuration says: session runs by split, windows, averages for evaluation."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from demega_jax.phonemes import PHONEMES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordingTree:
-    """A recording tree: its session runs by split, and the statistics of those of train."""
+    """A recording tree: its session runs by split, and the statistics of the session runs of train."""
 
     path: Path
     runs: dict[str, list[Recording]]
@@ -31,25 +31,26 @@ class RecordingTree:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The grouping levels that are asked for. UserError: none is."""
+        """The grouping levels that the configuration names. UserError: it names none."""
         if not self.config.levels:
+            came = f"no level given for the recordings in {self.path}"
             raise UserError(
-                "--level", f"none, with the recordings of {self.path}", "a grouping level K", "give --level K"
+                "--level", came, "the number of windows K in a group", "add --level K, for example --level 20"
             )
         return self.config.levels
 
     def windows(self, split: str, classes: Sequence[str] | None) -> Windows:
-        """The windows of a split. UserError: it has no session run, or no window."""
+        """The windows of a split. classes: names; None: the 39 phonemes. UserError: no session run, or no window."""
         if split not in self.runs:
             raise UserError(
-                self.path, f"no run for {split}", f"splits that have runs: {', '.join(self.runs)}",
-                "add runs, or assign them with data.regroup.splits",
+                self.path, f"no session run for {split}", f"a split that has session runs: {', '.join(self.runs)}",
+                "download more session runs, or assign them with data.regroup.splits",
             )  # fmt: skip
         settings = self.config.regroup
         return find_windows(self.runs[split], tmin=settings.tmin, tmax=settings.tmax, classes=classes or PHONEMES)
 
     def labelled(self, split: str, windows: Windows, labels: np.ndarray) -> LabelledRows:
-        """What is known of groups of these windows with these labels."""
+        """The description of rows that are groups of these windows. labels: of the groups."""
         return LabelledRows(
             path=self.path, name=split, level=self.levels[0] if len(self.levels) == 1 else None,
             sensors=windows.recordings[0].sensors, time_points=windows.time_points, classes=windows.classes,
@@ -68,8 +69,9 @@ class RecordingTree:
         ]
         labels = np.concatenate([each.label for each in groups])
         if not len(labels):
-            came = f"no group of {min(self.levels)} windows in {split}"
-            raise UserError("data.level", came, "a level with groups", "lower it")
+            came = f"no class has {min(self.levels)} windows in {split}"
+            way_out = "lower --level, or set data.regroup.drop_remaining=false"
+            raise UserError("data.level", came, "a level that gives at least one group", way_out)
         check_window(self.path, windows.recordings[0].sensors, windows.time_points, expect_shape)
         return AveragedRecordings(
             **vars(self.labelled(split, windows, labels)),
@@ -78,9 +80,10 @@ class RecordingTree:
 
 
 def open_recordings(path: Path, config: DataConfig) -> RecordingTree:
-    """A recording tree. UserError: session runs that are not sound, a file of splits that does not fit."""
+    """Open a recording tree. UserError: session runs that are not sound, or a file of splits that lacks one."""
     recordings = find_recordings(path)
     splits = config.regroup.splits
     runs = official(recordings) if splits is None else read_splits(Path(splits), recordings)
-    # Read when they are first needed: what does not fit together is refused before hours of recordings are read.
+    # The statistics are computed when they are first needed. So what does not fit together is refused before hours of
+    # recordings are read.
     return RecordingTree(path, runs, functools.cache(lambda: statistics(runs["train"], print)), config)

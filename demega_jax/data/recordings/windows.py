@@ -7,17 +7,17 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.data.recordings.events import read_events
-from demega_jax.data.recordings.runs import LISTED, Recording
-from demega_jax.errors import UserError, warn
+from demega_jax.data.recordings.runs import Recording
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows of one split, over its runs in order; a window's number is its place here.
+    """The windows of one split, session run after session run; a window's number is its place in these arrays.
 
-    run [W]: place in `recordings`.  start [W]: first sample.  label [W]: place in `classes`.  position [W]: place in
-    POSITIONS.  time_points: samples T of each.
+    run [W]: place of its session run in `recordings`.  start [W]: its first sample.  label [W]: place in `classes`.
+    position [W]: place in POSITIONS.  time_points: samples T of every window.
     """
 
     recordings: tuple[Recording, ...]
@@ -41,13 +41,14 @@ def find_windows(
 ) -> Windows:
     """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
 
-    One warning line each, with a count: windows that run off a recording, unknown symbols, duplicate and unordered
+    Warns, with a count, of windows that run off the end of a recording, unknown symbols, duplicate and unordered
     events. UserError: no window.
     """
     rate = recordings[0].rate
     time_points = round((tmax - tmin) * rate)
     if time_points < 2:
-        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2", "widen them")
+        way_out = "give a larger tmax, or a smaller tmin"
+        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
     place = {name: i for i, name in enumerate(classes)}
     columns: list[tuple[np.ndarray, ...]] = []
     off = duplicates = unordered = 0
@@ -63,17 +64,19 @@ def find_windows(
         off += int((~fits & (label >= 0)).sum())
         keep = fits & (label >= 0)
         columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
-    names = ", ".join(sorted(unknown)[:LISTED])
     for count, what in (
         (off, "windows run off a recording and are left out"),
-        (sum(unknown.values()), f"events with symbols that are no class are left out ({names})"),
+        (sum(unknown.values()), f"events with symbols that are no class are left out ({listed(sorted(unknown))})"),
         (duplicates, "duplicate events are left out"),
-        (unordered, "events came out of order of time and were sorted"),
+        (unordered, "events were out of order in time and have been sorted"),
     ):
         if count:
-            warn(f"{count} {what} ({len(recordings)} runs from {recordings[0].name})")
+            warn(f"{count} {what} ({len(recordings)} session runs, the first is {recordings[0].name})")
     run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
     if not len(run):
-        came = f"no window of {time_points} samples in {len(recordings)} runs"
-        raise UserError(recordings[0].events, came, "at least one phoneme", "check the events and the window")
+        came = f"no window of {time_points} samples in this or any other of {len(recordings)} session runs"
+        wanted = "at least one phoneme whose window lies within its recording"
+        raise UserError(
+            recordings[0].events, came, wanted, "download the events again, or choose another tmin and tmax"
+        )
     return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position)

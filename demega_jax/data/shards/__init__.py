@@ -1,1 +1,1 @@
-"""Shards: splits permuted, normalised and cut into files for fast reading in blocks."""
+"""Shards: splits that are permuted, normalised and divided into files, for fast reading in blocks."""

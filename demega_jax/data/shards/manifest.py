@@ -1,6 +1,6 @@
-"""The manifest of a shard folder: what is in it, from what it was made, and how each file can be checked.
+"""The manifest of a shard folder: what is in it, what it was made from, and the checksum of every file.
 
-OUT/grouped_K/manifest.json            written last: what has it is whole
+OUT/grouped_K/manifest.json            written last: a folder that has it is complete
 OUT/grouped_K/.shards.partial.json     the same while the work is unfinished, with the shards that are finished
 OUT/grouped_K/{split}/shard-00000.h5   data [n, C, T], labels [n], rows [n] (of the source); with `raw` also median
                                        and iqr [n, C]
@@ -22,7 +22,7 @@ MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
 VERSION = 1
 CHECK_THREADS = 4
 CHECK_BYTES = 2**22  # of one read while a checksum is taken
-AGAIN = "run `demega-jax shard` again with the same settings: it makes that file again, and copy it whole"
+AGAIN = "run `demega-jax shard` again with the same settings, which makes that file again, or copy the file again"
 
 
 class _Entry(BaseModel):
@@ -30,7 +30,7 @@ class _Entry(BaseModel):
 
 
 class ShardEntry(_Entry):
-    """A finished shard. crc32 is that of the whole file, in hexadecimal; saturated counts values cut to the limit."""
+    """A finished shard. crc32: of the whole file, in hexadecimal.  saturated: values that were cut to the limit."""
 
     file: str
     rows: int = Field(gt=0)
@@ -60,26 +60,26 @@ class SplitEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """All of a folder. normalization `raw`: data as it was, with the median and the interquartile range beside it."""
+    """Everything about a folder. normalization `raw`: data as in the source, with median and interquartile range."""
 
     format: Literal["demega-jax shards"] = "demega-jax shards"
     version: int = VERSION
     demega_jax: str
     checksum: Literal["crc32"] = "crc32"
     level: int
-    classes: list[str] | None  # as the source states them; None: it does not
+    classes: list[str] | None  # as the source names them; None: it names none
     sensors: int = Field(gt=0)
     time_points: int = Field(gt=0)
     dtype: Literal["float16", "float32"]
     normalization: ShardNorm
     seed: int
-    shard_rows: int = Field(gt=0)  # of every shard but a split's last
-    block_rows: int = Field(gt=0)  # what one read takes, and what is shuffled each epoch
+    shard_rows: int = Field(gt=0)  # of every shard but the last of a split
+    block_rows: int = Field(gt=0)  # rows of one read, which also are shuffled as one block in each epoch
     splits: dict[str, SplitEntry]
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file. UserError: none there, damaged, or of a newer format."""
+    """The manifest in a file. UserError: it cannot be read, is damaged, or of a newer format."""
     try:
         raw = json.loads(path.read_text())
         version = raw["version"] if isinstance(raw, dict) else None
@@ -97,11 +97,11 @@ def read_manifest(path: Path) -> Manifest:
         else:
             reason = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
         came, wanted = f"damaged ({reason})", "the manifest of a shard folder"
-        raise UserError(path, came, wanted, "make the shards again") from None
+        raise UserError(path, came, wanted, "run `demega-jax shard` again into another folder") from None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write it aside and rename it. UserError: it cannot be written, as on a full disk."""
+    """Write a manifest atomically. UserError: it cannot be written, as on a full disk."""
     write_text(path, manifest.model_dump_json(indent=1) + "\n")
 
 
@@ -113,12 +113,14 @@ def crc32_of(path: Path) -> str:
             while count := file.readinto(buffer):
                 value = zlib.crc32(memoryview(buffer)[:count], value)
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "a whole file", "check the disk") from None
+        raise UserError(
+            path, f"cannot be read ({error.strerror})", "a readable file", "check the disk, or copy the file again"
+        ) from None
     return f"{value:08x}"
 
 
 def check_size(path: Path, entry: ShardEntry) -> None:
-    """UserError unless a shard is there in its full length."""
+    """UserError: a shard is missing, or has another size than the manifest says."""
     if not path.is_file():
         raise UserError(path, "missing", "every shard that the manifest lists", AGAIN)
     if (size := path.stat().st_size) != entry.bytes:
@@ -126,12 +128,12 @@ def check_size(path: Path, entry: ShardEntry) -> None:
 
 
 def check_shards(folder: Path, entries: list[ShardEntry]) -> None:
-    """UserError unless the shards are those that were written, to the last bit."""
+    """UserError: a shard is missing, or its bytes are not those that were written."""
     for entry in entries:
         check_size(folder / entry.file, entry)
-    with ThreadPoolExecutor(CHECK_THREADS) as threads:  # checksums are taken without the interpreter's lock
+    with ThreadPoolExecutor(CHECK_THREADS) as threads:  # zlib releases the interpreter's lock, so threads help
         sums = threads.map(crc32_of, [folder / entry.file for entry in entries])
         for entry, found in zip(entries, sums, strict=True):
             if found != entry.crc32:
-                came = f"altered: its CRC-32 is {found}"
+                came = f"altered, as its CRC-32 is {found}"
                 raise UserError(folder / entry.file, came, f"{entry.crc32}, as the manifest says", AGAIN)

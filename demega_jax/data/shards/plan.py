@@ -1,4 +1,4 @@
-"""What `demega-jax shard` is to do: the sources, the shards they become, and whether there is room for them."""
+"""The plan of `demega-jax shard`: the sources, the shards that are made of them, and the disk space they need."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from demega_jax.errors import UserError, warn
 from demega_jax.files import format_bytes, free_space
 from demega_jax.names import SPLITS, ShardNorm
 
-LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to it, and counted
-BLOCK_ROWS = 16  # 1.2 MB of 306 x 125 in half precision: one read, which disks and caches like
+LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to the limit, and counted
+BLOCK_ROWS = 16  # 1.2 MB of 306 x 125 in float16, which is fast to read in one go
 MOST_SHARDS = 512  # of a split: a reader keeps each of them open
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardSettings:
-    """What shards are made to be. shard_bytes: of a file, at most; memory: bytes of rows at a time."""
+    """Settings of shards. shard_bytes: largest size of a file.  memory: bytes of rows that are held at a time."""
 
     norm: ShardNorm = "median_iqr"
     dtype: Literal["float16", "float32"] = "float16"
@@ -34,21 +34,21 @@ class ShardSettings:
         least = [("--shard-size", self.shard_bytes, 1), ("--memory", self.memory, 1), ("--seed", self.seed, 0)]
         for option, value, minimum in least:
             if value < minimum:
-                raise UserError(option, f"{value}", f"at least {minimum}", "give a larger number")
+                raise UserError(option, f"{value}", f"at least {minimum}", f"use {option} {minimum} or more")
         for option, text, choices in [
             ("--norm", self.norm, get_args(ShardNorm)),
             ("--dtype", self.dtype, tuple(LIMITS)),
         ]:
             if text not in choices:
-                raise UserError(option, text, f"one of {', '.join(choices)}", "choose one of them")
+                raise UserError(option, text, f"one of {', '.join(choices)}", f"give another {option}")
 
 
 def open_sources(
     data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None
 ) -> dict[int, dict[str, GroupedFile]]:
-    """The splits of each level. All of a level have the classes and the shape of its first."""
+    """The splits of each level. All splits of a level must have the classes and the shape of its first split."""
     if not data.is_dir():
-        raise UserError(data, "no such folder", "the folder that holds grouped_K", "give it as GROUPED")
+        raise UserError(data, "no such folder", "the folder that holds grouped_K", "give that folder as GROUPED")
     found: dict[int, dict[str, GroupedFile]] = {}
     asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
     for wanted in asked:
@@ -56,8 +56,8 @@ def open_sources(
         level = next(level for level, place in find_levels(data).items() if place == folder)
         there = [name for name in SPLITS if (folder / f"{name}_grouped.h5").is_file()]
         if splits is None and len(there) < len(SPLITS):
-            warn(f"{folder}: without {', '.join(name for name in SPLITS if name not in there)}; "
-                 f"going on with {', '.join(there)}")  # fmt: skip
+            absent = ", ".join(name for name in SPLITS if name not in there)
+            warn(f"{folder}: there is no file of {absent}; shards are made of {', '.join(there)} only")
         names = [name for name in SPLITS if name in (splits or there)]
         first = open_grouped(find_split(data, level, names[0]))
         found[level] = {names[0]: first}
@@ -69,24 +69,24 @@ def open_sources(
 
 
 def _first_there(data: Path, level: int | None) -> str:
-    """A split that the level has; train, of whose absence `find_split` then says, if it has none."""
+    """The first split that the level has. If it has none: train, so that `find_split` says that it is absent."""
     folders = find_levels(data)
     folder = folders.get(level) if level is not None else next(iter(folders.values()), None)
     return next((name for name in SPLITS if folder and (folder / f"{name}_grouped.h5").is_file()), SPLITS[0])
 
 
 def make_plan(level: int, sources: dict[str, GroupedFile], settings: ShardSettings) -> Manifest:
-    """The manifest but for the shards and the sources' checksums."""
+    """The manifest without the shards and the checksums of the sources."""
     first = next(iter(sources.values()))
     with open_file(first.path) as file:
         states_classes = "classes" in file.attrs
     row_bytes = _row_bytes(first.sensors, first.time_points, settings.dtype, settings.norm)
     shard_rows = settings.shard_bytes // row_bytes
     if shard_rows > BLOCK_ROWS:
-        shard_rows -= shard_rows % BLOCK_ROWS  # so that blocks are short at the end of a split alone
+        shard_rows -= shard_rows % BLOCK_ROWS  # so that only the last block of a split is shorter
     most_rows = max(split.rows for split in sources.values())
     if shard_rows * MOST_SHARDS < most_rows:
-        came = f"{settings.shard_bytes} bytes, {shard_rows} rows of {row_bytes}"
+        came = f"{settings.shard_bytes} bytes, which hold {shard_rows} rows of {row_bytes} bytes"
         least = -(-most_rows // MOST_SHARDS) * row_bytes
         raise UserError("--shard-size", came, f"at most {MOST_SHARDS} shards for {most_rows} rows",
                         f"use --shard-size {-(-2 * least // 2**20)}M")  # fmt: skip
@@ -106,14 +106,14 @@ def make_plan(level: int, sources: dict[str, GroupedFile], settings: ShardSettin
 
 
 def _row_bytes(sensors: int, time_points: int, dtype: str, norm: str) -> int:
-    """Of a row in a shard: its window, label, number, and statistics if there are any."""
+    """Bytes of a row in a shard: its window, label, number, and statistics if there are any."""
     return sensors * time_points * np.dtype(dtype).itemsize + 16 + (8 * sensors if norm == "raw" else 0)
 
 
 def check_room(
     out: Path, plans: dict[Path, Manifest], before: dict[Path, Manifest | None], say: Callable[[str], None]
 ) -> None:
-    """Tell the plan; UserError if the disk has no room for what is not there yet."""
+    """Say what is planned. UserError: the disk has no room for the rows that are not there yet."""
     needed = 0
     for folder, plan in plans.items():
         row_bytes = _row_bytes(plan.sensors, plan.time_points, plan.dtype, plan.normalization)
@@ -121,14 +121,11 @@ def check_room(
         for name, split in plan.splits.items():
             done = sum(shard.rows for shard in there.splits[name].shards) if there else 0
             count = -(-split.rows // plan.shard_rows)
-            shards, there_already = (
-                f"{count} shard{'s' if count > 1 else ''}",
-                f"; {done} rows are there" if done else "",
-            )
-            size = format_bytes(split.rows * row_bytes)
-            say(f"{folder / name}: {split.rows} rows in {shards}, {size}{there_already}")
+            shards = f"{count} shard{'s' if count > 1 else ''}, {format_bytes(split.rows * row_bytes)}"
+            already = f"; {done} rows are there already" if done else ""
+            say(f"{folder / name}: {split.rows} rows in {shards}{already}")
             needed += (split.rows - done) * row_bytes
     free = free_space(out)
     if needed > free:
-        raise UserError(out, f"{format_bytes(free)} free", f"{format_bytes(needed)} for the shards",
-                        "free space, choose another folder, or shard fewer levels or splits")  # fmt: skip
+        raise UserError(out, f"{format_bytes(free)} free", f"{format_bytes(needed)} of free space for the shards",
+                        "free some space, choose another folder, or name fewer --level or --split")  # fmt: skip

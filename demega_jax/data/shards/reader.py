@@ -1,4 +1,4 @@
-"""Shards: splits that `demega-jax shard` has permuted, normalised and cut into files for fast reading in blocks."""
+"""Reading the shards that `demega-jax shard` wrote: their rows, labels and statistics, with checks of every file."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from demega_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shard:
-    """A file of a split: its first row in the split, how many it has, and where they begin in the file, bytes."""
+    """A file of a split. first: its first row in the split.  offset: bytes of the file before its rows."""
 
     file: Path
     first: int
@@ -37,9 +37,9 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ShardedSplit(Split):
-    """A split in shards that were found sound; `path` is the split's folder.
+    """A split in shards that were checked when they were opened; `path` is the split's folder.
 
-    manifest: of the folder.  permuted: rows lie in random order.
+    manifest: of the folder grouped_K.  permuted: rows lie in random order.
     """
 
     shards: tuple[Shard, ...]
@@ -64,7 +64,7 @@ class ShardedSplit(Split):
 
     @property
     def shuffled_blocks(self) -> ShuffledBlocks | None:
-        """Blocks of the shards, where rows were permuted."""
+        """The blocks of the shards, if the rows were permuted."""
         rows = tuple(shard.rows for shard in self.shards)
         return ShuffledBlocks(rows, self.manifest.block_rows) if self.permuted else None
 
@@ -84,7 +84,7 @@ class ShardedSplit(Split):
                 with open_file(shard.file) as file:
                     file[name].read_direct(whole, dest_sel=np.s_[shard.first : shard.first + shard.rows])
             if not np.isfinite(whole).all():
-                raise UserError(self.path, f"`{name}` is not finite", "finite numbers", AGAIN)
+                raise UserError(self.path, f"`{name}` with values that are not finite", "finite numbers", AGAIN)
             found[name] = whole
         return found
 
@@ -94,7 +94,7 @@ class ShardedSplit(Split):
 
 
 class ShardRows(OffsetRows):
-    """Rows of shards, whichever file they are in. Errors name the shard, and its row in that file."""
+    """Rows of shards by their numbers in the split. Errors name the shard, and the row's number in that file."""
 
     def __init__(self, split: ShardedSplit):
         row_bytes = split.sensors * split.time_points * split.dtype.itemsize
@@ -125,12 +125,14 @@ def open_shards(
     manifest = read_manifest(folder / MANIFEST)
     if split not in manifest.splits:
         there = ", ".join(manifest.splits)
-        raise UserError(folder, f"no split {split}", f"a split that is there: {there}", "shard that split, too")
+        raise UserError(
+            folder, f"no split {split}", f"a split that is there: {there}", "run `demega-jax shard` with it"
+        )
     check_window(folder, manifest.sensors, manifest.time_points, expect_shape)
     entry = manifest.splits[split]
     if sum(shard.rows for shard in entry.shards) != entry.rows:
-        listed = f"shards of {sum(shard.rows for shard in entry.shards)} rows for {split}"
-        raise UserError(folder / MANIFEST, listed, f"its {entry.rows} rows", "make the shards again")
+        came = f"shards of {sum(shard.rows for shard in entry.shards)} rows for {split}"
+        raise UserError(folder / MANIFEST, came, f"shards of all its {entry.rows} rows", AGAIN)
     for shard in entry.shards:
         check_size(folder / shard.file, shard)
     if verify:
@@ -152,7 +154,7 @@ def open_shards(
 def _open_files(
     folder: Path, manifest: Manifest, entries: list[ShardEntry]
 ) -> tuple[tuple[Shard, ...], Int[np.ndarray, " N"]]:
-    """The shards of a split and their labels, as they are in the files."""
+    """The shards of a split, and the labels that are in the files."""
     shards: list[Shard] = []
     labels: list[np.ndarray] = []
     first = 0
@@ -164,11 +166,11 @@ def _open_files(
                 wanted |= {"median": wanted["data"][:2], "iqr": wanted["data"][:2]}
             for name, shape in wanted.items():
                 if not isinstance(found := file.get(name), h5py.Dataset) or found.shape != shape:
-                    raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest says", AGAIN)
+                    raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest lists", AGAIN)
             offset = file["data"].id.get_offset()
             if offset is None or file["data"].dtype != manifest.dtype:
-                came = f"`data` of {file['data'].dtype}, {'scattered' if offset is None else 'whole'}"
-                raise UserError(path, came, f"{manifest.dtype} in one piece", AGAIN)
+                came = f"`data` of {file['data'].dtype}, {'in chunks' if offset is None else 'contiguous'}"
+                raise UserError(path, came, f"contiguous `data` of {manifest.dtype}", AGAIN)
             labels.append(file["labels"][:])
         shards.append(Shard(path, first, entry.rows, offset))
         first += entry.rows

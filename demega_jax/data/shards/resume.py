@@ -1,8 +1,8 @@
-"""Whether shards may be written into a folder, and which are there already from work that was stopped."""
+"""Whether shards may be written into a folder, and which shards an earlier, stopped command has finished there."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from demega_jax.data.shards.manifest import (
     CHECK_THREADS,
@@ -15,20 +15,20 @@ from demega_jax.data.shards.manifest import (
 )
 from demega_jax.errors import UserError
 
-# No setting: by whom, and what comes of the work.
+# Entries of the manifest that are results, not settings: they are not compared.
 RESULTS = ("demega_jax", "shards", "saturated")
 
 
 def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest | None]:
-    """What each folder of the plan holds of it, None: nothing. Cheap: nothing but manifests is read.
+    """The manifest that each folder of the plan holds already; None: the folder has none. Only manifests are read.
 
-    UserError: OUT has shards of another level, or of other settings, or files that this command did not write.
+    UserError: OUT has shards of another level or with other settings, or files that this command did not write.
     """
     for folder in sorted(out.glob("grouped_*")):
         if folder not in plans and any((folder / name).is_file() for name in (MANIFEST, UNFINISHED)):
             levels = " ".join(str(plan.level) for plan in plans.values())
-            raise UserError(folder, "shards of another level", f"an OUT for level {levels}",
-                            "choose another OUT, or ask for both levels with --level")  # fmt: skip
+            raise UserError(folder, "shards of another level", f"a folder for shards of level {levels}",
+                            "choose another OUT, or name all levels with --level")  # fmt: skip
     found: dict[Path, Manifest | None] = {}
     for folder, plan in plans.items():
         found[folder] = next(
@@ -38,28 +38,29 @@ def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest
         if there is not None:
             check_same(folder, there, plan)
         elif files := sorted([*folder.glob("*.h5"), *folder.glob("*/*.h5")]):
-            came, wanted = "a file that no manifest speaks of", "a new folder, or one with unfinished shards"
-            raise UserError(files[0], came, wanted, "choose another OUT, or move it away")
+            came, wanted = "a file that no manifest lists", "a new folder, or one with unfinished shards"
+            raise UserError(files[0], came, wanted, "choose another OUT, or move this file away")
     return found
 
 
 def check_same(folder: Path, there: Manifest, plan: Manifest) -> None:
-    """UserError naming the first setting or source in which a folder's shards differ from the plan.
+    """UserError: a folder's shards differ from the plan in a setting or source; the first one is named.
 
-    Checksums of sources that the plan does not know yet are not compared."""
+    Checksums of sources that the plan does not know yet are not compared.
+    """
     theirs, ours = _settings(there.model_dump()), _settings(plan.model_dump())
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         mine, other = ours.get(name, "none"), theirs.get(name, "none")
         if mine != other and not (name.endswith(".source.crc32") and mine == ""):
             raise UserError(
-                folder, f"shards with {name} {_short(other)}", f"{name} {_short(mine)}, as asked for now",
-                "choose another OUT, give the settings and data of before, or remove that folder",
+                folder, f"shards with {name} {_short(other)}", f"shards with {name} {_short(mine)}, as asked for",
+                "choose another OUT, give the same settings and data as before, or remove that folder",
             )  # fmt: skip
 
 
-def _settings(dumped: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A manifest's settings as one level of names with dots."""
-    found: dict[str, Any] = {}
+def _settings(dumped: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The settings of a manifest, by names with dots, such as splits.train.rows."""
+    found: dict[str, object] = {}
     for key, value in dumped.items():
         if isinstance(value, dict):
             found |= _settings(value, f"{prefix}{key}.")
@@ -74,7 +75,7 @@ def _short(value: object) -> str:
 
 
 def finished_shards(folder: Path, there: Manifest | None) -> dict[str, ShardEntry]:
-    """Shards by file name which are there as they were finished, by their checksums; others are to be made again."""
+    """The finished shards by file name: those whose checksums agree. All others must be made again."""
     listed = [shard for split in there.splits.values() for shard in split.shards] if there else []
     sized = [
         shard for shard in listed

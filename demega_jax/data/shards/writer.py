@@ -1,7 +1,7 @@
-"""Writing shards: rows permuted once, normalised once, in files of whole blocks, with memory for a few of them.
+"""Writing shards: rows are permuted and normalised once, and written to files of whole blocks with little memory.
 
-Each piece of a shard gathers its rows from the source by offset, in ascending order. A first pass that distributes
-the rows over files would write all of them twice, and was no faster where the source was not cached.
+A shard is made in pieces. The rows of a piece are read from the source by offset, in ascending order. To distribute
+all rows over files in a first pass would write every row twice, and was no faster where the source was not cached.
 """
 
 import os
@@ -24,7 +24,7 @@ from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS, Norm
 from demega_jax.signal.normalize_numpy import median_and_iqr, normalize_rows
 
-WORK_ROWS = 8  # that a thread normalises at a time, about the processor's cache
+WORK_ROWS = 8  # rows that a thread normalises at a time; about as many as fit into the processor's cache
 THREADS = min(8, os.cpu_count() or 1)
 SMALLEST_HALF = float(np.finfo(np.float16).tiny)
 
@@ -44,8 +44,8 @@ def write_shards(
     progress: called with the plan first, then with a line for each file.
     Train rows are permuted, by seed and split; the other splits keep their order, so that predictions for shards line
     up with those for their source. Values beyond 6e4 are cut to it in float16, with a warning that counts them.
-    What was stopped goes on: finished shards are checked and kept. UserError: other settings or levels in OUT, data
-    that are not sound, too little space, a full disk.
+    After an interruption the same command continues: finished shards are checked and kept. UserError: OUT has other
+    settings or levels, the data are not sound, too little space, a full disk.
     """
     settings = settings or ShardSettings()
     say = progress or (lambda line: None)
@@ -66,7 +66,7 @@ def write_shards(
 
 
 def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
-    """Which row of the source each row of the shards is: a permutation of train, the same order for other splits."""
+    """The source's row number of each row of the shards: a permutation for train, the same order for other splits."""
     if split != "train":
         return np.arange(rows)
     return generator(seed, SPLITS.index(split)).permutation(rows)
@@ -76,7 +76,7 @@ def _write_level(
     folder: Path, plan: Manifest, sources: dict[str, GroupedFile], finished: dict[str, ShardEntry],
     settings: ShardSettings, say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Make the shards that are not finished, then the manifest."""
+    """Write the shards that are not finished yet, then the manifest."""
 
     def state() -> Manifest:
         now = plan.model_copy(deep=True)
@@ -109,8 +109,8 @@ def _write_level(
     for name, entry in whole.splits.items():
         if entry.saturated:
             values = entry.rows * plan.sensors * plan.time_points
-            warn(f"{folder / name}: {entry.saturated} of {values} values were cut to +-{LIMITS[plan.dtype]:g}, "
-                 f"the largest for {plan.dtype}")  # fmt: skip
+            limit = f"+-{LIMITS[plan.dtype]:g}, the limit for {plan.dtype}"
+            warn(f"{folder / name}: {entry.saturated} of {values} values were cut to {limit}")
     write_manifest(folder / MANIFEST, whole)
     (folder / UNFINISHED).unlink()
 
@@ -125,7 +125,7 @@ class _Maker:
         self.reader = split.reader()
         if split.slow_reason:
             warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow")
-        # Half of the memory is for rows that wait to be written, and by far enough for the threads is the rest.
+        # Half of the memory is for rows that wait to be written. The rest is more than enough for the threads.
         stored = split.sensors * split.time_points * np.dtype(settings.dtype).itemsize
         piece = min(plan.shard_rows, split.rows, max(WORK_ROWS, settings.memory // 2 // stored))
         self.piece = np.empty((piece, split.sensors, split.time_points), settings.dtype)
@@ -134,7 +134,7 @@ class _Maker:
         """Write a shard of rows of the source, in that order; return how many values were cut to the limit."""
         saturated = 0
         with atomic_h5(path) as (file, disk):
-            # In one piece without chunks: each row has its place, and blocks need no index.
+            # Contiguous: the place of a row follows from its number, so that blocks are read without an index.
             data = file.create_dataset("data", (len(rows), *self.piece.shape[1:]), self.piece.dtype)
             file["labels"], file["rows"] = self.split.labels[rows].astype(np.int64), rows.astype(np.int64)
             names = ("median", "iqr") if self.norm == "raw" else ()
@@ -151,8 +151,8 @@ class _Maker:
         return saturated
 
     def _fill(self, rows: Int[np.ndarray, " n"], statistics: Float[np.ndarray, "s n C"]) -> int:
-        """Put rows of the source into the first places of the piece, in that order."""
-        ascending = np.argsort(rows)  # as they lie on the disk
+        """Put rows of the source into the first places of the piece, in that order; return how many values were cut."""
+        ascending = np.argsort(rows)  # the order on the disk
         parts = [ascending[first : first + WORK_ROWS] for first in range(0, len(rows), WORK_ROWS)]
         return sum(self.threads.map(lambda places: self._part(rows[places], places, statistics), parts))
 
@@ -169,12 +169,12 @@ class _Maker:
             peaks = np.where(np.isfinite(statistics[:, places]).all(axis=(0, 2)), peaks, np.nan)
         if np.isnan(peaks).any():
             row = rows[np.isnan(peaks)][0]
-            raise UserError(self.split.path, f"row {row} is too large to normalise in float32", "numbers below 1e38",
-                            "leave the row out, or make the file again")  # fmt: skip
+            raise UserError(self.split.path, f"row {row} is too large to normalise in float32", "values below 1e38",
+                            "remove the row from the file, or make the file again")  # fmt: skip
         tiny = (peaks > 0) & (peaks < SMALLEST_HALF)
         if self.half and tiny.any():
             came = f"row {rows[tiny][0]} has values of at most {peaks[tiny][0]:.1g}, which float16 cannot hold"
-            raise UserError(self.split.path, came, "standardised data", "use --dtype float32, or --norm median_iqr")
+            raise UserError(self.split.path, came, "standardised data", "use --dtype float32 or --norm median_iqr")
         count = 0
         if peaks.max() > self.limit:
             count = int((np.abs(y) > self.limit).sum())

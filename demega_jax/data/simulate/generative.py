@@ -10,11 +10,11 @@ from demega_jax.phonemes import FEATURES, PHONEMES, class_frequencies, feature_t
 
 SAMPLE_RATE = 250.0  # Hz, of the recordings that this imitates
 SESSIONS = 10
-# Whitened distance between the templates of two classes in one trial, median over the pairs. It alone sets how hard
-# the task is, whatever the shape: distances grow with sqrt(K), and the best classifier's macro-F1 on all 39 phonemes
-# goes from about 0.35 at K = 5 to 0.96 at K = 100, where only phonemes with equal features are still mixed up.
+# Whitened distance between the templates of two classes in one trial, median over the pairs. Only this number sets how
+# hard the task is: distances grow with sqrt(K), and the best classifier's macro-F1 on all 39 phonemes rises from about
+# 0.35 at K = 5 to 0.96 at K = 100, where it confuses only phonemes that have the same features.
 MEDIAN_DISTANCE = 1.75
-# Whitened size of the response of all phonemes, and of what one phoneme alone adds, where a feature's is 1.
+# Whitened size of the response to every phoneme, and of the part of one phoneme alone; that of a feature is 1.
 COMMON_PART, PHONEME_PART = 2.0, 0.12
 WHITE_SHARE = 0.3  # of a sensor's noise variance; the rest comes from sources that many sensors see
 GAIN_SPREAD, OFFSET_SPREAD = 0.15, 0.2
@@ -24,10 +24,10 @@ _HELMET, _GRADIOMETER_ARM = 0.12, 0.0084  # m: radius of the sensor shell; half 
 
 @dataclass(frozen=True, eq=False)
 class GenerativeModel:
-    """What a window holds, in units of standardised data (single-trial noise has a standard deviation of about 1).
+    """The distribution of windows, in units of standardised data (the noise of a trial has a deviation of about 1).
 
     A trial of class c in session s is gain_s * (template_c + spatial @ Z @ temporal.T) + offset_s, Z standard normal.
-    A group averages K trials, so that given its session counts n_s it is Gaussian with mean
+    A group averages K trials. Given its session counts n_s it is Gaussian with mean
     (sum n_s gain_s / K) template_c + sum n_s offset_s / K and Kronecker covariance, spatial by temporal, times
     (sum n_s gain_s^2) / K^2.
 
@@ -88,7 +88,7 @@ class MatchedFilter:
     def log_posterior(
         self, x: Float[np.ndarray, "N C T"], sessions: Int[np.ndarray, "N S"]
     ) -> Float[np.ndarray, "N V"]:
-        """The log posterior of each class, in nats, float64, but for a constant of each row."""
+        """The log posterior of each class, in nats, float64, up to a constant for each row."""
         gain, offset, deviation = self._model.mix(sessions)
         match = x.reshape(len(x), -1) @ self._filters.T - offset @ self._filter_sums.T
         precision = 1 / deviation[:, None] ** 2
@@ -102,10 +102,10 @@ class MatchedFilter:
 def generative_model(
     classes: Sequence[str] = PHONEMES, *, sensors: int, time_points: int, seed: int
 ) -> GenerativeModel:
-    """The model of a seed; it does not depend on grouping level or number of groups.
+    """The model of a seed. It does not depend on the grouping level or the number of groups.
 
-    Templates add the responses of the features a phoneme has, one of its own, and one that all share. Phonemes of
-    the inventory have their phonetic features, other classes random ones. Latencies scale with the window.
+    A template is the sum of the responses to the features of a phoneme, one response of its own, and one that all
+    phonemes share. Classes that are no phonemes have random features. Latencies scale with the window.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     background = lead_field(sensors, *_dipoles(rng, 300, cortex=True))
@@ -145,10 +145,10 @@ def generative_model(
 def lead_field(
     sensors: int, position: Float[np.ndarray, "D 3"], moment: Float[np.ndarray, "D 3"]
 ) -> Float[np.ndarray, "C D"]:
-    """What current dipoles at `position` (m) give in each sensor, in arbitrary units.
+    """The signal of current dipoles at `position` (m) in each sensor, in arbitrary units.
 
     Sensors sit on a helmet in triplets (gradiometer, gradiometer, magnetometer). The radial field of a dipole Q at
-    R in a spherical conductor is that of the dipole alone: (R x Q) . r / (|r| |r - R|^3), and a gradiometer has the
+    R in a spherical conductor is that of the dipole alone: (R x Q) . r / (|r| |r - R|^3). A gradiometer measures the
     difference of two coils (Hamalainen et al., 1993, Reviews of Modern Physics 65, section III.C).
     """
     site = np.arange(-(-sensors // 3))
@@ -185,7 +185,7 @@ def autocovariance(time_points: int) -> Float[np.ndarray, " T"]:
 def between(
     left: Float[np.ndarray, "C C"], x: Float[np.ndarray, "N C T"], right: Float[np.ndarray, "T T"]
 ) -> Float[np.ndarray, "N C T"]:
-    """`left @ x_n @ right.T` for every n, as two large products: many small ones keep BLAS threads waiting."""
+    """`left @ x_n @ right.T` for every n, as two large products, which are faster than many small ones."""
     count, sensors, time_points = x.shape
     timed = (x.reshape(-1, time_points) @ right.T).reshape(x.shape)
     spaced = left @ timed.swapaxes(0, 1).reshape(sensors, -1)
@@ -202,7 +202,7 @@ def pair_distances(patterns: Float[np.ndarray, "V C T"]) -> Float[np.ndarray, " 
 def _dipoles(
     rng: np.random.Generator, count: int, *, cortex: bool
 ) -> tuple[Float[np.ndarray, "D 3"], Float[np.ndarray, "D 3"]]:
-    """Positions (m) and moments: all over the cortex, or around the two auditory cortices, for speech."""
+    """Positions (m) and moments of dipoles: all over the cortex, or around the two auditory cortices."""
     if cortex:
         position = rng.standard_normal((count, 3))
         position[:, 2] = np.abs(position[:, 2])
@@ -216,10 +216,10 @@ def _dipoles(
 def _responses(
     rng: np.random.Generator, count: int, scale: Float[np.ndarray, "C 1"], time_points: int
 ) -> Float[np.ndarray, "n C T"]:
-    """Evoked responses, each the sum of three speech sources with a waveform of its own, in units of the noise."""
+    """Evoked responses in units of the noise. Each is the sum of three sources, which have a waveform of their own."""
     sources = 3
     pattern = lead_field(len(scale), *_dipoles(rng, count * sources, cortex=False)) / scale
-    latency = rng.uniform(0.15, 0.75, (count * sources, 1))  # in windows, as are widths; 75 to 375 ms of 0.5 s
+    latency = rng.uniform(0.15, 0.75, (count * sources, 1))  # share of the window: 75 to 375 ms of 0.5 s
     width = np.maximum(rng.uniform(0.03, 0.12, (count * sources, 1)), 1 / time_points)
     phase, cycles = rng.uniform(0, 2 * np.pi, (count * sources, 1)), rng.uniform(0, 6, (count * sources, 1))
     elapsed = (np.arange(time_points) + 0.5) / time_points - latency

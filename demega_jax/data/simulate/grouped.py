@@ -1,4 +1,4 @@
-"""Simulated grouped files in the hub's format, each with the score of the best possible classifier in it."""
+"""Simulated grouped files in the hub's format. Each states the score of the best possible classifier."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from demega_jax.metrics import macro_f1
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
-BLOCK_ROWS = 32  # rows of a chunk, of a draw, and of a seed: a file needs a few chunks of memory, whatever its size
+BLOCK_ROWS = 32  # rows of a chunk, which is drawn by its own seed: a file needs memory for a few chunks
 
 
 def simulate_grouped(
@@ -31,19 +31,21 @@ def simulate_grouped(
 ) -> list[Path]:
     """Write OUT/grouped_K/{train,validation,test}_grouped.h5 for each level K and return their paths.
 
-    groups: in train, at each level; the other splits have an eighth of it. seed: equal seeds give equal `data` and
-    `labels`; the model of the responses depends on it and the shape alone, the noise on level and split, too.
-    progress: called with a line for each file.
-    Beside the hub's attributes there are `classes`, `simulated`, `seed` and `reference_macro_f1`: that of the
-    maximum-a-posteriori classifier which knows templates, noise and each group's sessions, on this very file.
-    UserError: impossible arguments, a file that is there already (before anything is written), a full disk. A file
-    is written beside its name and then renamed, so what bears a final name is whole.
+    groups: of train at each level; the other splits have an eighth of it.  seed: equal seeds give equal `data` and
+    `labels`. The model of the responses depends on seed and shape only, the noise on level and split as well.
+    progress: called with a line of text for each file.
+    Beside the hub's attributes there are `classes`, `simulated`, `seed` and `reference_macro_f1`. The last is the score
+    on this file of the maximum-a-posteriori classifier, which knows templates, noise and each group's sessions.
+    UserError: impossible arguments or a file that exists (before anything is written), a full disk. Files are written
+    atomically.
     """
     _check(levels, groups, sensors, time_points, seed, classes)
     targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
     for path in targets.values():
         if path.exists():
-            raise UserError(path, "the file exists", "a new file", "choose another folder, or move the file away")
+            raise UserError(
+                path, "the file exists", "no file of this name", "choose another folder, or move the file away"
+            )
     rows = {split: groups if split == "train" else max(1, groups // 8) for split in SPLITS}
     _warn_of_missing(classes, rows)
     model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
@@ -60,7 +62,7 @@ def simulate_grouped(
 def split_labels(classes: Sequence[str], rows: int) -> Int[np.ndarray, " N"]:
     """Sorted labels, int64, in proportion to the classes' frequencies (largest remainder).
 
-    Every class has a row if there are as many rows as classes; the most frequent give way for that.
+    Every class has a row if there are as many rows as classes; the most frequent classes have fewer rows for that.
     """
     quota = class_frequencies(classes) * rows
     counts = np.floor(quota).astype(np.int64)
@@ -76,9 +78,9 @@ def split_labels(classes: Sequence[str], rows: int) -> Int[np.ndarray, " N"]:
 def draw_blocks(
     model: GenerativeModel, labels: Int[np.ndarray, " N"], *, level: int, split: str, seed: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "n C T"], Int[np.ndarray, "n S"]]]:
-    """The groups of a file, 32 at a time: which rows, their data and their session counts (`GenerativeModel.draw`).
+    """(rows, data, session counts) of the groups of a file, 32 at a time (see `GenerativeModel.draw`).
 
-    Each block has its own random bits, from seed, level, split and its number.
+    Each block has its own random numbers, by seed, level, split and number of the block.
     """
     for number, start in enumerate(range(0, len(labels), BLOCK_ROWS)):
         rows = slice(start, min(start + BLOCK_ROWS, len(labels)))
@@ -108,7 +110,7 @@ def _write(
         data[rows] = x
         predictions[rows] = best.predict(x, sessions)
         windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
-        indices[rows] = windows.reshape(-1, level)  # made up: each group averages windows of its own
+        indices[rows] = windows.reshape(-1, level)  # invented numbers: no window is in two groups
         disk.check()
     reference = macro_f1(labels, predictions)
     file.attrs.update(
@@ -132,25 +134,24 @@ def _write(
 def _check(
     levels: Sequence[int], groups: int, sensors: int, time_points: int, seed: int, classes: Sequence[str]
 ) -> None:
-    """UserError if no files can be made of these."""
+    """UserError: no files can be made of these arguments."""
     least = [("--groups", groups, 1), ("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)]
     for option, value, minimum in least + [("--level", level, 1) for level in levels]:
         if value < minimum:
-            raise UserError(option, f"{value}", f"at least {minimum}", "give a larger number")
+            raise UserError(option, f"{value}", f"at least {minimum}", f"use {option} {minimum} or more")
     if not levels or len(set(levels)) != len(levels):
         raise UserError("--level", f"{list(levels)}", "one or more different levels", "name each level once")
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise UserError("classes", f"{list(classes)}", "two or more different names", "name each class once")
     if groups * max(levels) > np.iinfo(np.int32).max:
-        came = f"{groups} groups of {max(levels)} windows"
-        raise UserError(
-            "--groups", came, "at most 2^31 - 1 windows, as their numbers are int32", "ask for fewer groups"
-        )
+        came, wanted = f"{groups} groups of {max(levels)} windows", "at most 2^31 - 1 windows, as numbers are int32"
+        raise UserError("--groups", came, wanted, "use fewer --groups, or a lower --level")
 
 
 def _warn_of_missing(classes: Sequence[str], rows: dict[str, int]) -> None:
-    """One line if a split has too few groups to hold every class."""
+    """Warn if a split has too few groups to hold every class."""
     missing = {split: len(classes) - len(np.unique(split_labels(classes, count))) for split, count in rows.items()}
     if any(missing.values()):
         counts = ", ".join(f"{split} {count}" for split, count in missing.items())
-        warn(f"too few groups for all {len(classes)} classes; missing: {counts} (--groups {8 * len(classes)} has all)")
+        way_out = f"--groups {8 * len(classes)} is enough for all"
+        warn(f"too few groups for all {len(classes)} classes; classes without a group: {counts}; {way_out}")

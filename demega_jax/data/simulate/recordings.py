@@ -1,4 +1,4 @@
-"""Simulated recordings of continuous speech in the published format, by the model of the simulated grouped files."""
+"""Simulated recordings of continuous speech in the published format, with the model of the simulated grouped files."""
 
 import dataclasses
 import math
@@ -16,19 +16,22 @@ from demega_jax.errors import UserError
 from demega_jax.files import format_bytes, free_space, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
-SHORTEST, LONGEST = 10.0, 2400.0  # s of a run: the shortest has every phoneme, the longest fits a reader's memory
-HELD_OUT_SHARE, HELD_OUT_LONGEST = 1 / 8, 1320.0  # of all, and s: the published runs have 11,300 and 12,100 phonemes
+SHORTEST, LONGEST = 10.0, 2400.0  # s of a session run: the shortest has every phoneme, the longest fits into memory
+HELD_OUT_SHARE, HELD_OUT_LONGEST = 1 / 8, 1320.0  # of the time; s (as long as the published session runs)
 TASKS = 7  # Sherlock1 .. Sherlock7
-BLOCK = 1 << 15  # samples of one draw: memory is bounded, whatever the length of a run
-FILTER = 1 << 12  # samples; 16 s hold all that noise which is flat below 1 Hz remembers
-# Standard deviation of the noise in a gradiometer (tesla per m, stored like tesla) and a magnetometer (tesla), and
-# by how much, as a logarithm, sensors of a type differ.
+BLOCK = 1 << 15  # samples that are drawn at a time, which bounds the memory
+FILTER = 1 << 12  # samples: 16 s are longer than the correlation of noise that is flat below 1 Hz
+# Standard deviation of the noise in a gradiometer (tesla per m) and a magnetometer (tesla), and the standard deviation
+# of its logarithm over the sensors of a type.
 GRADIOMETER, MAGNETOMETER, SENSOR_SPREAD = 4e-12, 2.5e-13, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """A run to be written. samples: at 250 Hz.  session: whose gain and offset it has.  number: of its random bits."""
+    """A session run to write.
+
+    samples: at 250 Hz.  session: of the model, whose gain and offset it has.  number: seeds its random numbers.
+    """
 
     name: RunName
     samples: int
@@ -36,7 +39,7 @@ class PlannedRun:
     number: int
 
     def paths(self, out: Path) -> tuple[Path, Path]:
-        """Recording and events in the tree `out`."""
+        """(recording, events): its files in the tree `out`."""
         name, base = self.name, out / self.name.task / "derivatives"
         stem = f"sub-{name.subject}_ses-{name.session}_task-{name.task}_run-{name.run}_"
         return base / "serialised" / f"{stem}{PROCESSING}", base / "events" / f"{stem}events.tsv"
@@ -54,20 +57,22 @@ def simulate_recordings(
 ) -> list[Path]:
     """Write a recording tree and return the paths of its recordings, in the order of `plan_runs`.
 
-    minutes: of all runs together.  time_points: length of a phoneme's response, in samples of 1/250 s.
-    runs: how many, the validation and the test run included; None: as many as needed.  progress: called with a line
-    for the plan and for each run.
-    A recording is tesla * (gain * (responses + noise) + offset): at each phoneme's onset its template begins and is
-    added to those of its neighbours, which are still going on; the noise is the model's in space and time, without a
-    seam from end to end. The words are made up of phonemes that do not depend on each other: averaged windows hold a
-    phoneme's template and what is the same for all phonemes. Seeded: equal arguments give equal `data` and events.
-    UserError: impossible arguments, a tree that is there already, too little space; nothing is written then.
+    minutes: of all session runs together.  time_points: length of a phoneme's response, in samples of 1/250 s.
+    runs: number of session runs, with that of validation and that of test; None: as many as needed.  progress: called
+    with a line of text for the plan and for each session run.
+    A recording is tesla * (gain * (responses + noise) + offset). At each phoneme's onset its template begins, and is
+    added to the templates of its neighbours. The noise is that of the model in space and time, and continuous. Words
+    are random sequences of phonemes, so that averaged windows hold a phoneme's template and a part that is the same
+    for all phonemes. Equal arguments give equal `data` and events.
+    UserError: impossible arguments, a tree that is there already, too little space. Nothing is written then.
     """
     out = Path(out)
     plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
     if progress is not None:
         size = sum(run.samples for run in plan) * (4 * sensors + 8)
-        progress(f"{len(plan)} runs, {minutes:g} minutes of {sensors} sensors, {format_bytes(size)}, into {out}")
+        progress(
+            f"{len(plan)} session runs, {minutes:g} minutes of {sensors} sensors, {format_bytes(size)}, into {out}"
+        )
     model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
     scale = sensor_scale(sensors, seed)
     for run in plan:
@@ -83,24 +88,27 @@ def simulate_recordings(
 
 
 def plan_runs(minutes: float, runs: int | None = None) -> list[PlannedRun]:
-    """Train runs, then the published validation and test run. UserError: runs too short, too long or too few.
+    """The session runs of train, then that of validation and that of test, with their published names.
 
-    Validation and test have an eighth of the time each, at least 10 s and at most 22 minutes. Train runs are of
-    equal length; by default two, or as many as keep each below 40 minutes.
+    Validation and test have an eighth of the time each, at least 10 s and at most 22 minutes. The session runs of train
+    have equal lengths; by default there are two, or more to keep each below 40 minutes.
+    UserError: too little time, or a number of session runs that does not fit.
     """
     total = round(minutes * 60 * SAMPLE_RATE) if math.isfinite(minutes) else 0
     shortest, longest = int(SHORTEST * SAMPLE_RATE), int(LONGEST * SAMPLE_RATE)
     if total < 3 * shortest:
-        least = f"at least {3 * SHORTEST / 60:g}: each of three runs needs {SHORTEST:g} s to hold every phoneme"
-        raise UserError("--minutes", f"{minutes:g}", least, "ask for more minutes")
+        least = (
+            f"at least {3 * SHORTEST / 60:g}, as each of three session runs needs {SHORTEST:g} s to hold every phoneme"
+        )
+        raise UserError("--minutes", f"{minutes:g}", least, f"use --minutes {3 * SHORTEST / 60:g} or more")
     held_out = max(shortest, min(int(total * HELD_OUT_SHARE), int(HELD_OUT_LONGEST * SAMPLE_RATE)))
     train = total - 2 * held_out
     fewest, most = -(-train // longest), train // shortest
     count = max(min(2, most), fewest) if runs is None else runs - 2
     if not fewest <= count <= most:
         limits = f"{fewest + 2} to {most + 2} for {minutes:g} minutes"
-        why = f"train runs last {SHORTEST:g} to {LONGEST:g} s"
-        raise UserError("--runs", f"{runs}", f"{limits} ({why})", "leave --runs out, or choose such a number")
+        why = f"as session runs of train last {SHORTEST:g} to {LONGEST:g} s"
+        raise UserError("--runs", f"{runs}", f"{limits}, {why}", "omit --runs, or give such a number")
     names = [RunName("0", str(1 + i // TASKS), f"Sherlock{1 + i % TASKS}", "1") for i in range(count)]
     lengths = [train // count + (i < train % count) for i in range(count)]
     planned = [*zip(names, lengths, strict=True), *((name, held_out) for name in OFFICIAL)]
@@ -108,7 +116,7 @@ def plan_runs(minutes: float, runs: int | None = None) -> list[PlannedRun]:
 
 
 def sensor_scale(sensors: int, seed: int) -> Float[np.ndarray, " C"]:
-    """Standard deviation of each sensor's noise in tesla (gradiometers: per m): triplets of two and a magnetometer."""
+    """Standard deviation of each sensor's noise in tesla (gradiometers: per m); every third one is a magnetometer."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))
     typical = np.where(np.arange(sensors) % 3 == 2, MAGNETOMETER, GRADIOMETER)
     return typical * np.exp(SENSOR_SPREAD * rng.standard_normal(sensors))
@@ -122,9 +130,10 @@ def noise_filter(length: int = FILTER) -> Float[np.ndarray, " L"]:
 
 
 def draw_noise(sensors: int, samples: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "C n"]]:
-    """Noise of variance 1 of independent sensors, float32, a block of time at a time and continuous across blocks.
+    """Noise of variance 1 of independent sensors, float32, in blocks of time, continuous from block to block.
 
-    Overlap-save: a block is filtered together with the white noise before it, and what wraps around is dropped.
+    The method is overlap-save: a block is filtered together with the white noise before it, and the samples that the
+    circular convolution spoils are dropped.
     """
     response = noise_filter()
     memory = len(response) - 1
@@ -142,7 +151,7 @@ def draw_noise(sensors: int, samples: int, rng: np.random.Generator) -> Iterator
 def draw_signal(
     model: GenerativeModel, speech: Speech, samples: int, session: int, rng: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "C n"]]:
-    """A run in the model's units (noise of a standard deviation of about 1), float32, a block of time at a time."""
+    """A session run in units of the model (noise of a standard deviation of about 1), float32, in blocks of time."""
     _, sensors, length = model.templates.shape
     spatial = model.spatial.astype(np.float32)
     onset = np.floor(speech.onset * SAMPLE_RATE).astype(np.int64)
@@ -169,7 +178,7 @@ def _write_recording(
     rng: np.random.Generator,
     seed: int,
 ) -> None:
-    """One recording, written block by block, with the sensors' means and standard deviations as published."""
+    """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
     with atomic_h5(path) as (file, disk):
         data = file.create_dataset("data", (len(scale), run.samples), np.float32)
@@ -190,20 +199,22 @@ def _write_recording(
 def _checked_plan(
     out: Path, minutes: float, sensors: int, time_points: int, seed: int, runs: int | None
 ) -> list[PlannedRun]:
-    """The plan. UserError if it cannot be carried out."""
+    """The plan of the session runs. UserError: it cannot be carried out."""
     for option, value, least in (("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)):
         if value < least:
-            raise UserError(option, f"{value}", f"at least {least}", "give a larger number")
+            raise UserError(option, f"{value}", f"at least {least}", f"use {option} {least} or more")
     longest = int(SHORTEST * SAMPLE_RATE / 2)
     if time_points > longest:
-        raise UserError("--time-points", f"{time_points}", f"at most {longest} (5 s)", "give a smaller number")
+        raise UserError(
+            "--time-points", f"{time_points}", f"at most {longest} (5 s)", f"use --time-points {longest} or fewer"
+        )
     plan = plan_runs(minutes, runs)
     present = next(out.glob("*/derivatives"), None)
     if present is not None:
         came = f"holds recordings or events ({present.relative_to(out)})"
-        raise UserError(out, came, "a new folder", "choose another folder, or move the tree away")
+        raise UserError(out, came, "a folder without recordings", "choose another folder, or move them away")
     need, free = sum(run.samples for run in plan) * (4 * sensors + 8), free_space(out)
     if need > free:
-        came, wanted = f"{format_bytes(free)} are free", format_bytes(need)
-        raise UserError(out, came, wanted, "free space, or ask for fewer --minutes or --sensors")
+        came, wanted = f"{format_bytes(free)} are free", f"{format_bytes(need)} of free space"
+        raise UserError(out, came, wanted, "free some space, or use fewer --minutes or --sensors")
     return plan

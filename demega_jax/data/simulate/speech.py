@@ -1,4 +1,4 @@
-"""Made-up speech: words of phonemes, their onsets, and the table of events that describes them."""
+"""Invented speech: words of phonemes, their onsets, and the table of events that describes them."""
 
 import dataclasses
 
@@ -10,18 +10,18 @@ from demega_jax.phonemes import PHONEMES
 
 HEADER = "idx\tkind\tsegment\ttimemeg\tduration"
 LEAD = 0.3  # s of silence before the first word
-# Together these give 8.5 phonemes/s, as 1.6 million in 52 h.
-MORE_PHONEMES = 2.6  # of a word, beyond the first, on average
-SHORTEST_PHONEME, PHONEME_SCALE = 0.03, 0.0305  # s; a phoneme lasts the shortest and a gamma variable of order 2
-PAUSE_SHARE, SHORTEST_PAUSE, PAUSE_SCALE = 0.12, 0.25, 0.55  # of the words; s
-UNKNOWN_SHARE = 0.004  # of words out of the aligner's vocabulary
+# Together these give 8.5 phonemes/s, as in LibriBrain (1.6 million in 52 h).
+MORE_PHONEMES = 2.6  # mean number of phonemes of a word after the first
+SHORTEST_PHONEME, PHONEME_SCALE = 0.03, 0.0305  # s; a phoneme lasts the shortest time plus a gamma variable of order 2
+PAUSE_SHARE, SHORTEST_PAUSE, PAUSE_SCALE = 0.12, 0.25, 0.55  # share of words with a pause after them; s; s
+UNKNOWN_SHARE = 0.004  # share of words that the aligner does not know
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Speech:
-    """Phonemes in order of time, and the events file about them, silence and words.
+    """Phonemes in order of time, and the events file, which also lists silence and words.
 
-    onset [E]: s, float64, as rounded in the table.  label [E]: places in `PHONEMES`.  table: tab separated.
+    onset [E]: s, float64, rounded as in the table.  label [E]: places in `PHONEMES`.  table: tab separated.
     """
 
     onset: Float[np.ndarray, " E"]
@@ -31,7 +31,7 @@ class Speech:
 
 @dataclasses.dataclass(frozen=True)
 class _Word:
-    """When its phonemes begin, and when it ends (s). unknown: it has no phonemes in the table. pause: s after it."""
+    """onsets: of its phonemes (s).  end: s.  unknown: it has no phonemes in the table.  pause: s after it."""
 
     onsets: tuple[float, ...]
     end: float
@@ -40,10 +40,10 @@ class _Word:
 
 
 def draw_speech(seconds: float, tail: float, rng: np.random.Generator) -> Speech:
-    """Speech for a recording of `seconds`, of which the last `tail` s have no onset.
+    """Speech for a recording of `seconds`. There is no onset in the last `tail` s.
 
-    Every phoneme occurs in proportion to its frequency in English, at least once where there are as many places as
-    phonemes; which follows which is chance.
+    Every phoneme occurs in proportion to its frequency in English, and at least once if there are enough places. Their
+    order is random.
     """
     words = _draw_words(seconds - tail, rng)
     count = sum(len(word.onsets) for word in words if not word.unknown)
@@ -69,7 +69,7 @@ def _draw_words(end: float, rng: np.random.Generator) -> list[_Word]:
     time = LEAD
     while True:
         length = 1 + rng.poisson(MORE_PHONEMES)
-        # Times are those that the table has, with its four decimals: readers find the very samples.
+        # Times have four decimals, as in the table, so that readers find exactly these samples.
         steps = np.round(SHORTEST_PHONEME + rng.gamma(2, PHONEME_SCALE, length), 4)
         pause = round(SHORTEST_PAUSE + rng.exponential(PAUSE_SCALE), 4) if rng.random() < PAUSE_SHARE else 0.0
         times = np.round(time + np.concatenate([[0.0], steps.cumsum()]), 4).tolist()
@@ -80,12 +80,12 @@ def _draw_words(end: float, rng: np.random.Generator) -> list[_Word]:
 
 
 def _positions(length: int) -> str:
-    """Begin, inside, end; or single."""
+    """The position in the word of each phoneme: begin, inside, end, or single."""
     return "S" if length == 1 else f"B{'I' * (length - 2)}E"
 
 
 class _Rows:
-    """Lines of the table; `idx` counts phonemes, unknown words and silences."""
+    """The lines of the table. The column `idx` counts phonemes, unknown words and silences."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -101,7 +101,7 @@ class _Rows:
             self._count += 1
 
     def silence(self, onset: float, duration: float) -> None:
-        """Silence, which aligners also list among the phonemes."""
+        """A silence, which aligners also list as a phoneme."""
         self._add("phoneme", "sil", onset, duration)
         self._add("silence", "silence", onset, duration)
         self._count += 1

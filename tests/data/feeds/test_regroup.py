@@ -53,6 +53,7 @@ def test_each_window_once_an_epoch_in_new_groups(marked, recordings):
 
 
 @pytest.mark.parametrize("level", [1, 5, 10])
+@pytest.mark.slow
 def test_the_fixed_order_gives_the_golden_groups(level):
     """Against the original's files, through the feed and in memory."""
     data = recorded_tree(GOLDEN / "raw_libribrain", level, new_groups=False)

@@ -24,7 +24,7 @@ def test_runs_that_are_missing_are_left_out_with_one_line(hub, tmp_path, capsys)
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == 2
     assert_facts(warnings[0], "mirror")
-    assert_facts(warnings[1], "1 run", "8:Sherlock4:1", "no recording")
+    assert_facts(warnings[1], "1 session run", "8:Sherlock4:1", "no recording")
     assert contents(tmp_path) == recording_files()
     there = "1:Sherlock1:1, 2:Sherlock1:1"
     fails(capsys, [tmp_path, "--recordings", "--run", "9:Sherlock9:1"], "9:Sherlock9:1", "recording", "events", there)

@@ -280,7 +280,7 @@ def test_command_writes_a_tree_and_says_what(tmp_path, capsys):
     options = "--recordings --minutes 1 --runs 5 --sensors 3 --seed 2"
     assert run_command("simulate", tmp_path, *options.split()) == 0
     first, *lines = capsys.readouterr().out.splitlines()
-    assert_facts(first, "5 runs", "1 minutes", "3 sensors", "293.0 KiB", tmp_path)
+    assert_facts(first, "5 session runs", "1 minutes", "3 sensors", "293.0 KiB", tmp_path)
     assert len(lines) == 5
     assert_facts(lines[-1], "0/12/Sherlock1/2", "0.17 minutes")
     assert len(find_recordings(tmp_path)) == 5
