@@ -142,7 +142,7 @@ def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop, "available_memory", lambda device: 1_500_000)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--devices", 1, *SMALL]
     error = fails(capsys, *arguments, "train.batch_size=120", "--run", tmp_path / "a")
-    size = error.partition("train.batch_size=")[2].split()[0].strip("();")
+    size = error.partition("train.batch_size=")[2].split()[0].strip("();.")
     assert 0 < int(size) < 120
     again = [*arguments, f"train.batch_size={size}", "train.steps=1", "--run", tmp_path / "b"]
     assert main([str(a) for a in again]) == 0
@@ -165,7 +165,7 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop, "compile_dispatch", compiled)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL]
     error = fails(capsys, *arguments)
-    size = int(error.partition("train.batch_size=")[2].split()[0].strip("();"))
+    size = int(error.partition("train.batch_size=")[2].split()[0].strip("();."))
     assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
 
 
