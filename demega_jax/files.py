@@ -4,11 +4,12 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from demega_jax.errors import UserError
@@ -49,6 +50,11 @@ def write_text(path: Path, text: str, way_out: str = "free space, or choose anot
     """Write a text file by an atomic write. UserError, with this way out: it cannot be written."""
     with atomic_write(path, way_out) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write the results of a command as JSON by an atomic write. UserError: they cannot be written."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,7 @@
-"""`demega-jax benchmark`: what a training step takes here, and what it could take."""
+"""`demega-jax benchmark`: the time of a training step on this machine, and the shortest time possible."""
 
 import datetime
-import functools
 import importlib.metadata
-import json
 import re
 import shlex
 import tempfile
@@ -13,14 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demega_jax.commands.shared.lists import (
-    PUBLISHED_LEVELS,
-    all_devices,
-    check_numbers,
-    names,
-    numbers,
-)
-from demega_jax.commands.shared.options import Overrides, check_outputs, check_there
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, all_devices, check_numbers, names, numbers
+from demega_jax.commands.shared.options import Json, Overrides, check_inputs, check_outputs
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError, warn
 from demega_jax.names import FEEDS, PRECISIONS
@@ -32,8 +24,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = "demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png"
 FORMAT = 2
-CPU_BATCH = 64  # where no batch size is asked for: 512, the default, would take a CPU minutes
-MOST_STEPS, MOST_SECONDS = 200, 12.0  # of a case, where no number of steps is asked for
+CPU_BATCH = 64  # rows, where no batch size is asked for: the default of 512 would take a CPU minutes
+MOST_STEPS, MOST_SECONDS = 200, 12.0  # limits of a case, where no number of steps is asked for
 DEFAULT_LEVEL = 100
 VERSIONS = ("demega-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -41,8 +33,8 @@ Level = Annotated[
     list[str] | None,
     typer.Option(
         "--level", metavar="K,..",
-        help="Grouping levels (default: that of --data, else 100); all, and ranges as 5-100, choose from the levels of "
-        "--data, else from the published ones.",
+        help="Grouping levels (default: that of --data, else 100); all, and ranges such as 5-100, stand for those of "
+        "--data, else for published ones.",
     ),
 ]  # fmt: skip
 Feed = Annotated[
@@ -52,7 +44,8 @@ Devices = Annotated[
     list[str] | None,
     typer.Option(
         "--devices", metavar="N,..",
-        help="Numbers of devices (default: all there are); all, and ranges as 1-8, choose from 1, 2, 4 .. and all.",
+        help="Numbers of devices (default: as many as there are); all, and ranges such as 1-8, stand for 1, 2, 4 and "
+        "so on up to as many as there are.",
     ),
 ]  # fmt: skip
 Precision = Annotated[
@@ -66,14 +59,11 @@ Data = Annotated[
     str | None, typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: noise).")
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="train.batch_size (default: 512, on a CPU 64).")
+    int | None, typer.Option(metavar="N", min=1, help="train.batch_size (default: 512, or 64 on a CPU).")
 ]
-Steps = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Steps of a case (default: 12 s of them, 3 to 200).")
-]
-Stages = Annotated[bool, typer.Option("--stages", help="Time the stages of the first case's step as well.")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to a JSON file.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them, as PNG.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps of a case (default: 3 to 200, for 12 s).")]
+Stages = Annotated[bool, typer.Option("--stages", help="Also time the stages of a step of the first case.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the results in this PNG file.")]
 
 
 def command(
@@ -81,7 +71,7 @@ def command(
     precision: Precision = None, config: ConfigFile = None, data: Data = None, batch_size: BatchSize = None,
     steps: Steps = None, stages: Stages = False, json_file: Json = None, plot: Plot = None,
 ) -> int:  # fmt: skip
-    """Measure a training step, beside what this machine could do."""
+    """Measure a training step, and what this machine could do at best."""
     process: Process = ctx.obj
     check_outputs(json_file, plot)
     check_numbers("--level", level or ())
@@ -90,7 +80,7 @@ def command(
     precisions = names("--precision", precision or (), PRECISIONS)
     base = _asked_config(config, overrides or (), data, batch_size)
     prepare_process(process, max((int(n) for item in devices or () for n in re.findall(r"\d+", item)), default=1))
-    set_numerics(process, base, remember=False)  # else compile times would be those of reading remembered programs
+    set_numerics(process, base, remember=False)  # so that programs are compiled, not read from disk
     import jax
 
     counts = numbers("--devices", devices or (), lambda: all_devices(jax.device_count())) or [jax.device_count()]
@@ -107,11 +97,8 @@ def command(
 
 
 def _asked_config(file: Path | None, overrides: Sequence[str], data: str | None, batch_size: int | None) -> "Config":
-    """The configuration of the file or the defaults, the overrides, --data and --batch-size."""
-    if file is not None:
-        check_there(file, "a YAML configuration", folder=False)
-    if data is not None:
-        check_there(Path(data), "the folder that holds grouped_K, or recordings", folder=True)
+    """The configuration of the file, or the default one, with the overrides, --data and --batch-size."""
+    check_inputs(file, data)
     from demega_jax.commands.shared.config import changed
     from demega_jax.config import Config
     from demega_jax.config.load import load_config, override
@@ -124,7 +111,7 @@ def _asked_config(file: Path | None, overrides: Sequence[str], data: str | None,
 
 
 def _levels_there(base: "Config") -> list[int]:
-    """The levels that `all` and ranges choose from."""
+    """The levels that `all` and ranges stand for."""
     from demega_jax.commands.shared.config import levels_there
 
     return list(PUBLISHED_LEVELS) if base.data.path is None else levels_there(Path(base.data.path), base.data.feed)
@@ -146,7 +133,7 @@ def _default_levels(base: "Config") -> list[int]:
 def _measure_all(
     base: "Config", chosen: tuple[list[int], list[str], list[int], list[str]], steps: int | None, stages: bool
 ) -> dict[str, Any]:
-    """Open the data of every case, then measure. chosen: levels, feeds, numbers of devices, precisions."""
+    """Open the data of all cases, then measure. chosen: levels, feeds, numbers of devices, precisions."""
     from rich.console import Console
 
     from demega_jax.benchmark.cases import all_cases, case_config, open_case
@@ -156,22 +143,22 @@ def _measure_all(
     configs = [case_config(base, case) for case in cases]
     folder_made = tempfile.TemporaryDirectory(prefix="demega-jax-benchmark-")
     with folder_made as folder, status_line(Console(highlight=False, markup=False)) as tell:
-        # All data are opened before anything is measured: what does not fit together is refused at once.
+        # All data are opened before anything is measured, so that errors come at once.
         given = [open_case(each, Path(folder), case.devices) for each, case in zip(configs, cases, strict=True)]
         return _measure(cases, given, steps, stages, tell)
 
 
 def _show(result: dict[str, Any], json_file: Path | None, plot: Path | None) -> None:
-    """Print tables; write and draw what is asked for."""
+    """Print tables, and write the files that are asked for."""
     from rich.console import Console
 
     from demega_jax.benchmark.tables import print_result
-    from demega_jax.files import write_text
+    from demega_jax.files import write_json
 
     console = Console(highlight=False, markup=False)
     print_result(result, console)
     if json_file is not None:
-        write_text(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_json(json_file, result)
         console.print(f"figures {json_file}", soft_wrap=True)
     if plot is not None:
         from demega_jax.benchmark.plot import plot_result
@@ -182,25 +169,26 @@ def _show(result: dict[str, Any], json_file: Path | None, plot: Path | None) -> 
 def _measure(
     cases: "Sequence[Case]", given: "Sequence[CaseData]", steps: int | None, stages: bool, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure the machine, the cases and the stages; everything that is known of them."""
+    """Measure the machine, the cases and the stages; returns the content of the JSON file."""
     import jax
 
     from demega_jax.benchmark.machine import hardware, measure_machine
     from demega_jax.benchmark.measure import Limits, add_scaling, against_machine
 
     device = jax.devices()[0]
-    tell("what the machine can do")
+    tell("measuring the machine")
     precisions = dict.fromkeys(case.precision for case in cases)
     machine = measure_machine(device, precisions)
     limits = Limits(steps or MOST_STEPS, MOST_SECONDS if steps is None else float("inf"))
     measured: list[tuple[dict[str, Any], Work, CaseData]] = []
     for number, (case, data) in enumerate(zip(cases, given, strict=True), start=1):
-        tell_of = functools.partial(_prefixed, tell, f"case {number} of {len(cases)}, {case}: ")
-        made = _attempt(case, data, limits, tell_of)
+        prefix = f"case {number} of {len(cases)}, {case}: "
+        made = _attempt(case, data, limits, _telling(tell, prefix))
         measured += [(*made, data)] if made is not None else []
     if not measured:
-        raise UserError("benchmark", "no case that fits this machine", "at least one", "see the warnings above")
-    tell("what the machine can do, once more")
+        came, way_out = "no case could be measured on this machine", "choose cases that avoid the warnings above"
+        raise UserError("benchmark", came, "at least one case", way_out)
+    tell("measuring the machine once more")
     machine = machine.better(measure_machine(device, precisions))
     found = [
         each | against_machine(each["step_seconds"]["median"], work, each["precision"], each["devices"], machine)
@@ -225,7 +213,7 @@ def _measure(
 def _attempt(
     case: "Case", data: "CaseData", limits: "Limits", tell: Callable[[str], None]
 ) -> "tuple[dict[str, Any], Work] | None":
-    """The figures of a case, and its work; None, after a warning, where memory cannot hold it: the others go on."""
+    """The figures of a case, and its work; None, after a warning, where memory cannot hold it."""
     import jax
 
     from demega_jax.benchmark.measure import measure
@@ -233,16 +221,20 @@ def _attempt(
     try:
         return measure(case, data, limits, tell)
     except UserError as error:
-        warn(f"{case} left out: {error}")
+        warn(f"{case} is left out: {error}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        warn(f"{case} left out: the device ran out of memory")
+        warn(f"{case} is left out: the device ran out of memory")
     return None
 
 
+def _telling(tell: Callable[[str], None], prefix: str) -> Callable[[str], None]:
+    return lambda text: tell(prefix + text)
+
+
 def _stages(given: "CaseData", tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The stages of the step of one model, on one device."""
+    """The times of the stages of a step of one model on one device."""
     from demega_jax.benchmark.stages import stage_figures
     from demega_jax.training.members import member_config
     from demega_jax.training.parallel import make_placement
@@ -250,7 +242,3 @@ def _stages(given: "CaseData", tell: Callable[[str], None]) -> list[dict[str, An
 
     placement = make_placement("jit", 1, given.config.train.batch_size, given.config.train.accumulate)
     return stage_figures(make_experiment(member_config(given.config, 0), given.data, placement), tell)
-
-
-def _prefixed(tell: Callable[[str], None], prefix: str, text: str) -> None:
-    tell(prefix + text)

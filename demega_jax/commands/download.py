@@ -8,7 +8,7 @@ import typer
 
 from demega_jax.commands.shared.console import moves, warnings_above
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
-from demega_jax.commands.shared.options import MADE
+from demega_jax.commands.shared.options import MADE, SessionRuns, Split, level_option
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
 
@@ -21,44 +21,35 @@ EXAMPLES = """demega-jax download data --level 5,20,100
 demega-jax download recordings --recordings --run 1:Sherlock1:1"""
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to put grouped_K, or the recordings, into.")]
-Level = Annotated[
-    list[str] | None, typer.Option("--level", metavar="K,..", help=f"Grouped files of these levels; {MADE}.")
-]
-Recordings = Annotated[bool, typer.Option("--recordings", help="Recordings and their events.")]
-Run = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--run", metavar="RUN,..",
-        help="Recordings of these session runs, such as 1:Sherlock1:1 (session, task, run; default: all).",
-    ),
-]  # fmt: skip
-Split = Annotated[
-    list[str] | None, typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all).")
-]
+Level = Annotated[list[str] | None, level_option("Download grouped files of these levels", MADE)]
+Recordings = Annotated[bool, typer.Option("--recordings", help="Download recordings and their events.")]
 Revision = Annotated[
     str | None,
     typer.Option(
         metavar="REV",
-        help="Branch, tag or commit of the dataset (default: that of what OUT/download.json lists, else main).",
+        help="Branch, tag or commit of the dataset (default: the one in OUT/download.json, else main).",
     ),
 ]
 Repo = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Another dataset with files of the same layout.")]
 
 
 def command(
-    out: Out, level: Level = None, recordings: Recordings = False, run: Run = None, split: Split = None,
+    out: Out, level: Level = None, recordings: Recordings = False, run: SessionRuns = None, split: Split = None,
     revision: Revision = None, repo: Repo = None,
 ) -> int:  # fmt: skip
-    """Fetch grouped files or recordings from the hub: resumed where it stopped, and checked."""
+    """Download grouped files or recordings from the hub, and check them. A stopped download continues."""
     levels = numbers("--level", level or (), lambda: PUBLISHED_LEVELS)
     splits = names("--split", split or (), SPLITS) or SPLITS
     if run and not recordings:
-        raise UserError("--run", "given with --level", "--recordings", "leave --run out, or give --recordings")
+        raise UserError(
+            "--run", "given without --recordings", "--recordings beside it", "leave out --run, or add --recordings"
+        )
     if bool(levels) == recordings:
-        came = "given beside --recordings" if levels else "not given, and --recordings neither"
-        raise UserError("--level", came, "one of the two", "choose grouped files or recordings")
+        came = "given beside --recordings" if levels else "neither --level nor --recordings is given"
+        raise UserError("--level", came, "one of the two", "give --level for grouped files, or --recordings")
     if repo is not None and repo.count("/") != 1:
-        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "check --repo")
+        way_out = "write --repo OWNER/NAME, as on the page of the dataset"
+        raise UserError("--repo", f"{repo!r} does not name a dataset", "OWNER/NAME of a dataset", way_out)
     from rich.console import Console
 
     from demega_jax.data.hub.choice import counted, parse_run
@@ -73,7 +64,7 @@ def command(
         else:
             paths = download_grouped(out, levels=levels, splits=splits, repo=repo, revision=revision, show=show)
     except KeyboardInterrupt:
-        warn("what has come is kept; run the same command again to go on")
+        warn("what was downloaded is kept; run the same command again to continue")
         raise
     finally:
         show.end()
@@ -83,7 +74,7 @@ def command(
 
 
 class Transfer:
-    """Shows the file that is being fetched as a bar on a terminal, and nothing but lines anywhere else."""
+    """Shows the file that is being downloaded as a bar on a terminal, and only lines anywhere else."""
 
     def __init__(self, console: "Console"):
         self._console = console
@@ -91,7 +82,7 @@ class Transfer:
         self._warnings = ExitStack()
 
     def line(self, text: str) -> None:
-        """Print a line; soft wrap: a line of a log file stays one line, whatever the width."""
+        """Print a line, which stays one line for any width."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, name: str, size: int) -> None:
@@ -101,7 +92,7 @@ class Transfer:
         from rich import progress
         from rich.table import Column
 
-        # One line whatever the width: a long name is cut, the numbers are not.
+        # The bar stays one line for any width: a long name is cut, the numbers are not.
         cut = Column(no_wrap=True, overflow="ellipsis", max_width=self._console.width * 2 // 5)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}", markup=False, table_column=cut), progress.BarColumn(None),
@@ -113,7 +104,7 @@ class Transfer:
         self._warnings.enter_context(warnings_above(self._console))
 
     def at(self, count: int) -> None:
-        """So many bytes are there."""
+        """Show that so many bytes have come."""
         from demega_jax.files import format_bytes
 
         if self._bar is not None:
@@ -123,7 +114,7 @@ class Transfer:
             self._bar.update(task.id, completed=count, told=told)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._warnings.close()
             self._bar.stop()

@@ -1,12 +1,11 @@
-"""`demega-jax evaluate`: scores of a run on a whole split."""
+"""`demega-jax evaluate`: scores of a training run on a whole split."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there
+from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
 from demega_jax.commands.shared.process import prepare_process, set_numerics
 
 if TYPE_CHECKING:
@@ -16,15 +15,15 @@ EXAMPLES = "demega-jax evaluate runs/first --split test --json test.json"
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 Data = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: the run's).")
+    str | None,
+    typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: as in training)."),
 ]
-Level = Annotated[
-    list[str] | None,
-    typer.Option("--level", metavar="K,..", help=f"Grouping level, or several together (default: the run's); {THERE}."),
-]
+LEVELS = "Grouping level, or several together (default: as in training)"
+Level = Annotated[list[str] | None, level_option(LEVELS, THERE)]
 Split = Annotated[Literal["validation", "test"], typer.Option(help="Split to score.")]
 Splits = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Splits by session run of recordings (default: the run's).")
+    Path | None,
+    typer.Option(metavar="FILE", help="File splits.json for recordings (default: as in training)."),
 ]
 
 
@@ -32,8 +31,8 @@ def command(
     ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
     splits: Splits = None, json_file: Json = None,
 ) -> int:  # fmt: skip
-    """Score a trained run on a whole split, by its best checkpoint."""
-    check_there(run, "the folder of a run", folder=True)
+    """Score the best checkpoint of a training run on a whole split."""
+    check_there(run, "the folder of a training run", folder=True)
     check_outputs(json_file)
     from demega_jax.commands.shared.config import changed, check_levels, with_levels
     from demega_jax.training.run import RunFolder
@@ -50,7 +49,7 @@ def command(
 
 
 def score(run: Path, data: "DataConfig", name: str, json_file: Path | None) -> None:
-    """Print, and write as JSON, the scores of a run's best checkpoint on a split of `data.path`."""
+    """Print the scores of the best checkpoint on a split of `data.path`, and write them as JSON where asked."""
     import jax
     from rich.console import Console
 
@@ -59,7 +58,7 @@ def score(run: Path, data: "DataConfig", name: str, json_file: Path | None) -> N
     from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
     from demega_jax.evaluation.predict import load
     from demega_jax.evaluation.report import print_scores
-    from demega_jax.files import write_text
+    from demega_jax.files import write_json
     from demega_jax.training.parallel import make_placement
 
     model = load(run)
@@ -74,7 +73,7 @@ def score(run: Path, data: "DataConfig", name: str, json_file: Path | None) -> N
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
     if json_file is not None:
         content = scores.to_json() | {"run": str(run), "split": name}
-        write_text(json_file, json.dumps(content, indent=1) + "\n", "choose another --json")
+        write_json(json_file, content)
     listed = ", ".join(map(str, model.steps))
     which = f"mean of {len(model.steps)} members, steps {listed}" if model.members else f"step {listed}"
     print_scores(scores, title=f"{run} on {name}, {which}", console=Console())

@@ -1,4 +1,4 @@
-"""`demega-jax group`: recordings to grouped files."""
+"""`demega-jax group`: grouped files from recordings."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, parse_size
+from demega_jax.commands.shared.options import MADE, SessionRuns, level_option, parse_size
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,45 +23,38 @@ demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1"""
 
 Recordings = Annotated[Path, typer.Argument(metavar="RECORDINGS", help="Folder of a recording tree.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K into.")]
-Level = Annotated[list[str], typer.Option("--level", metavar="K,..", help=f"Grouping levels; {MADE}.")]
-Tmin = Annotated[float, typer.Option(metavar="S", help="Begin of a window after the onset, in seconds.")]
-Tmax = Annotated[float, typer.Option(metavar="S", help="End of a window after the onset, in seconds.")]
+Level = Annotated[list[str], level_option("Grouping levels", MADE)]
+Tmin = Annotated[float, typer.Option(metavar="S", help="Begin of a window, in seconds after the onset.")]
+Tmax = Annotated[float, typer.Option(metavar="S", help="End of a window, in seconds after the onset.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the shuffle and of --split-shares.")]
-NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the recordings in train, too.")]
-DropRemaining = Annotated[bool, typer.Option("--drop-remaining", help="Drop groups of fewer than K windows.")]
-ByPosition = Annotated[bool, typer.Option("--by-position", help="Groups of one position in the word (B, I, E, S).")]
-Run = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--run", metavar="RUN,..", help="These session runs only, as session:task:run, such as 1:Sherlock1:1."
-    ),
-]
-Splits = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Splits by session run, as --split-shares wrote them.")
-]
+NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the recordings in train.")]
+DropRemaining = Annotated[bool, typer.Option("--drop-remaining", help="Leave out groups of fewer than K windows.")]
+ByPosition = Annotated[bool, typer.Option("--by-position", help="Group by position in the word (B, I, E, S).")]
+Splits = Annotated[Path | None, typer.Option(metavar="FILE", help="File splits.json, as --split-shares writes it.")]
 SplitShares = Annotated[
     list[str] | None,
     typer.Option(
         "--split-shares", metavar="SHARE,..",
-        help="Draw session runs for train, validation and test, such as 0.8,0.1,0.1; 1,0,0 makes train alone. "
-        "Default: the published splits.",
+        help="Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
+        "1,0,0 makes only train (default: the published splits).",
     ),
 ]  # fmt: skip
-Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for the groups that are being summed.")]
+Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for groups whose windows are being added.")]
 
 
 def command(
     recordings: Recordings, out: Out, level: Level, tmin: Tmin = 0.0, tmax: Tmax = 0.5, seed: Seed = 777,
     no_shuffle: NoShuffle = False, drop_remaining: DropRemaining = False, by_position: ByPosition = False,
-    run: Run = None, splits: Splits = None, split_shares: SplitShares = None, memory: Memory = "4G",
+    run: SessionRuns = None, splits: Splits = None, split_shares: SplitShares = None, memory: Memory = "4G",
 ) -> int:  # fmt: skip
-    """Average windows of recordings in groups of K."""
+    """Average windows of recordings in groups of K windows."""
     levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
     _check(tmin, tmax, seed)
     size = parse_size("--memory", memory)
     shares = None if split_shares is None else [_share(text) for text in split_shares]
     if splits is not None and shares is not None:
-        raise UserError("--split-shares", "given beside --splits", "one of the two", "leave one of them out")
+        way_out = "leave out --splits or --split-shares"
+        raise UserError("--split-shares", "given beside --splits", "only one of the two", way_out)
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
     from demega_jax.data.recordings.splits import write_splits
@@ -84,9 +77,10 @@ def _assign(
     tree: Path, recordings: "Sequence[Recording]", splits: Path | None, shares: Sequence[float] | None, seed: int,
     *, chosen: bool,
 ) -> "Assigned":  # fmt: skip
-    """The session runs of each split. chosen: the user named the session runs, so that train alone may be wanted.
+    """The session runs of each split.
 
-    UserError: no session run of the published validation or test splits, and no other splits asked for.
+    chosen: whether --run names the session runs, which may then be of train alone. UserError: there is no session run
+    of the published validation and test splits, and no other splits are asked for.
     """
     from demega_jax.data.recordings.runs import OFFICIAL
     from demega_jax.data.recordings.splits import by_shares, official, read_splits
@@ -97,17 +91,18 @@ def _assign(
         return by_shares(recordings, shares, seed)
     if not chosen and not any(recording.name in OFFICIAL for recording in recordings):
         listed = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
-        raise UserError(
-            tree, f"{len(recordings)} session runs, none of them of the published validation or test split",
-            f"{listed}, or other splits", "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, "
-            "or make training data alone with --split-shares 1,0,0",
-        )  # fmt: skip
+        came = f"{len(recordings)} session runs, none of them in the published validation or test split"
+        way_out = (
+            "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, or make only training data "
+            "with --split-shares 1,0,0"
+        )
+        raise UserError(tree, came, f"{listed}, or other splits", way_out)
     return official(recordings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Windowing:
-    """levels: K.  tmin, tmax: a window's begin and end, s from the onset.  settings: how windows become groups."""
+    """levels: K.  tmin, tmax: begin and end of a window, in s after the onset.  settings: how windows are grouped."""
 
     levels: Sequence[int]
     tmin: float
@@ -116,7 +111,7 @@ class Windowing:
 
 
 def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Target]":
-    """The files to write; refuses a folder that holds one of them already."""
+    """The files to write. UserError: a folder holds files already, or a level has no groups."""
     from demega_jax.data.recordings.grouping import Target, make_groups
     from demega_jax.data.recordings.windows import find_windows
 
@@ -126,17 +121,17 @@ def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Tar
         shuffle = split == "train" and settings.seed is not None
         for level in asked.levels:
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
-            if path.parent.is_dir() and any(
-                file.suffix != ".partial"
-                for file in path.parent.iterdir()  # what a killed process left
-            ):
-                raise UserError(
-                    path.parent, "holds files already", "a folder without this level", "choose another OUT, or move it"
-                )
+            files = path.parent.iterdir() if path.parent.is_dir() else ()
+            if any(file.suffix != ".partial" for file in files):  # a stopped command leaves those
+                way_out = "choose another OUT, or move that folder"
+                raise UserError(path.parent, "it holds files already", "a folder without this level", way_out)
             groups = make_groups(windows, level, settings, shuffle=shuffle, name=f"{split} at level {level}")
             if not len(groups):
-                came = f"no group of {level} windows in {split}"
-                raise UserError("--level", came, "a level with groups", "lower it, or leave --drop-remaining out")
+                came, way_out = (
+                    f"no group of {level} windows in {split}",
+                    "lower --level, or leave out --drop-remaining",
+                )
+                raise UserError("--level", came, "a level with groups in every split", way_out)
             attributes: dict[str, object] = {
                 "drop_remaining": settings.drop_remaining, "shuffle": shuffle,
                 "shuffle_seed": settings.seed if shuffle else -1, "tmin": asked.tmin, "tmax": asked.tmax,
@@ -149,32 +144,35 @@ def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Tar
 def _check(tmin: float, tmax: float, seed: int) -> None:
     for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
         if not math.isfinite(seconds):
-            raise UserError(option, str(seconds), "seconds from the onset", f"for example {option} 0.5")
+            raise UserError(option, str(seconds), "seconds after the onset", f"write for example {option} 0.5")
     if seed < 0:
-        raise UserError("--seed", str(seed), "0 or more", "give another")
+        raise UserError("--seed", str(seed), "an integer of at least 0", "write for example --seed 777")
 
 
 def _share(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError("--split-shares", repr(text), "three shares", "write for example 0.8,0.1,0.1") from None
+        way_out = "write for example --split-shares 0.8,0.1,0.1"
+        raise UserError("--split-shares", f"{text!r} is not a number", "three shares", way_out) from None
 
 
 def _only(recordings: "Sequence[Recording]", asked: Sequence[str]) -> "list[Recording]":
-    """The recordings of `ses:task:run`."""
+    """The recordings of the session runs that are asked for, written session:task:run."""
     chosen = []
     for text in asked:
         found = [r for r in recordings if f"{r.name.session}:{r.name.task}:{r.name.run}" == text]
         if not found:
             there = ", ".join(f"{r.name.session}:{r.name.task}:{r.name.run}" for r in recordings[:5])
-            raise UserError("--run", text, f"ses:task:run of a run that is there: {there}", "check --run")
+            raise UserError(
+                "--run", f"no session run {text}", "session:task:run of one that is there", f"choose among {there}"
+            )
         chosen += found
     return [r for r in recordings if r in chosen]
 
 
 def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
-    """What will be made, from what, and whether there is room for it."""
+    """Print what will be made, and from what. UserError: there is not enough space for it."""
     from demega_jax.files import free_space
 
     need = sum(target.bytes_of(len(target.groups)) for target in targets)
@@ -188,10 +186,9 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     hours = sum(r.samples / r.rate for r in runs) / 3600
     read = sum(recording.nbytes for recording in runs) / 2**30
     print(
-        f"{len(runs)} runs, {hours:.2f} h, {read:.2f} GiB to read in {passes} {'pass' if passes == 1 else 'passes'}; "
-        f"{need / 2**30:.2f} GiB to write, {free / 2**30:.1f} GiB free"
+        f"{len(runs)} session runs, {hours:.2f} h, {read:.2f} GiB to read in {passes} "
+        f"{'pass' if passes == 1 else 'passes'}; {need / 2**30:.2f} GiB to write, {free / 2**30:.1f} GiB free"
     )
     if need > free:
-        raise UserError(
-            out, f"{free / 2**30:.1f} GiB free", f"{need / 2**30:.1f} GiB", "free space, or ask for fewer levels"
-        )
+        came, wanted = f"{free / 2**30:.1f} GiB are free", f"{need / 2**30:.1f} GiB"
+        raise UserError(out, came, wanted, "free space, choose another OUT, or fewer levels with --level")

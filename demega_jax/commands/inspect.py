@@ -1,7 +1,6 @@
-"""`demega-jax inspect`: what is in files, folders, trees and runs, and whether it is sound."""
+"""`demega-jax inspect`: what is in data and training runs, and whether they are sound."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from demega_jax.commands.shared.options import Json
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import write_json
 
 if TYPE_CHECKING:
     from demega_jax.data.inspect.levels import Comparison
@@ -23,15 +22,15 @@ Paths = Annotated[
     list[Path],
     typer.Argument(
         metavar="PATH",
-        help="A grouped file, a folder with grouped_K (files or shards), a recording tree or a run folder; or several.",
+        help="Grouped files, folders with grouped_K (files or shards), recording trees and run folders.",
     ),
 ]
 
 
 def command(paths: Paths, json_file: Json = None) -> int:
-    """Show what is in data or in a run, and whether it is sound.
+    """Show what is in data and training runs, and whether they are sound.
 
-    The exit status is 2 where something is not sound.
+    The exit status is 2 if something is not sound.
     """
     from rich.console import Console
 
@@ -43,7 +42,7 @@ def command(paths: Paths, json_file: Json = None) -> int:
     for path in paths:
         found = _inspect(path)
         for i, report in enumerate(found):
-            # Of a folder, the first split of a level says enough of the classes: the bars of all would fill pages.
+            # Bars of classes only for the first split of a folder: those of all would fill pages.
             print_report(report, console, histogram=i == 0 or found[i - 1].path.parent != report.path.parent)
         reports += found
     comparisons = compare_levels(reports)
@@ -54,13 +53,13 @@ def command(paths: Paths, json_file: Json = None) -> int:
             "reports": [report.to_json() for report in reports],
             "comparisons": [_comparison_json(comparison) for comparison in comparisons],
         }  # fmt: skip
-        write_text(json_file, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
+        write_json(json_file, content)
     _raise_problems([problem for report in reports for problem in report.problems])
     return 0
 
 
 def _inspect(path: Path) -> "list[Report]":
-    """The reports of a path. JAX is imported only for a run."""
+    """The reports of a path. jax is imported only for a training run."""
     if any((path / name).exists() for name in ("config.yaml", "checkpoints", "metrics.jsonl")):
         from demega_jax.evaluation.inspect_run import inspect_run
 

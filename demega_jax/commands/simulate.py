@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE
+from demega_jax.commands.shared.options import MADE, level_option
 from demega_jax.errors import UserError
 
 EXAMPLES = """demega-jax simulate data --level 5,100 --groups 2000
@@ -18,26 +18,29 @@ NEEDED = {True: ("minutes",), False: ("level", "groups")}
 FOREIGN = {True: ("level", "groups"), False: ("minutes", "runs")}
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K, or the recordings, into.")]
-Level = Annotated[
-    list[str] | None,
-    typer.Option("--level", metavar="K,..", help=f"Grouping levels; {MADE}.", rich_help_panel=GROUPED),
-]
+Level = Annotated[list[str] | None, level_option("Grouping levels", MADE, GROUPED)]
 Groups = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Train groups of a level (N/8 in the other splits).", rich_help_panel=GROUPED),
+    typer.Option(
+        metavar="N",
+        help="Groups in train for each level; validation and test have N/8.",
+        rich_help_panel=GROUPED,
+    ),
 ]
 Recordings = Annotated[
-    bool, typer.Option("--recordings", help="Write recordings and their events instead.", rich_help_panel=RECORDED)
+    bool,
+    typer.Option("--recordings", help="Write recordings instead of grouped files.", rich_help_panel=RECORDED),
 ]
 Minutes = Annotated[
-    float | None, typer.Option(metavar="M", help="Minutes of all session runs together.", rich_help_panel=RECORDED)
+    float | None,
+    typer.Option(metavar="M", help="Minutes of all session runs together.", rich_help_panel=RECORDED),
 ]
 Runs = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Session runs, validation and test included.", rich_help_panel=RECORDED),
+    typer.Option(metavar="N", help="Session runs, with validation and test.", rich_help_panel=RECORDED),
 ]
-Sensors = Annotated[int, typer.Option(metavar="C", help="Sensors.")]
-TimePoints = Annotated[int, typer.Option(metavar="T", help="Time points of a phoneme's response.")]
+Sensors = Annotated[int, typer.Option(metavar="C", help="Number of sensors.")]
+TimePoints = Annotated[int, typer.Option(metavar="T", help="Time points of the response to a phoneme.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the random numbers.")]
 
 
@@ -64,7 +67,7 @@ def command(
 
 
 def _check_options(given: dict[str, object], recordings: bool) -> None:
-    """UserError: an option is missing, or belongs to the other kind of data."""
+    """UserError: an option is missing, or is for the other kind of data."""
     kind = "recordings (--recordings)" if recordings else "grouped files"
     for name in NEEDED[recordings]:
         if name not in given:
@@ -73,5 +76,5 @@ def _check_options(given: dict[str, object], recordings: bool) -> None:
             raise UserError(f"--{name}", "not given", wanted, way_out)
     for name in FOREIGN[recordings]:
         if name in given:
-            change = f"leave --{name} or --recordings out" if recordings else "add --recordings"
-            raise UserError(f"--{name}", f"{given[name]}", f"no such option for {kind}", change)
+            change = f"leave out --{name} or --recordings" if recordings else "add --recordings"
+            raise UserError(f"--{name}", f"given as {given[name]}", f"no such option for {kind}", change)

@@ -1,4 +1,4 @@
-"""`demega-jax train`: from options to a run folder."""
+"""`demega-jax train`: checks of the options and the configuration; `train_run.py` does the rest."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, Data, Overrides, check_there
+from demega_jax.commands.shared.options import THERE, Data, Overrides, check_inputs, check_there, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
@@ -20,20 +20,20 @@ demega-jax train --resume --run runs/first train.epochs=6"""
 ConfigFile = Annotated[
     Path | None,
     typer.Argument(
-        metavar="CONFIG", help="YAML configuration, such as configs/default.yaml; --resume needs none.",
+        metavar="CONFIG", help="YAML configuration, such as configs/default.yaml. With --resume it may be left out.",
         show_default=False,
     ),
 ]  # fmt: skip
-Level = Annotated[
-    list[str] | None,
-    typer.Option("--level", metavar="K,..", help=f"Grouping level, or several at once; {THERE}."),
-]
+Level = Annotated[list[str] | None, level_option("Grouping level, or several to train on together", THERE)]
 Run = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: runs/{config name}-{time}).")]
-Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all there are).")]
-Parallel = Annotated[Literal["jit", "pmap"], typer.Option(help="How several devices share a step.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run of --run from its last checkpoint.")]
-Init = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin from the parameters of another run.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all).")]
+Parallel = Annotated[
+    Literal["jit", "pmap"],
+    typer.Option(help="How devices share a step; pmap is for the stream feed."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the training run in --run from its last checkpoint.")]
+Init = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the parameters of another training run.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, without doing it.")]
 
 
 def command(
@@ -56,7 +56,7 @@ def command(
     if saved is not None:
         asked = resumed_config(saved, asked, folder.path)
     elif not dry_run and folder.path.exists() and any(folder.path.iterdir()):
-        folder.create(asked)  # refuses, before anything slow
+        folder.create(asked)  # it refuses the folder, before anything slow
     check_levels(asked)
     set_numerics(process, asked)
     from demega_jax.commands.train_run import begin, make, print_plan
@@ -68,25 +68,22 @@ def command(
 
 
 def _check(config: Path | None, run: Path | None, data: str | None, init: Path | None, resume: bool) -> None:
-    """UserError: options that are missing or contradict each other, and paths that are not there."""
+    """UserError: an option is missing, two contradict each other, or a path is not there."""
     if resume and init is not None:
-        raise UserError("--init", "given beside --resume", "one of the two", "leave --init or --resume out")
+        raise UserError("--init", "given beside --resume", "only one of the two", "leave out --init or --resume")
     if resume and run is None:
-        raise UserError("--resume", "no --run", "the folder of the run to go on with", "give --run DIR")
+        raise UserError("--resume", "no --run", "the folder of the training run to continue", "name it with --run DIR")
     if config is None and not resume:
-        raise UserError("demega-jax train", "no CONFIG", "a YAML configuration", "give one, such as configs/demo.yaml")
-    if config is not None:
-        check_there(config, "a YAML configuration", folder=False)
-    if data is not None:
-        check_there(Path(data), "the folder that holds grouped_K, or recordings", folder=True)
+        raise UserError("demega-jax train", "no CONFIG", "a YAML configuration", "name one, such as configs/demo.yaml")
+    check_inputs(config, data)
     if init is not None:
-        check_there(init, "the folder of a run", folder=True)
+        check_there(init, "the folder of a training run", folder=True)
 
 
 def _asked_config(
     file: Path | None, saved: "Config | None", overrides: list[str], data: str | None, level: list[str] | None
 ) -> "Config":
-    """The configuration of the file, else of the run to go on with, with what the command line changes."""
+    """The configuration of the file, or else the saved one, with the changes of the command line."""
     from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config
 
@@ -97,7 +94,7 @@ def _asked_config(
 
 
 def go_on(run: Path, parallel: str, devices: int | None) -> str:
-    """The command that goes on with a run."""
+    """The command that continues a training run."""
     words = ["demega-jax", "train", "--resume", "--run", str(run)]
     words += ["--parallel", parallel] if parallel != "jit" else []
     words += ["--devices", str(devices)] if devices is not None else []

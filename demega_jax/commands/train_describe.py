@@ -1,4 +1,4 @@
-"""What `train` says of a run before it begins: its data, model, memory and steps."""
+"""What `train` says before it begins: data, model, memory and steps."""
 
 import time
 
@@ -14,12 +14,12 @@ from demega_jax.training.setup import Experiment
 
 
 def make_console() -> Console:
-    """The console that a run is told on: a line stays one line, whatever the width."""
+    """The console of a training run, on which a line stays one line for any width."""
     return Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def describe(experiment: Experiment, folder: RunFolder, console: Console) -> None:
-    """What is about to run, in a few lines."""
+    """Print in a few lines what is about to be trained."""
     data, config, placement = experiment.data, experiment.config, experiment.placement
     for split in (data.train, data.validation):
         console.print(f"{split.name:<10} {split.describe()}")
@@ -37,14 +37,14 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
 
 
 def parameters_of(experiment: Experiment) -> str:
-    """How many parameters are trained: of each member, where there are some."""
+    """The number of parameters, such as `1,234`, or with members `5 x 1,234`."""
     members = experiment.config.train.members
     count = parameter_count(jax.eval_shape(experiment.fresh_state).params) // members
     return f"{members} x {count:,}" if members > 1 else f"{count:,}"
 
 
 def print_plan(experiment: Experiment) -> int:
-    """Print the resolved configuration, parameters, memory, steps and what would be read; change nothing."""
+    """Print the configuration with every key, parameters, memory, steps and data. Nothing is written."""
     config, data, placement = experiment.config, experiment.data, experiment.placement
     console = make_console()
     console.print(to_yaml(config), end="")

@@ -1,4 +1,4 @@
-"""What `train` does once its options are checked and jax is there: begin or restore, step to the end, say what came."""
+"""What `train` does after its options are checked: begin or restore, train to the end, print the result."""
 
 import shlex
 import time
@@ -25,14 +25,14 @@ __all__ = ["begin", "make", "print_plan"]
 
 
 def make(config: Config, parallel: Literal["jit", "pmap"], devices: int | None) -> Experiment:
-    """The experiment of a configuration: its data opened, its devices chosen. devices: None for all."""
+    """The experiment of a configuration, with its data open. devices: how many; None for all."""
     data = open_training(config)
     placement = make_placement(parallel, devices, config.train.batch_size, config.train.accumulate)
     return make_experiment(config, data, placement)
 
 
 def begin(experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool) -> int:
-    """Train in a run folder. go_on: the command that goes on after an interruption. Returns the exit status."""
+    """Train in a run folder; returns the exit status. go_on: the command that continues after an interruption."""
     quiet_failed_saves()
     console = make_console()
     experiment.data.plan.check_spread(experiment.config.model.input_norm)
@@ -46,14 +46,14 @@ def run_to_end(
     experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[dict[str, Any]] | None,
     console: Console, go_on: str, *, resumed: bool,
 ) -> int:  # fmt: skip
-    """Step to the end or a signal, draw the curves, say what came out."""
+    """Train to the end or a signal, draw the curves, print the result; returns the exit status."""
     signals, began = Signals(), time.perf_counter()
     with signals.noted():
         loop = Loop(experiment, folder, state, metas, validation_of(experiment))
         try:
             standings = loop.run(resumed=resumed, signals=signals)
         except Interrupted as interrupted:
-            console.print(f"interrupted and saved; go on with\n  {go_on}")
+            console.print(f"interrupted and saved; continue with\n  {go_on}")
             return interrupted.status
     reference = experiment.data.validation.reference_macro_f1
     classes_there = int((experiment.data.validation.class_counts() > 0).sum())

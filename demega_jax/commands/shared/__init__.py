@@ -1,1 +1,1 @@
-"""What the commands share: words and lists of the command line, options, configuration, process, console."""
+"""What several commands share: words and lists of the command line, options, configuration, process, console."""

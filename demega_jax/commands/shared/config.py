@@ -1,4 +1,4 @@
-"""The configuration that a command line asks for: a file or a run's, the overrides, and the options that are keys."""
+"""The configuration that a command line asks for: that of a file or a training run, with changes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,29 +13,29 @@ from demega_jax.errors import UserError, warn
 
 
 def changed(config: Config, overrides: Sequence[str], options: Mapping[str, tuple[str, Any]]) -> Config:
-    """A configuration with the overrides and options of a command line.
+    """A configuration with the changes of a command line.
 
-    options: `{"section.key": (option, value)}`, a value None where the option is not given.
-    UserError: an option and an override of the same key.
+    overrides: words such as `section.key=value`.  options: `{"section.key": (option, value)}`, where the value is None
+    if the option is not given.  UserError: an option and an override set the same key.
     """
     given: dict[str, str] = {}
     for key, _, value in (text.partition("=") for text in overrides):
         if given.get(key, value) != value:
-            warn(f"{key} is given twice, as {given[key]} and {value}: the last one counts")
+            warn(f"{key} is given twice, as {given[key]} and as {value}: the last one is used")
         given[key] = value
     changes = parse_overrides(overrides)
     for key, (option, value) in options.items():
         if value is None:
             continue
         if key in changes:
-            came = f"{value}, and {key}={given[key]} beside it"
-            raise UserError(option, came, "one of the two", f"leave {option} or {key} out")
+            came = f"given as {value}, and the key {key}={given[key]} says the same thing"
+            raise UserError(option, came, "only one of the two", f"leave out {option} or {key}")
         changes[key] = value
     return override(config, changes, "command line")
 
 
 def absolute_paths(config: Config) -> Config:
-    """The configuration with its paths made absolute, as a run folder keeps them."""
+    """The configuration with absolute paths, so that a run folder can be used from anywhere."""
     paths = {"data.path": config.data.path, "data.regroup.splits": config.data.regroup.splits}
     return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 
@@ -48,12 +48,12 @@ def levels_there(folder: Path, feed: str) -> list[int]:
 def with_levels(config: Config, items: Sequence[str] | None, overrides: Sequence[str], at: DataConfig) -> Config:
     """The configuration with the levels of `--level`.
 
-    at: where `all` and ranges look for levels.  overrides: those of the command line; UserError: one sets data.level.
+    at: the data in which `all` and ranges look for levels.  UserError: an override sets data.level beside --level.
     """
     if not items:
         return config
     if any(text.partition("=")[0] == "data.level" for text in overrides):
-        raise UserError("--level", "given beside data.level", "one of the two", "leave --level or data.level out")
+        raise UserError("--level", "given beside data.level", "only one of the two", "leave out --level or data.level")
     asked = numbers("--level", items, lambda: levels_there(Path(at.path or "."), at.feed))
     return override(config, {"data.level": asked if len(asked) > 1 else asked[0]}, "command line")
 

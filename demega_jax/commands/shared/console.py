@@ -1,4 +1,4 @@
-"""What a command shows while it works: lines, and on a terminal a line that moves, with warnings above it."""
+"""What a command shows while it works: lines, and on a terminal a moving line with warnings above it."""
 
 import contextlib
 import sys
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def moves(console: "Console") -> bool:
-    """Whether a console can show something that moves."""
+    """Whether a console can show a moving line: it is a terminal that can move its cursor."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 @contextlib.contextmanager
 def warnings_above(console: "Console") -> Iterator[None]:
-    """Print warnings through a console that shows something that moves, and on a stderr that leads elsewhere."""
+    """Print warnings above the moving line of a console, and on stderr too where that is not the terminal."""
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if not sys.stderr.isatty():  # it must be found in a file that stderr leads to as well
+        if not sys.stderr.isatty():  # such as a file, which must have the warning too
             print(line, file=sys.stderr, flush=True)
 
     set_warning_sink(say)
@@ -34,7 +34,7 @@ def warnings_above(console: "Console") -> Iterator[None]:
 
 @contextlib.contextmanager
 def status_line(console: "Console") -> Iterator[Callable[[str], None]]:
-    """A function that shows what goes on: a line with a spinner on a terminal, nothing anywhere else."""
+    """A function that shows a text beside a spinner on a terminal, and nothing anywhere else."""
     if not moves(console):
         yield lambda text: None
         return

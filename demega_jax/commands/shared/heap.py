@@ -1,11 +1,11 @@
-"""The heap of a process that computes on the CPU keeps the memory that it was given."""
+"""The heap of a process that computes on the CPU: it keeps freed memory."""
 
 import ctypes
 import importlib.util
 import os
 from importlib.metadata import entry_points
 
-# Of malloc.h.
+# Parameters of mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
@@ -17,14 +17,14 @@ def only_cpu() -> bool:
 
 
 def keep_heap() -> bool:
-    """Let memory that is freed stay with this process, for the next that is asked for; whether that can be had.
+    """Keep freed memory in this process, for its next use; returns whether that is possible.
 
-    A step on the CPU asks for its temporary memory and frees it, hundreds of megabytes at a time. The C library would
-    give that back to the system and get it again page by page, which takes a quarter of the step's work
-    (benchmarks/NOTES.md). To be called before jax starts its threads. Known to glibc only; elsewhere nothing happens.
+    A step on the CPU allocates and frees hundreds of megabytes. The C library would give them back to the system and
+    get them again page by page, which takes a quarter of the time of a step (benchmarks/NOTES.md). Call it before jax
+    starts its threads. Only glibc can do it; elsewhere nothing happens.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # One heap, nothing beside it, never cut back.
+    # One heap, no memory maps beside it, and no trimming.
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])

@@ -1,4 +1,4 @@
-"""Lists on the command line, written in one way: `5,20,100`, the option repeated, `all`, and ranges as `5-100`."""
+"""Lists on the command line: `5,20,100`, the option repeated, `all`, or a range such as `5-100`."""
 
 import difflib
 import re
@@ -11,8 +11,8 @@ PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
 
 _NUMBERS = re.compile(r"all|\d+(-\d+)?")
-# What an item of each list looks like. `--level 5 20 OUT` is written with spaces in older scripts: the words that
-# follow the option belong to its list as long as they look like its items.
+# What an item of each list looks like. Older scripts have spaces, as in `--level 5 20 OUT`: words after the option
+# belong to its list as long as they look like its items.
 ITEMS = {
     "level": _NUMBERS,
     "devices": _NUMBERS,
@@ -25,14 +25,14 @@ ITEMS = {
 
 
 def is_list_word(name: str, word: str) -> bool:
-    """Whether a word is a list of items (or one item) of the list option of this name."""
+    """Whether a word is an item, or a list of items, of the option of this name."""
     return all(ITEMS[name].fullmatch(item.strip()) for item in word.split(","))
 
 
 def numbers(option: str, items: Sequence[str], there: Callable[[], Sequence[int]]) -> list[int]:
-    """Whole numbers from 1 on. `all` is every number that is `there`, `5-100` those of them within the range.
+    """Whole numbers of at least 1. `all` stands for every number that is `there`, `5-100` for those from 5 to 100.
 
-    UserError: no such number, a number given twice, or a range that holds none.
+    UserError: an item is not a number, a number is given twice, or a range holds none that is there.
     """
     named: list[int] = []
     found: list[int] = []
@@ -45,7 +45,7 @@ def numbers(option: str, items: Sequence[str], there: Callable[[], Sequence[int]
         elif item.isdecimal() and int(item) >= 1:
             if int(item) in named:
                 noun = option.strip("-").removesuffix("s") + "s"
-                raise UserError(option, f"{item} given twice", f"different {noun}", f"name {item} once")
+                raise UserError(option, f"{item} is given twice", f"different {noun}", f"name {item} only once")
             named.append(int(item))
             found.append(int(item))
         else:
@@ -55,19 +55,19 @@ def numbers(option: str, items: Sequence[str], there: Callable[[], Sequence[int]
 
 
 def check_numbers(option: str, items: Sequence[str]) -> None:
-    """UserError: items that cannot be numbers from 1 on, a range or `all`, whatever is there."""
+    """UserError: an item is not a number, a range or `all`, or a number is given twice."""
     numbers(option, items, lambda: range(1, 10_000))
 
 
 def _some(option: str, item: str, found: Sequence[int], there: Sequence[int]) -> list[int]:
     if not found:
         listed = ", ".join(map(str, there)) or "none"
-        raise UserError(option, f"{item} holds none that is there", f"one of {listed}", "choose other numbers")
+        raise UserError(option, f"{item} holds none that is there", f"numbers among {listed}", "choose some of them")
     return sorted(found)
 
 
 def names(option: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Names among those that are known; `all` is every one. UserError, with the nearest known name: another."""
+    """Names among those that are known; `all` stands for every one. UserError: a name is not known."""
     for item in items:
         if item != ALL and item not in known:
             raise UserError(option, repr(item), f"{', '.join(known[:-1])} or {known[-1]}", did_you_mean(item, known))
@@ -75,11 +75,11 @@ def names(option: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def did_you_mean(word: str, known: Sequence[str], otherwise: str = "choose one of them") -> str:
-    """The way out of a misspelt word: the nearest known one, if one is near."""
+    """The way out of a misspelt word: the nearest known word, if there is a near one."""
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean {near[0]}?" if near else otherwise
 
 
 def all_devices(count: int) -> list[int]:
-    """Numbers of devices that `all` and ranges choose from: 1, 2, 4 .. and all that there are."""
+    """The numbers of devices that `all` and ranges stand for: the powers of 2 up to `count`, and `count`."""
     return [n for n in range(1, count + 1) if n.bit_count() == 1 or n == count]

@@ -1,4 +1,4 @@
-"""The words of a command line before Typer reads them: lists, overrides, and what is refused with its nearest kin."""
+"""The words of a command line before Typer reads them: lists, overrides, and misspelt words."""
 
 import dataclasses
 import re
@@ -13,33 +13,33 @@ from demega_jax.errors import UserError
 
 
 class Group(TyperGroup):
-    """The commands by name; an unknown one is refused with the nearest known."""
+    """The commands by name. An unknown one is refused, with the nearest known one."""
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """The parameters, shown in plain words."""
+        """The parameters, with plain help."""
         return [_plain(parameter) for parameter in super().get_params(ctx)]
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):  # type: ignore[no-untyped-def, override]
-        """As Typer does it, for a command that there is."""
+        """The command of the first word. UserError: there is no such command."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not ctx.resilient_parsing:
             way_out = did_you_mean(args[0], known, "see `demega-jax --help`")
             if args[0].startswith("-"):
-                raise UserError("demega-jax", f"unknown option {args[0]}", "a command first", way_out)
+                raise UserError("demega-jax", f"unknown option {args[0]}", "a command as the first word", way_out)
             raise UserError("demega-jax", f"unknown command {args[0]}", f"one of {', '.join(known)}", way_out)
         return super().resolve_command(ctx, args)
 
 
 class Command(TyperCommand):
-    """A command whose lists are written in one way, and whose overrides may stand anywhere after it."""
+    """A command with lists, and with overrides anywhere after it."""
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """The parameters, shown in plain words."""
+        """The parameters, with plain help."""
         return [_plain(parameter) for parameter in super().get_params(ctx)]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Sort the words, then let Typer read those that are left."""
-        if ctx.resilient_parsing:  # completion of a line that is not finished
+        """Sort the words, then let Typer read all but the overrides."""
+        if ctx.resilient_parsing:  # the shell completes a line
             return super().parse_args(ctx, args)
         parameters = self.get_params(ctx)
         options = {
@@ -63,10 +63,10 @@ class Command(TyperCommand):
 
 
 def _refused(error: typer.TyperException, command: str, given: dict[str, str]) -> UserError:
-    """What Typer refuses, with the value that was given and the nearest one that fits."""
+    """The error of words that Typer refuses, with the value that was given and the nearest one that fits."""
     see = f"see `{command} --help`"
     if not isinstance(error, typer.BadParameter) or error.param is None:
-        return UserError(command, error.format_message().rstrip("."), "the words that it takes", see)
+        return UserError(command, error.format_message().rstrip("."), "the arguments and options of this command", see)
     parameter: Any = error.param
     word = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
     if word not in given:
@@ -78,7 +78,7 @@ def _refused(error: typer.TyperException, command: str, given: dict[str, str]) -
 
 
 def _plain(parameter: Any) -> Any:
-    """A parameter whose help shows no type where its name and its text say enough: `<bool>`, `<list[str]>`."""
+    """A parameter whose help leaves out types such as `<bool>` and `<list[str]>`, which say nothing new."""
     if parameter.param_type_name == "argument" or parameter.is_flag:
         parameter.display_type_rich = lambda ctx: None
     return parameter
@@ -86,7 +86,7 @@ def _plain(parameter: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """An option as it is written. flag: it takes no value.  several: its values make up a list."""
+    """An option. word: as it is written.  flag: whether it takes no value.  several: whether it takes a list."""
 
     word: str
     name: str
@@ -96,9 +96,9 @@ class Option:
 
 @dataclasses.dataclass
 class Sorted:
-    """words: for Typer, every item of a list with its option before it.  overrides: `section.key=value`.
+    """words: those for Typer, with the option before every item of a list.  overrides: words `section.key=value`.
 
-    given: the value of each option that takes one.
+    given: the value of each option that takes a single one.
     """
 
     words: list[str] = dataclasses.field(default_factory=list)
@@ -107,13 +107,13 @@ class Sorted:
 
 
 def is_override(word: str) -> bool:
-    """Whether a word is `section.key=value`, right or misspelt, and no path that has an = in it."""
+    """Whether a word has the form `key=value`, and is not a path with an = in it."""
     key, equals, _ = word.partition("=")
     return bool(equals) and not word.startswith("-") and "/" not in key
 
 
 def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:
-    """Sort the words after a command. UserError: an unknown option, one without its value, or one given twice."""
+    """Sort the words after a command. UserError: an option is unknown, has no value, or is given twice."""
     found, left = Sorted(), list(args)
     while left:
         word = left.pop(0)
@@ -135,8 +135,8 @@ def sort_words(args: Sequence[str], options: dict[str, Option], command: str, ov
             found.words += [part for item in _items(option, values) for part in (option.word, item)]
             continue
         if option.word in found.given:
-            came = f"given twice, {found.given[option.word]} and {value}"
-            raise UserError(option.word, came, "one value", f"leave one {option.word} out")
+            came = f"given twice, as {found.given[option.word]} and as {value}"
+            raise UserError(option.word, came, "only one value", f"leave one {option.word} out")
         found.given[option.word] = value
         found.words += [option.word, value]
     return found
@@ -156,7 +156,7 @@ def _value(option: Option, left: list[str], options: dict[str, Option]) -> str:
 
 
 def _following(option: Option, left: list[str]) -> list[str]:
-    """The next words that belong to a list, taken from those that are left."""
+    """Take the next words that belong to a list from those that are left."""
     taken: list[str] = []
     while left and option.name in ITEMS and is_list_word(option.name, left[0]):
         taken.append(left.pop(0))
@@ -166,5 +166,6 @@ def _following(option: Option, left: list[str]) -> list[str]:
 def _items(option: Option, values: Sequence[str]) -> list[str]:
     items = [item.strip() for value in values for item in value.split(",")]
     if "" in items:
-        raise UserError(option.word, repr(",".join(values)), "a list such as 5,20", "write an item between commas")
+        came = f"an empty item in {','.join(values)!r}"
+        raise UserError(option.word, came, "a list such as 5,20", "write an item between any two commas")
     return items
