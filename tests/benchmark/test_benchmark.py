@@ -327,7 +327,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
     (["--feed", "steam"], "--feed: 'steam'. Expected: stream, resident or regroup"),
     (["--precision", "float64"], "--precision: 'float64'"),
     (["--devices", "1", "99"], "--devices: 99"),
-    (["--devices", "3"], "train.batch_size: 16 rows over 3 devices"),
+    (["--devices", "3"], "train.batch_size: 16 rows do not divide over 3 devices"),
     (["--steps", "0"], "--steps: '0'"),
     (["--batch-size", "-4"], "--batch-size: '-4'"),
     (["--feed", "stream", "train.members=2"], "train.members=2 needs a feed on the devices"),
