@@ -1,0 +1,154 @@
+"""The section `data`, with `data.augment` and `data.regroup`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from demega_jax.config.section import (
+    Levels,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Probability,
+    Range,
+    Section,
+    Seed,
+    Share,
+    unfit,
+)
+from demega_jax.files import parse_bytes
+
+
+class AugmentConfig(Section):
+    """Random changes of training windows, made on the device after normalisation. Each change has a probability of its
+    own; 0 switches it off. Evaluation never changes windows."""
+
+    time_shift: Probability = 0.0
+    """Probability of a shift in time. The gap is filled with the value at the edge."""
+    time_shift_ms: Range = (8.0, 24.0)
+    """Smallest and largest shift, in ms, to the left or to the right."""
+    sample_rate: PositiveFloat = 250.0
+    """Sampling rate of the windows in Hz, which converts time_shift_ms to time points."""
+    sensor_dropout: Probability = 0.0
+    """Probability that some sensors of a window become 0."""
+    sensor_dropout_share: Share = 0.1
+    """Probability of each sensor of such a window to become 0."""
+    noise: Probability = 0.0
+    """Probability of added Gaussian noise."""
+    noise_scale: NonNegative = 0.1
+    """Standard deviation of the noise, as a share of the standard deviation of the window."""
+    time_mask: Probability = 0.0
+    """Probability that one stretch of time becomes 0 in all sensors of a window."""
+    time_mask_share: Share = 0.1
+    """Largest length of the stretch, as a share of the window."""
+    sensor_mask: Probability = 0.0
+    """Probability that a block of neighbouring sensors becomes 0 in a window."""
+    sensor_mask_share: Share = 0.1
+    """Largest size of the block, as a share of the sensors."""
+    amplitude: Probability = 0.0
+    """Probability that amplitudes are multiplied by a random factor, one for each sensor type."""
+    amplitude_spread: Share = 0.1
+    """Factors are drawn uniformly between 1 - amplitude_spread and 1 + amplitude_spread."""
+    magnetometers: Literal["thirds", "none"] = "thirds"
+    """Sensor types. thirds: every third sensor is a magnetometer, the others are gradiometers; none: all are of one
+    type."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        low, high = self.time_shift_ms
+        if not 0 <= low <= high:
+            came = f"data.augment.time_shift_ms={[low, high]}"
+            wanted = "two shifts from 0 on, the smaller one first"
+            raise unfit(came, wanted, "set data.augment.time_shift_ms=[8.0, 24.0]")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether any change has a probability above 0."""
+        return any((self.time_shift, self.sensor_dropout, self.noise, self.time_mask, self.sensor_mask, self.amplitude))
+
+
+class RegroupConfig(Section):
+    """How groups are made on the device from recordings (data.feed=regroup). A group averages K windows:
+    data.level, or one of the levels where that lists several."""
+
+    recordings: Literal["replicated", "dealt"] = "replicated"
+    """replicated: every device holds all recordings; dealt: every share holds some stretches of the recordings and
+    makes its groups from those alone."""
+    new_groups: bool = True
+    """true: draw new groups every epoch; false: the same groups every epoch. With one level and replicated recordings
+    those are the groups of `group --no-shuffle`."""
+    drop_remaining: bool = False
+    """true: leave out the last group of a class where it has fewer than K windows. With target_rows this concerns
+    validation alone."""
+    target_rows: Positive | None = None
+    """Number of groups to make of each class in an epoch: K adapts to the number of windows of the class, up to
+    data.level; null: K is data.level."""
+    min_level: Positive = 5
+    """Smallest K that target_rows may choose, unless a class has fewer windows."""
+    overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
+    """How often target_rows may use a window in an epoch, on average over the windows of its class."""
+    tmin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Begin of a window, in seconds after the onset of its phoneme."""
+    tmax: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    """End of a window, in seconds after the onset of its phoneme."""
+    splits: str | None = None
+    """File splits.json that says which session runs are in which split, as `group --split-shares` writes it; null: the
+    published splits."""
+
+
+class DataConfig(Section):
+    """Where windows come from and in which order."""
+
+    path: str | None = None
+    """Folder that holds grouped_K or data/grouped_K, as files or shards, or recordings. --data sets it."""
+    level: Levels | None = None
+    """Grouping level K, or several levels to train on together, such as [5, 10]; null: the only one there.
+    --level sets it."""
+    feed: Literal["stream", "resident", "regroup"] = "stream"
+    """stream: the host reads rows from disk or memory and places batches on the devices ahead of the step; resident:
+    the devices hold the whole split and draw batches from it; regroup: the devices hold recordings and average windows
+    in new groups every epoch."""
+    memory: str = "4G"
+    """stream: a split up to this size is held in memory, and a larger one is read from disk. 4G, 512M or a number of
+    bytes."""
+    shares: Positive = 8
+    """resident, regroup: number of shares that the rows are dealt to. A batch takes equally many rows of each share,
+    and a device holds whole shares. It must be a multiple of the number of devices and divide train.batch_size."""
+    shares_seed: Seed = 0
+    """Seed of the dealing of rows or recordings to shares; all members use the same."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """resident, regroup: type in which the devices hold windows or recordings."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """uniform: each row once in an epoch; balanced: rows are drawn with replacement, and every class equally likely."""
+    prefetch: Positive = 2
+    """stream: number of batches to prefetch, that is, to place on the devices ahead of the step."""
+    augment: AugmentConfig = AugmentConfig()
+    regroup: RegroupConfig = RegroupConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            parse_bytes(self.memory)
+        except ValueError:
+            came = f"data.memory={self.memory!r} is not a size"
+            raise unfit(came, "a size such as 4G, 512M or 1.5G", "set data.memory=4G") from None
+        levels = self.level
+        if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
+            came, wanted = f"data.level={list(levels)}", "one level, or a list of different levels"
+            raise unfit(came, wanted, "write for example data.level=5 or data.level=[5, 10]")
+        if self.regroup.target_rows is None and (self.regroup.overlap, self.regroup.min_level) != (1.0, 5):
+            came = "data.regroup.overlap or data.regroup.min_level is set, but not data.regroup.target_rows"
+            raise unfit(came, "target_rows beside them", "set data.regroup.target_rows too, or leave both out")
+        if self.regroup.target_rows is not None and isinstance(levels, tuple):
+            came = f"data.regroup.target_rows is set beside data.level={list(levels)}"
+            wanted = "one level, up to which target_rows adapts K"
+            raise unfit(came, wanted, f"set data.level={max(levels)}, or leave data.regroup.target_rows out")
+        return self
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The grouping levels; empty where the data decide."""
+        if self.level is None:
+            return ()
+        return self.level if isinstance(self.level, tuple) else (self.level,)

@@ -1,0 +1,148 @@
+"""The sections `model` and `loss`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from demega_jax.config.section import (
+    Kernels,
+    Names,
+    NonNegative,
+    PositionTerms,
+    Positive,
+    PositiveFloat,
+    Section,
+    Share,
+    unfit,
+)
+from demega_jax.errors import UserError
+from demega_jax.names import Norm
+
+
+class ModelConfig(Section):
+    """The network. Sensors, time points and classes come from the data unless set."""
+
+    sensors: Positive | None = None
+    """Number of sensors C of a window; null: as in the data."""
+    time_points: Positive | None = None
+    """Number of time points T of a window; null: as in the data."""
+    classes: Names | None = None
+    """Names of the classes, in the order of the logits; null: as in the data."""
+    input_norm: Norm = "median_iqr"
+    """Normalisation of each window. median_iqr: (x - median) / IQR per sensor over time; instance: zero mean and unit
+    variance per sensor over time; zscore: the same over sensors and time together; none: windows stay unchanged."""
+    encoder: Literal["conformer", "lstm"] = "conformer"
+    """Conformer with a convolutional stem, or bidirectional LSTM."""
+    width: Positive = 128
+    """Width E of the encoder; of an LSTM, the width of each direction."""
+    layers: Annotated[int, Field(gt=0, le=63)] = 4
+    """Number of encoder layers N."""
+    heads: Positive = 4
+    """Number of attention heads H. It must divide width."""
+    stem_kernel_sizes: Kernels = (5, 3)
+    """Kernel sizes of the two convolutions of the stem, in time points."""
+    kernel_size: Positive = 3
+    """Kernel size of the depthwise convolution in each layer, in time points."""
+    feedforward_factor: Positive = 2
+    """Width of the feed-forward network in each layer, as a multiple of width."""
+    norm: Literal["pre", "post"] = "pre"
+    """pre: LayerNorm before each sublayer; post: LayerNorm after its residual sum."""
+    position_terms: PositionTerms = ("c2p", "p2c")
+    """Position terms of disentangled attention. c2p: content to position; p2c: position to content; []: none."""
+    position_init: PositiveFloat = 0.02
+    """Standard deviation of the position tables before training. A table is normalised before use. This key therefore
+    does not change what the network computes at first, only how fast the table learns: at 0.02, which DeBERTa uses,
+    fifty times as fast as at 1.0, which the published DeMEGa uses (configs/original.yaml)."""
+    share_key: bool = False
+    """true: positions are projected by the key and query projections of the content; false: by their own."""
+    num_buckets: Annotated[int, Field(ge=0)] = 32
+    """Number of buckets R for relative distances in each direction, on a logarithmic scale; 0: one bucket for each
+    distance up to max_distance."""
+    max_distance: Positive = 128
+    """Relative distance, in time points, from which on all distances are in the last bucket."""
+    pool: Literal["flatten", "mean", "attention"] = "flatten"
+    """How the time axis is pooled. flatten: windows have time_points time points; mean, attention: any length fits."""
+    embedding_width: Positive = 128
+    """Width Z of the embedding that all output heads read."""
+    projection_width: Annotated[int, Field(ge=0)] = 128
+    """Width P of the projection head, which the contrastive loss reads; 0: no such head."""
+    ipa_width: Annotated[int, Field(ge=0)] = 64
+    """Hidden width of the head that predicts phonetic (IPA) features; 0: no such head."""
+    classifier: Literal["linear", "ipa_cosine", "ipa_dot", "ipa_hamming"] = "linear"
+    """linear: a linear layer; the others: similarity between the predicted IPA features and those of each phoneme,
+    which cannot tell phonemes with equal features apart."""
+    dropout: Share = 0.5
+    """Dropout probability in every layer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Floating-point type of the computation. Parameters, normalisation, softmax and losses stay in float32."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.encoder == "conformer" and self.width % self.heads:
+            fitting = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            near = sorted(sorted(fitting, key=lambda h: (abs(h - self.heads), h))[:3])
+            came = f"model.heads={self.heads} does not divide model.width={self.width}"
+            raise unfit(came, f"heads that fit the width, such as {near}", f"set model.heads={near[0]}")
+        if self.num_buckets % 2:
+            way_out = f"set model.num_buckets={self.num_buckets + 1}"
+            raise unfit(f"model.num_buckets={self.num_buckets} is odd", "an even number of buckets", way_out)
+        least = self.num_buckets // 2 + 2
+        if self.num_buckets and self.max_distance < least:
+            came = f"model.max_distance={self.max_distance} is too small for model.num_buckets={self.num_buckets}"
+            raise unfit(came, f"at least {least}", f"set model.max_distance={least}, or fewer buckets")
+        if self.classifier != "linear" and not self.ipa_width:
+            came = f"model.classifier={self.classifier} needs the IPA head, and model.ipa_width is 0"
+            raise unfit(came, "a width above 0", "set model.ipa_width=64, or model.classifier=linear")
+        if len(set(self.position_terms)) != len(self.position_terms):
+            came = f"model.position_terms={list(self.position_terms)} has a term twice"
+            raise unfit(came, "each term once", "set model.position_terms=[c2p, p2c], or one of the two")
+        if self.classes is not None and (len(self.classes) < 2 or len(set(self.classes)) != len(self.classes)):
+            came = f"model.classes={list(self.classes)}"
+            way_out = "name each class once, or leave model.classes out to take the classes of the data"
+            raise unfit(came, "at least two different names", way_out)
+        return self
+
+    def for_data(self, *, sensors: int, time_points: int, classes: Sequence[str]) -> "ModelConfig":
+        """This configuration with sensors, time points and classes of the data filled in.
+
+        UserError: one of them was set to something else.
+        """
+        found = {"sensors": sensors, "time_points": time_points, "classes": tuple(classes)}
+        for name, value in found.items():
+            wanted = getattr(self, name)
+            if wanted is not None and wanted != value:
+                came, expected = f"the configuration says {_brief(wanted)}", f"{_brief(value)}, as in the data"
+                way_out = f"leave model.{name} out of the configuration, or name other data with --data"
+                raise UserError(f"model.{name}", came, expected, way_out)
+        return self.model_copy(update=found)
+
+
+def _brief(value: Any) -> str:
+    return f"{len(value)} classes {value[0]} .. {value[-1]}" if isinstance(value, tuple) else str(value)
+
+
+class LossConfig(Section):
+    """What training minimises on a batch: class loss + contrastive_weight x NT-Xent loss + ipa_weight x IPA loss."""
+
+    class_loss: Literal["balanced_focal", "focal", "cross_entropy"] = "balanced_focal"
+    """balanced_focal: mean of the focal losses of the classes that are present, with 0.2 x cross entropy where labels
+    are smoothed; focal: mean focal loss of the rows; cross_entropy: mean cross entropy of the rows."""
+    focal_gamma: NonNegative = 2.0
+    """Focusing exponent of the focal losses."""
+    label_smoothing: Share = 0.12
+    """Label smoothing: the share of the target that is spread over all classes."""
+    class_weights: Literal["none", "temperature", "inverse", "inverse_sqrt", "effective"] = "none"
+    """Weights of the classes in the focal losses, from the counts n_c of the n training rows, scaled to a mean of 1.
+    temperature: exp(-t n_c / n), as published; inverse: 1 / n_c; inverse_sqrt: 1 / sqrt(n_c); effective: (1 - beta) /
+    (1 - beta^n_c)."""
+    class_weight_temperature: NonNegative = 1.0
+    """t of class_weights=temperature."""
+    effective_beta: Share = 0.999
+    """beta of class_weights=effective."""
+    contrastive_weight: NonNegative = 0.5
+    """Weight of the supervised NT-Xent loss."""
+    contrastive_temperature: PositiveFloat = 0.03
+    """Temperature of the NT-Xent loss."""
+    ipa_weight: NonNegative = 0.2
+    """Weight of the IPA feature loss."""
