@@ -48,7 +48,7 @@ def test_the_mirror_gives_what_the_first_lacks(hub, tmp_path, capsys):
         (["--level", 10, "--repo", "nobody/nothing"], ["nobody/nothing", "no such dataset", "401"]),
         (["--level", 10, "--revision", "v9"], ["no revision v9"]),
         (["--level", 7], ["--level 7", "wordcab/libribrain-meg-preprocessed", "5, 10"]),
-        (["--level", 10, "--run", "1:Sherlock1:1"], ["--run", "--level"]),
+        (["--level", 10, "--run", "1:Sherlock1:1"], ["--run", "--recordings"]),
         (["--recordings", "--run", "Sherlock1"], ["--run", "Sherlock1", "SESSION:TASK:RUN"]),
         (["--level", 10, "--repo", "nothing"], ["nothing", "OWNER/NAME"]),
         (["--level", 10, "--repo", "no body/nothing"], ["no body/nothing", "OWNER/NAME"]),
