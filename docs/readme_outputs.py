@@ -101,7 +101,8 @@ def run(command: str) -> tuple[str, float]:
 def written(block: Block, output: str, seconds: float) -> str:
     """The block with its markers, as it goes into the README."""
     minutes, rest = divmod(round(seconds), 60)
-    heading = f"Measured on {machine()}, {datetime.date.today().isoformat()}, in {minutes} min {rest} s:"
+    took = f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    heading = f"Measured on {machine()}, {datetime.date.today().isoformat()}, in {took}:"
     shown = "\n".join(lines_between(output, block.first, block.last))
     text = f"{heading}\n\n```\n{shown}\n```\n"
     return (
