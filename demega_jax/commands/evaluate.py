@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
-from demega_jax.commands.shared.process import prepare_process, set_numerics
+from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 
 if TYPE_CHECKING:
     from demega_jax.config import DataConfig
@@ -43,8 +43,9 @@ def command(
     prepare_process(ctx.obj)
     asked = with_levels(asked, level, (), asked.data)
     check_levels(asked)
-    set_numerics(ctx.obj, config)
-    score(run, asked.data, split, json_file)
+    with ending_at_once(ctx.obj):  # jax's callbacks swallow a KeyboardInterrupt that is raised in them
+        set_numerics(ctx.obj, config)
+        score(run, asked.data, split, json_file)
     return 0
 
 

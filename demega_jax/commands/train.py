@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from demega_jax.commands.shared.options import THERE, Data, Overrides, check_inputs, check_there, level_option
-from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
+from demega_jax.commands.shared.process import Process, ending_at_once, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,13 +58,15 @@ def command(
     elif not dry_run and folder.path.exists() and any(folder.path.iterdir()):
         folder.create(asked)  # it refuses the folder, before anything slow
     check_levels(asked)
-    set_numerics(process, asked)
-    from demega_jax.commands.train_run import begin, make, print_plan
+    # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.
+    with ending_at_once(process):
+        set_numerics(process, asked)
+        from demega_jax.commands.train_run import begin, make, print_plan
 
-    experiment = make(asked, parallel, devices)
-    if dry_run:
-        return print_plan(experiment)
-    return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)
+        experiment = make(asked, parallel, devices)
+        if dry_run:
+            return print_plan(experiment)
+        return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)
 
 
 def _check(config: Path | None, run: Path | None, data: str | None, init: Path | None, resume: bool) -> None:

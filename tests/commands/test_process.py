@@ -72,6 +72,7 @@ def warnings_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_is_answered_at_once_and_the_command_that_goes_on_can_be_pasted(training, tmp_path, number):
     process = training("--devices", "1", "--parallel", "pmap")
     process.send_signal(number)
@@ -87,6 +88,7 @@ def test_a_signal_is_answered_at_once_and_the_command_that_goes_on_can_be_pasted
     assert done.returncode == 0 and "going on after step" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(training):
     process = training("--devices", "1", "train.batch_size=120")
     process.send_signal(signal.SIGSTOP)  # both signals wait for it
@@ -144,6 +146,7 @@ def test_a_process_of_another_program_keeps_its_handlers():
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0])
+@pytest.mark.slow
 def test_ctrl_c_at_any_time_of_the_start_leaves_no_traceback(data, tmp_path, seconds):
     words = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(tmp_path / "run"), "--devices", "1"]
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -64,6 +64,7 @@ def spread_lines(capsys) -> list[str]:
     return [line for line in capsys.readouterr().err.splitlines() if "normalisation" in line]
 
 
+@pytest.mark.slow
 def test_train_evaluate_shard_and_inspect_say_so(tesla, run, tmp_path, capsys):
     capsys.readouterr()
     assert train(tesla, tmp_path / "again", *SMALL) == 0
@@ -76,6 +77,7 @@ def test_train_evaluate_shard_and_inspect_say_so(tesla, run, tmp_path, capsys):
     assert_facts(" ".join(capsys.readouterr().out.split()), "tesla", "1e12")
 
 
+@pytest.mark.slow
 def test_predict_says_so(tesla, run, capsys):
     from demega_jax import load
 

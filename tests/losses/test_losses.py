@@ -93,6 +93,7 @@ def test_objective(numbers, kind, weighted, smoothing):
 
 
 @pytest.mark.parametrize("kind", ["balanced_focal", "focal", "cross_entropy"])
+@pytest.mark.slow
 def test_padded_rows_count_nowhere(numbers, kind):
     """24 rows, and the same 24 with 8 rows of nonsense marked as padding: same losses, no gradient to padding."""
     label = jnp.asarray(numbers["labels"])

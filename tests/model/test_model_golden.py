@@ -79,6 +79,7 @@ def test_sorting_network(time_points):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
 def test_classifier_outputs_and_losses(golden, variant):
     numbers = golden("classifier_tiny")
     model = golden_model(numbers, variant)

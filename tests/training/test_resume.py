@@ -128,6 +128,7 @@ def test_a_damaged_newest_checkpoint(data, whole, tmp_path, capsys):
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_no_whole_checkpoint_left(data, whole, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole, run)

@@ -24,6 +24,7 @@ def rates(run: Path) -> dict[int, float]:
     return {step: line["learning_rate"] for step, line in split_lines(run, "train").items()}
 
 
+@pytest.mark.slow
 def test_a_longer_run_spans_its_schedule_anew(data, tmp_path, capsys):
     assert train(data, tmp_path / "long", *SMALL, "train.epochs=4") == 0
     assert train(data, tmp_path / "run", *SMALL, "train.epochs=2") == 0
@@ -39,6 +40,7 @@ def test_a_longer_run_spans_its_schedule_anew(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.slow
 def test_a_fixed_schedule_that_ends_early_is_named(data, tmp_path, capsys, resume):
     fixed = (*SMALL, "optim.schedule_length=8")
     run = tmp_path / "run"

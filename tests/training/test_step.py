@@ -109,6 +109,7 @@ def leaves64(params) -> list[np.ndarray]:
     return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(params)]
 
 
+@pytest.mark.slow
 def test_exponential_average():
     """a += (1 - d) (p - a) with d = min(0.999, (1 + n) / (10 + n)), n parameters before these."""
     states = trained("ema")

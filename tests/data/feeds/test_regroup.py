@@ -94,6 +94,7 @@ def test_devices_change_no_batch_and_nothing_crosses(marked, options):
 
 
 @pytest.mark.parametrize("recordings", ["replicated", "dealt"])
+@pytest.mark.slow
 def test_restore_in_mid_epoch_is_exact(marked, recordings):
     steps = regroup_feed(marked, recordings=recordings).steps_per_epoch
     whole = take(regroup_feed(marked, recordings=recordings), 2 * steps + 2)

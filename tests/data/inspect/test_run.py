@@ -36,6 +36,7 @@ def test_run_is_reported_with_its_best_step_and_verified_checkpoints(trained, tm
     assert facts["parameters"] > 100 and facts["window"] == [3, 12] and report["sound"]
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_of_a_run_is_found(trained, tmp_path, capsys):
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
     files = sorted((copy / "checkpoints" / "latest" / "4" / "model").rglob("*"), key=lambda path: path.stat().st_size)
