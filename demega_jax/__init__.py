@@ -12,10 +12,11 @@ _EXPORTS = {
     "ModelConfig": "demega_jax.config",
     "Outputs": "demega_jax.model.demega",
     "UserError": "demega_jax.errors",
-    "load": "demega_jax.evaluation.predict",
+    "load": "demega_jax.evaluation.model",
+    "open_levels": "demega_jax.data.open",
 }
 
-__all__ = ["DeMEGa", "ModelConfig", "Outputs", "UserError", "__version__", "load"]
+__all__ = ["DeMEGa", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels"]
 
 
 def __getattr__(name: str) -> object:

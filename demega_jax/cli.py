@@ -12,7 +12,18 @@ from demega_jax.errors import NO_SPACE, UserError, warn
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = ("simulate", "download", "group", "shard", "train", "evaluate", "inspect", "benchmark")
+COMMANDS = (
+    "simulate",
+    "download",
+    "group",
+    "shard",
+    "train",
+    "evaluate",
+    "predict",
+    "submit",
+    "inspect",
+    "benchmark",
+)
 DESCRIPTION = """Phoneme classification from magnetoencephalography at accelerator speed.
 
 Lists are written as 5,20,100, by repeating the option, as all, or as a range such as 5-100."""

@@ -115,11 +115,17 @@ def scores(
     )
 
 
+def confusion_matrix(
+    labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"], classes: int
+) -> Int[np.ndarray, "V V"]:
+    """Counts of (label, prediction)."""
+    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+
+
 def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
     """The mean F1 over the classes present in the labels."""
     classes = int(max(labels.max(), predictions.max())) + 1
-    confusion = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
-    return scores(confusion, [str(number) for number in range(classes)]).macro_f1
+    return scores(confusion_matrix(labels, predictions, classes), [str(n) for n in range(classes)]).macro_f1
 
 
 def _divide(numerator: Int[np.ndarray, " V"], denominator: Int[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:

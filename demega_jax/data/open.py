@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config, DataConfig
+from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.combined import combine
 from demega_jax.data.feeds.feed import FeedPlan
 from demega_jax.data.feeds.regroup_plan import RegroupPlan
@@ -50,6 +51,20 @@ def open_split(
     if is_recorded(folder, config.feed):
         return open_recordings(folder, config).averages(split, classes, expect_shape)
     return open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+
+
+def open_input(
+    path: Path, split: str, config: DataConfig, *, classes: Sequence[str], expect_shape: WindowShape
+) -> Split:
+    """The rows of a path to predict: a split of a data folder, a grouped file, or a .npy, .npz or .pt file.
+
+    Rows of arrays can be without labels. UserError: there is no such path, or it does not fit.
+    """
+    if path.is_dir():
+        return open_split(path, split, config, classes=classes, expect_shape=expect_shape)
+    if path.suffix in SUFFIXES:
+        return open_array(path, classes, expect_shape)
+    return open_grouped(path, classes=classes, expect_shape=expect_shape)
 
 
 def open_training(config: Config) -> TrainingData:

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+UNKNOWN = -1  # the label of a row whose class is not known
+
 # Statistics of each row and sensor that can be stored beside the windows, and their values in a row of padding.
 STATISTICS_PADDING = {"median": 0.0, "iqr": 1.0}
 
@@ -47,8 +49,9 @@ class LabelledRows:
     """What is known of a split before a row is read.
 
     path: its file or folder, for messages.  name: train, validation or test.  level: K; None if unknown or mixed.
-    labels [N]: the class of each row, a position in `classes`.  reference_macro_f1: the best score possible, where
-    it is known.  simulated: whether the data say that they are simulated.
+    labels [N]: the class of each row, a position in `classes`; UNKNOWN for a row that has none.
+    reference_macro_f1: the best score possible, where it is known.  simulated: whether the data say that they are
+    simulated.
     """
 
     path: Path
@@ -78,7 +81,12 @@ class LabelledRows:
 
     def class_counts(self) -> Int[np.ndarray, " V"]:
         """Rows of each class."""
-        return np.bincount(self.labels, minlength=len(self.classes))
+        return np.bincount(self.labels[self.labels != UNKNOWN], minlength=len(self.classes))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every row has a label."""
+        return bool((self.labels != UNKNOWN).all())
 
     def describe(self) -> str:
         """One line of text about these rows."""

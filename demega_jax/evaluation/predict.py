@@ -1,83 +1,165 @@
-"""Predictions of a trained model."""
+"""Logits, probabilities and embeddings of every row of a split, batch after batch, on all devices."""
 
 import dataclasses
-from pathlib import Path
-from typing import Any
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from demega_jax.config import Config
-from demega_jax.data.spread import SAMPLED, warn_of_small_spread
-from demega_jax.evaluation.step import mean_probabilities
-from demega_jax.training.checkpoint import read_model, unflatten
-from demega_jax.training.members import stack
-from demega_jax.training.run import RunFolder
-from demega_jax.training.state import abstract
+from demega_jax.data.feeds.stream import split_batches
+from demega_jax.data.split import Split
+from demega_jax.evaluation.tta import TestTimeAugmentation
+from demega_jax.training.parallel import Placement
+from demega_jax.training.setup import is_normalized
+from demega_jax.training.step import Batch, inputs
+
+if TYPE_CHECKING:
+    from demega_jax.evaluation.model import Model
+
+Outputs = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """A trained model: its configuration, its static part, its parameters and buffers.
+class PredictStep:
+    """The function (params, buffers, first, batch) -> outputs of each member, with an axis of members in front.
 
-    steps: the step of its checkpoint, or those of all members; parameters and buffers then have an axis of members in
-    front.  class_counts [V]: number of rows of each class in the training split.
+    first: the number of the first row of the batch in the whole input.  embedding: whether to give it.  tta: the
+    augmentation of `tta` probabilities; None: there are none.
     """
 
+    graphdef: nnx.GraphDef
     config: Config
-    graphdef: Any
-    params: Any
-    buffers: Any
-    steps: tuple[int, ...]
-    class_counts: Int[np.ndarray, " V"]
+    normalized: bool
+    embedding: bool
+    tta: TestTimeAugmentation | None
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the columns of `predict`."""
-        assert self.config.model.classes is not None  # filled in when training began
-        return self.config.model.classes
+    def __call__(self, params: PyTree, buffers: PyTree, first: Array, batch: Batch) -> dict[str, Array]:
+        """logits [M, B, V]; embedding [M, B, Z] and tta [M, B, V] (probabilities) where they are asked for."""
+        x = inputs(batch, self.config.model.input_norm, self.normalized)
+        rows = first + jnp.arange(len(x), dtype=jnp.uint32)
 
-    @property
-    def window(self) -> tuple[int, int | None]:
-        """(sensors, time points) that a window must have; None in place of time points where any number fits."""
-        model = self.config.model
-        assert model.sensors is not None  # filled in when training began
-        return model.sensors, model.time_points if model.pool == "flatten" else None
+        def of_member(params: PyTree, buffers: PyTree) -> dict[str, Array]:
+            model = nnx.merge(self.graphdef, params, buffers)
+            outputs = model(x, normalized=True)
+            found = {"logits": outputs.logits}
+            if self.embedding:
+                found["embedding"] = outputs.embedding.astype(jnp.float32)
+            if self.tta is not None:
+                found["tta"] = self.tta.probabilities(
+                    lambda copy: jax.nn.softmax(model(copy, normalized=True).logits), x, rows
+                )
+            return found
 
-    @property
-    def members(self) -> bool:
-        """Whether several models are averaged."""
-        return len(self.steps) > 1
-
-    def predict(self, x: Float[np.ndarray, "B C T"]) -> Float[np.ndarray, "B V"]:
-        """Probabilities of the classes for windows as grouped files hold them, that is, not normalised."""
-        warn_of_small_spread("input", np.asarray(x[:SAMPLED], np.float32), self.config.model.input_norm)
-        return np.asarray(_probabilities(self.graphdef, self.members, self.params, self.buffers, x))
+        return jax.vmap(of_member)(params, buffers)
 
 
-@jax.jit(static_argnums=(0, 1))
-def _probabilities(graphdef: Any, members: bool, params: Any, buffers: Any, x: jax.Array) -> jax.Array:
-    def of_one(params: Any, buffers: Any) -> jax.Array:
-        return nnx.merge(graphdef, params, buffers)(x).logits
+class Predictor:
+    """A model on the devices of a placement. Its program is compiled once for each size of a batch."""
 
-    return mean_probabilities(jax.vmap(of_one)(params, buffers)) if members else jax.nn.softmax(of_one(params, buffers))
+    def __init__(
+        self, model: "Model", placement: Placement, *, embedding: bool = False, tta: TestTimeAugmentation | None = None
+    ):
+        """embedding, tta: as in `PredictStep`."""
+        self.model, self.placement, self._embedding, self._tta = model, placement, embedding, tta
+        self._params, self._buffers = placement.replicate((model.member_params, model.member_buffers))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 a predictor lives as long as its programs are used
+    def _compiled(self, normalized: bool) -> jax.stages.Wrapped:
+        step = PredictStep(self.model.graphdef, self.model.config, normalized, self._embedding, self._tta)
+        return self.placement.compile_predict(step)
+
+    def start(self, split: Split, first: int, batch: Batch) -> dict[str, Array]:
+        """Begin to compute the outputs of a batch of a split that is on the devices already."""
+        compiled = self._compiled(is_normalized(self.model.config, split))
+        return compiled(self._params, self._buffers, np.uint32(first), batch)
 
 
-def load(run: str | Path) -> Model:
-    """The model of a run folder, from its best checkpoint, with all its members where there are several.
+def predict_batches(
+    predictors: Sequence[Predictor], split: Split, batch_size: int
+) -> Iterator[tuple[int, list[Outputs]]]:
+    """One pass over a split: (number of the first row, outputs of each predictor) of each batch, without padding.
 
-    UserError: no checkpoint can be read.
+    All predictors have the same placement. While the host uses a batch, the devices compute the next one.
     """
-    folder = RunFolder(Path(run))
-    config = folder.read_config()
-    graphdef, params, buffers = abstract(config.model)
-    trees, steps = [], []
-    for member in folder.members(config):
-        arrays, meta = read_model(member)
-        trees.append(unflatten({"params": params, "buffers": buffers}, arrays, member.checkpoints))
-        steps.append(int(meta["step"]))
-    tree = stack(trees)
-    counts = np.asarray(meta["class_counts"])
-    return Model(config, graphdef, tree["params"], tree["buffers"], tuple(steps), counts)
+    placement = predictors[0].placement
+    ahead: tuple[int, list[dict[str, Array]]] | None = None
+    batches = split_batches(split, batch_size=batch_size, place=placement.put_batch)
+    for number, batch in enumerate(batches):
+        first = number * batch_size
+        started = [predictor.start(split, first, batch) for predictor in predictors]
+        if ahead is not None:
+            yield _on_host(*ahead, split.rows)
+        ahead = first, started
+    if ahead is not None:
+        yield _on_host(*ahead, split.rows)
+
+
+def _on_host(first: int, started: Sequence[dict[str, Array]], rows: int) -> tuple[int, list[Outputs]]:
+    return first, [{name: np.asarray(a)[:, : rows - first] for name, a in outputs.items()} for outputs in started]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What models say about the rows of a split.
+
+    names [M]: of the models.  classes: the V names.  labels [N]: positions in them; -1 where none is known.
+    logits [M, N, V].  tta [M, N, V]: probabilities with test-time augmentation.  embeddings: of each run [m, N, Z].
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: Int[np.ndarray, " N"]
+    logits: Float[np.ndarray, "M N V"]
+    tta: Float[np.ndarray, "M N V"] | None = None
+    embeddings: tuple[Float[np.ndarray, "m N Z"], ...] = ()
+
+    @functools.cached_property
+    def plain(self) -> Float[np.ndarray, "M N V"]:
+        """Probabilities of each model without test-time augmentation."""
+        shifted = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "M N V"]:
+        """Probabilities of each model, with test-time augmentation where that was asked for."""
+        return self.plain if self.tta is None else self.tta
+
+
+def iter_predictions(predictors: Sequence[Predictor], split: Split, batch_size: int) -> Iterator[Predictions]:
+    """The predictions of all models for the rows of a split, batch after batch, in order."""
+    names = tuple(name for predictor in predictors for name in predictor.model.names)
+    for first, outputs in predict_batches(predictors, split, batch_size):
+        logits = np.concatenate([each["logits"] for each in outputs])
+        yield Predictions(
+            names=names,
+            classes=predictors[0].model.classes,
+            labels=split.labels[first : first + logits.shape[1]],
+            logits=logits,
+            tta=np.concatenate([each["tta"] for each in outputs]) if "tta" in outputs[0] else None,
+            embeddings=tuple(each["embedding"] for each in outputs if "embedding" in each),
+        )
+
+
+def predict_split(predictors: Sequence[Predictor], split: Split, batch_size: int) -> Predictions:
+    """The predictions of all models for all rows of a split. Only the outputs are held in memory, not the rows."""
+    return joined(list(iter_predictions(predictors, split, batch_size)))
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of the same models for rows that follow each other."""
+    tta = [part.tta for part in parts if part.tta is not None]
+    return dataclasses.replace(
+        parts[0],
+        labels=np.concatenate([part.labels for part in parts]),
+        logits=np.concatenate([part.logits for part in parts], axis=1),
+        tta=np.concatenate(tta, axis=1) if tta else None,
+        embeddings=tuple(
+            np.concatenate(of_run, axis=1) for of_run in zip(*(part.embeddings for part in parts), strict=True)
+        ),
+    )

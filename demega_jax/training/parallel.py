@@ -164,6 +164,12 @@ class Placement:
         whole = self.sharding(REPLICATED)
         return jax.jit(step, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
 
+    def compile_predict(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
+        """Compile a step (params, buffers, first, batch) -> arrays [M, B, ..], for mode `jit`."""
+        whole = self.sharding(REPLICATED)
+        shardings = (whole, whole, whole, self.sharding(SHARDED))
+        return jax.jit(step, in_shardings=shardings, out_shardings=self.sharding(MEMBER_SHARDED))
+
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:
     """The placement on the first `devices` devices (None: on all). UserError: there are too few devices, or

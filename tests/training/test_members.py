@@ -16,7 +16,7 @@ from helpers.runs import train as train_run
 from helpers.training import experiment_of
 
 from demega_jax.config.load import load_config
-from demega_jax.evaluation.predict import load
+from demega_jax.evaluation.model import load
 from demega_jax.training.checkpoint import flatten
 
 SMALL = [

@@ -1,0 +1,127 @@
+"""`demega-jax predict`: probabilities, logits and embeddings of training runs for any windows."""
+
+import collections
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from demega_jax.commands.shared.options import THERE, check_outputs, level_option
+from demega_jax.commands.shared.predicting import (
+    Asked,
+    Denoise,
+    EnsembleOption,
+    Runs,
+    Seed,
+    Tta,
+    ValidationData,
+    fit_combination,
+    make_ensemble,
+    open_models,
+    prepared,
+)
+from demega_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from demega_jax.data.split import Split
+    from demega_jax.evaluation.model import Model
+    from demega_jax.evaluation.predict import Predictions
+    from demega_jax.evaluation.runs import Combination, Ensemble
+
+EXAMPLES = """demega-jax predict runs/first --input data --level 100 --output predictions.csv
+
+demega-jax predict runs/a runs/b --input windows.npy --output predictions.npz --ensemble logits"""
+
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input",
+        metavar="PATH",
+        help="A grouped file, a folder that holds grouped_K or recordings, or windows [N, C, T] in a .npy, .npz or "
+        ".pt file.",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", metavar="FILE", help="The .csv or .npz file to write.")]
+Split_ = Annotated[Literal["train", "validation", "test"], typer.Option("--split", help="The split of a folder.")]
+Level = Annotated[list[str] | None, level_option("Grouping level of a folder (default: as in training)", THERE)]
+Embeddings = Annotated[bool, typer.Option("--embeddings", help="Write embeddings too, in an .npz file.")]
+
+
+def command(
+    ctx: typer.Context, runs: Runs, input_path: Input, output: Output, split: Split_ = "validation",
+    level: Level = None, ensemble: EnsembleOption = "mean", data: ValidationData = None, tta: Tta = False,
+    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False,
+) -> int:  # fmt: skip
+    """Predict the classes of windows with one or several training runs."""
+    check_outputs(output)
+    if output.suffix not in (".csv", ".npz"):
+        raise UserError("--output", str(output), "a file that ends in .csv or .npz", "choose another name")
+    if embeddings and output.suffix == ".csv":
+        raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
+    if not input_path.exists():
+        raise UserError("--input", f"{input_path}: no such file or folder", "windows to predict", "correct the path")
+    asked = Asked(ensemble, seed if tta else None, denoise, embeddings)
+    models = open_models(ctx.obj, runs)
+    rows = prepared(_open(input_path, split, level, models[0]), models, asked)
+    placed = make_ensemble(models, rows, asked)
+    combination = fit_combination(placed, data, asked)
+    _predict(placed, combination, rows, output)
+    return 0
+
+
+def _open(path: Path, split: str, level: list[str] | None, model: "Model") -> "Split":
+    """The rows to predict."""
+    from demega_jax.commands.shared.config import with_levels
+    from demega_jax.config.load import override
+    from demega_jax.data.open import open_input
+
+    config = model.config
+    if path.is_dir():
+        config = override(config, {"data.path": str(path)}, "--input")
+        config = with_levels(config, level, (), config.data)
+    elif level:
+        raise UserError("--level", f"given for the file {path}", "a folder as --input", "leave out --level")
+    return open_input(path, split, config.data, classes=model.classes, expect_shape=model.window)
+
+
+def _predict(ensemble: "Ensemble", combination: "Combination", split: "Split", output: Path) -> None:
+    """Write the predictions, and print how many there are and, where rows have labels, the score."""
+    from rich.console import Console
+
+    from demega_jax.commands.shared.console import status_line
+    from demega_jax.evaluation.prediction_files import write_predictions
+
+    console = Console(highlight=False, markup=False)
+    pairs: collections.Counter[tuple[int, int]] = collections.Counter()
+    done = 0
+
+    def batches() -> "Iterator[tuple[Predictions, np.ndarray]]":
+        nonlocal done
+        for found in ensemble.batches(split):
+            p = combination(found)
+            pairs.update(zip(found.labels.tolist(), p.argmax(axis=1).tolist(), strict=True))
+            yield found, p
+            done += len(p)
+            tell(f"{done:,} of {split.rows:,} rows")
+
+    with status_line(console) as tell:
+        write_predictions(output, batches(), ensemble.models[0].classes, labelled=split.labelled)
+    models = f"{ensemble.members} models" if ensemble.members > 1 else "1 model"
+    console.print(f"{output}: {split.rows:,} rows, {len(split.classes)} classes, {models}", soft_wrap=True)
+    if split.labelled:
+        _print_score(pairs, len(split.classes), console)
+
+
+def _print_score(pairs: "collections.Counter[tuple[int, int]]", classes: int, console: "object") -> None:
+    import numpy as np
+
+    from demega_jax.evaluation.statistics import bootstrap_macro_f1, macro_f1_of
+
+    confusion = np.zeros((classes, classes), np.int64)
+    for (label, predicted), count in pairs.items():
+        confusion[label, predicted] = count
+    interval = bootstrap_macro_f1(confusion)
+    print(f"macro-F1 {float(macro_f1_of(confusion)):.4f} (95 % interval over rows: {interval})")

@@ -1,0 +1,137 @@
+"""Windows from arrays: of Python, of .npy and .npz files, and of the holdout's .pt files."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from demega_jax.data.combined import ArraySplit
+from demega_jax.data.grouped import check_window
+from demega_jax.data.rows import check_finite
+from demega_jax.data.split import UNKNOWN
+from demega_jax.errors import UserError, listed
+
+SUFFIXES = (".npy", ".npz", ".pt")
+WINDOWS, LABELS, CLASSES = ("x", "data"), ("labels", "y"), "classes"  # names of arrays in an .npz file
+CHECKED = 256  # rows that are checked at once
+
+WindowShape = tuple[int, int | None]
+
+
+def array_split(x: ArrayLike, classes: Sequence[str], window: WindowShape, where: str = "input") -> ArraySplit:
+    """Windows in memory, without labels, as a split.
+
+    window: (sensors, time points; None: any number). UserError: another shape, no windows, values not finite.
+    """
+    sensors, time_points = window
+    wanted = f"an array of shape [windows, {sensors}, {time_points or 'time points'}]"
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"values of type {array.dtype}")
+    except ValueError as error:
+        came = " ".join(str(error).split())
+        raise UserError(where, f"no array of numbers ({came})", wanted, "give one array of float32") from None
+    return _split(Path(where), array, classes, window, None)
+
+
+def open_array(path: Path, classes: Sequence[str], window: WindowShape) -> ArraySplit:
+    """The windows of a .npy, .npz or .pt file, with labels where an .npz file has them.
+
+    classes: the names that labels stand for.  window: as for `array_split`. UserError: also for a file that cannot be
+    read, or whose labels do not fit.
+    """
+    if path.suffix == ".npz":
+        x, labels = _from_npz(path, classes)
+        return _split(path, x, classes, window, labels)
+    return _split(path, _from_npy(path) if path.suffix == ".npy" else _from_pt(path), classes, window, None)
+
+
+def _split(
+    path: Path, x: np.ndarray, classes: Sequence[str], window: WindowShape, labels: np.ndarray | None
+) -> ArraySplit:
+    sensors, time_points = window
+    shape = f"[windows, {sensors}, {time_points or 'time points'}]"
+    if x.ndim != 3:
+        hint = "; one window needs an axis in front, such as x[None]" if x.shape == (sensors, time_points) else ""
+        came = f"an array of shape {list(x.shape)}{hint}"
+        raise UserError(path, came, f"shape {shape}", "give windows of this shape")
+    if 0 in x.shape:
+        raise UserError(path, f"an empty array of shape {list(x.shape)}", f"shape {shape}", "give at least one window")
+    check_window(path, x.shape[1], x.shape[2], window)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float32)
+    for first in range(0, len(x), CHECKED):
+        with np.errstate(over="ignore"):  # gives an infinity, which the check finds
+            part = np.asarray(x[first : first + CHECKED], np.float32)
+        check_finite(path, np.arange(first, first + len(part)), part)
+    ids = np.full(len(x), UNKNOWN, np.int32) if labels is None else labels.astype(np.int32)
+    return ArraySplit(
+        path=path, name=path.stem, level=None, sensors=x.shape[1], time_points=x.shape[2], classes=tuple(classes),
+        labels=ids, x=x,
+    )  # fmt: skip
+
+
+def _from_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error, "a .npy file of numbers") from None
+
+
+def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The windows, and the labels as positions in `classes`; None where there are none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise _unreadable(path, error, "an .npz file of numbers") from None
+    names = [name for name in WINDOWS if name in found]
+    if not names:
+        came = f"the arrays {listed(found) or 'none'}"
+        raise UserError(path, came, f"an array named {' or '.join(WINDOWS)}", "name the array of the windows x")
+    labels = next((found[name] for name in LABELS if name in found), None)
+    if labels is None:
+        return found[names[0]], None
+    own = tuple(found[CLASSES].tolist()) if CLASSES in found else tuple(classes)
+    if labels.shape != (len(found[names[0]]),) or labels.dtype.kind not in "iu":
+        came = f"labels of type {labels.dtype} and shape {list(labels.shape)}"
+        raise UserError(path, came, "one whole number for each window", "correct the labels, or leave them out")
+    wrong = np.flatnonzero((labels < UNKNOWN) | (labels >= len(own)))
+    if len(wrong):
+        came = f"label {labels[wrong[0]]} of window {wrong[0]}"
+        raise UserError(path, came, f"0 to {len(own) - 1}, or -1 for none", "correct the labels, or leave them out")
+    unknown = sorted({own[i] for i in np.unique(labels[labels >= 0])} - set(classes))
+    if unknown:
+        way_out = "use data of the same classes, or leave the labels out"
+        raise UserError(path, f"class {unknown[0]}", f"one of the model's: {listed(classes)}", way_out)
+    place = {name: number for number, name in enumerate(classes)}
+    table = np.array([*(place.get(name, UNKNOWN) for name in own), UNKNOWN])  # the last one is for -1
+    return found[names[0]], table[labels]
+
+
+def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:
+    """The windows of a torch file with one tensor [N, C, T], or a sequence of [C, T]; no code in it is run."""
+    try:
+        import torch
+    except ImportError:
+        way_out = "install it with `pip install 'demega-jax[torch]'`"
+        raise UserError(path, "PyTorch is not installed", "PyTorch, to read .pt files", way_out) from None
+    import pickle
+
+    wanted = "one tensor [windows, sensors, time points], or a list of tensors [sensors, time points]"
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(found, list | tuple):
+            found = torch.stack(list(found))
+        return found.detach().to(torch.float32).numpy()
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise _unreadable(path, error, wanted) from None
+
+
+def _unreadable(path: Path, error: Exception, wanted: str) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(path, f"it cannot be read ({reason})", wanted, "copy or download it again, or give another file")

@@ -1,0 +1,78 @@
+"""Several training runs as one ensemble: loaded, checked against each other, and put on the devices."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from demega_jax.data.split import Split
+from demega_jax.errors import UserError
+from demega_jax.evaluation.ensemble import Method, check_same, combine, fit_weights
+from demega_jax.evaluation.model import Model, load
+from demega_jax.evaluation.predict import Predictions, Predictor, iter_predictions, predict_split
+from demega_jax.evaluation.tta import TestTimeAugmentation
+
+
+def load_runs(runs: Sequence[Path]) -> list[Model]:
+    """The models of training runs. UserError: a run is named twice, or classes or windows differ."""
+    resolved = [run.resolve() for run in runs]
+    for number, run in enumerate(resolved):
+        if run in resolved[:number]:
+            raise UserError(runs[number], "this training run is named twice", "different runs", "leave it out once")
+    models = [load(run) for run in runs]
+    check_same([(model.name, model.classes, model.window) for model in models])
+    return models
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Models on the devices. batch_size: rows that are computed at once."""
+
+    models: tuple[Model, ...]
+    predictors: tuple[Predictor, ...]
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls, models: Sequence[Model], *, rows: int, embedding: bool = False, tta: TestTimeAugmentation | None = None
+    ) -> "Ensemble":
+        """The ensemble of models on all devices. rows: of the input, which can be fewer than a batch."""
+        placement, batch_size = models[0].placement(min(models[0].config.train.batch_size, rows))
+        predictors = tuple(Predictor(model, placement, embedding=embedding, tta=tta) for model in models)
+        return cls(tuple(models), predictors, batch_size)
+
+    @property
+    def members(self) -> int:
+        """Number of models, of all runs together."""
+        return sum(len(model.steps) for model in self.models)
+
+    def batches(self, split: Split) -> Iterator[Predictions]:
+        """The predictions for the rows of a split, batch after batch."""
+        return iter_predictions(self.predictors, split, self.batch_size)
+
+    def predict(self, split: Split) -> Predictions:
+        """The predictions for all rows of a split."""
+        return predict_split(self.predictors, split, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Combination:
+    """How the models are combined. weights [M]: those of the method `weighted`."""
+
+    method: Method
+    weights: Float[np.ndarray, " M"] | None = None
+
+    @classmethod
+    def fit(cls, method: Method, ensemble: Ensemble, validation: Split | None) -> "Combination":
+        """A method, with weights fitted on validation where it has weights."""
+        if method != "weighted":
+            return cls(method)
+        assert validation is not None, "the method `weighted` needs validation rows"
+        found = ensemble.predict(validation)
+        return cls(method, fit_weights(found.probabilities, found.labels))
+
+    def __call__(self, found: Predictions) -> Float[np.ndarray, "N V"]:
+        """The probabilities of the ensemble."""
+        return combine(found, self.method, self.weights)

@@ -1,0 +1,177 @@
+"""`predict`, `submit` and several runs in `evaluate`: against the model itself, and what they refuse."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from command_line import SMALL, fails
+from sklearn.metrics import f1_score
+
+import demega_jax
+from demega_jax.cli import main
+
+
+def of(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture(scope="module")
+def second(data, tmp_path_factory):
+    """A run of two members."""
+    folder = tmp_path_factory.mktemp("runs") / "second"
+    of("train", "configs/tiny.yaml", "--data", data, "--run", folder, "--devices", 1, *SMALL,
+       "train.seed=5", "train.members=2", "data.feed=resident")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grouped_test(data):
+    with h5py.File(data / "grouped_100" / "test_grouped.h5") as file:
+        return file["data"][:], file["labels"][:]
+
+
+def softmax(x):
+    odds = np.exp(x - x.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
+
+
+def test_csv_of_a_data_folder(run, data, grouped_test, tmp_path, capsys):
+    of("predict", run, "--input", data, "--split", "test", "--output", tmp_path / "p.csv")
+    x, labels = grouped_test
+    model = demega_jax.load(run)
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    p = np.array([[float(row[f"p_{name}"]) for name in model.classes] for row in rows])
+    np.testing.assert_allclose(p, model.predict(x), rtol=1e-4, atol=1e-6)
+    assert [row["row"] for row in rows] == list(map(str, range(len(x))))
+    assert [row["label"] for row in rows] == [model.classes[label] for label in labels]
+    assert [row["predicted"] for row in rows] == [model.classes[i] for i in p.argmax(1)]
+    wanted = f1_score(labels, p.argmax(1), labels=np.unique(labels), average="macro")
+    assert f"macro-F1 {wanted:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "file"])
+def test_every_kind_of_input_gives_the_same(run, data, grouped_test, tmp_path, kind):
+    x, labels = grouped_test
+    source = {"npy": tmp_path / "x.npy", "npz": tmp_path / "x.npz"}.get(kind, data / "grouped_100/test_grouped.h5")
+    if kind == "npy":
+        np.save(source, x)
+    elif kind == "npz":
+        np.savez(source, x=x, labels=labels)
+    of("predict", run, "--input", source, "--output", tmp_path / "p.npz", "--embeddings")
+    found, model = dict(np.load(tmp_path / "p.npz")), demega_jax.load(run)
+    np.testing.assert_allclose(found["probabilities"], model.predict(x), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["logits"][0], model.predict_logits(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["embedding"][0], model.embed(x), rtol=1e-4, atol=1e-5)
+    assert ("labels" in found) == (kind != "npy")
+    assert tuple(found["classes"]) == model.classes
+
+
+@pytest.mark.slow
+def test_several_runs_and_members(run, second, data, grouped_test, tmp_path):
+    x, labels = grouped_test
+    for method in ("mean", "logits", "vote", "weighted"):
+        of("predict", run, second, "--input", data, "--split", "test", "--output", tmp_path / f"{method}.npz",
+           "--ensemble", method)  # fmt: skip
+    found = {name: dict(np.load(tmp_path / f"{name}.npz")) for name in ("mean", "logits", "vote", "weighted")}
+    one, two = demega_jax.load(run), demega_jax.load(second)
+    logits = found["mean"]["logits"]
+    assert logits.shape == (3, len(x), 39)
+    assert list(found["mean"]["models"]) == [str(run), f"{second}/members/0", f"{second}/members/1"]
+    np.testing.assert_allclose(found["mean"]["probabilities"], (one.predict(x) + 2 * two.predict(x)) / 3, rtol=1e-4)
+    np.testing.assert_allclose(logits[0], one.predict_logits(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits[1:].mean(0), two.predict_logits(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["logits"]["probabilities"], softmax(logits.mean(0)), rtol=1e-4)
+    alone = demega_jax.load(second / "members" / "1")
+    np.testing.assert_allclose(logits[2], alone.predict_logits(x), rtol=1e-4, atol=1e-5)
+    weights = np.linalg.lstsq(softmax(logits).reshape(3, -1).T, found["weighted"]["probabilities"].ravel(), rcond=None)[
+        0
+    ]
+    assert weights.sum() == pytest.approx(1, abs=1e-4) and weights.min() > -1e-4
+
+
+@pytest.mark.slow
+def test_evaluate_shows_models_and_methods(run, second, data, grouped_test, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    of("evaluate", run, second, "--split", "test", "--json", out, "--ensemble", "logits")
+    shown = capsys.readouterr().out
+    scores = json.loads(out.read_text())
+    x, labels = grouped_test
+    found = scores["ensemble"]
+    one = demega_jax.load(run).predict(x).argmax(1)
+    wanted = f1_score(labels, one, labels=np.unique(labels), average="macro")
+    assert found["models"][str(run)]["macro_f1"] == pytest.approx(wanted)
+    assert f"{wanted:.4f}" in shown and "ensemble: vote" in shown
+    assert scores["macro_f1"] == found["ensembles"]["logits"]["macro_f1"]
+    assert set(found["ensembles"]) == {"mean", "logits", "vote"}
+    assert scores["rows"] == len(x) and scores["run"] == [str(run), str(second)]
+    each = [score["macro_f1"] for score in found["models"].values()]
+    assert found["mean"] == pytest.approx(np.mean(each))
+    assert found["standard_deviation"] == pytest.approx(np.std(each, ddof=1))
+
+
+def test_tta_is_reported_with_and_without(run, data, tmp_path, capsys):
+    for name, words in (("plain", ()), ("tta", ("--tta",)), ("again", ("--tta",)), ("other", ("--tta", "--seed", 1))):
+        of("evaluate", run, "--split", "test", "--json", tmp_path / f"{name}.json", *words)
+    assert "without --tta" in capsys.readouterr().out
+    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert found["tta"]["ensemble"]["without_tta"]["macro_f1"] == pytest.approx(found["plain"]["macro_f1"])
+    assert found["tta"]["confusion"] == found["again"]["confusion"]
+    for name in ("p", "q"):
+        of("predict", run, "--input", data, "--output", tmp_path / f"{name}.npz", "--tta", "--seed", 3)
+    p, q = (np.load(tmp_path / f"{name}.npz") for name in ("p", "q"))
+    np.testing.assert_array_equal(p["tta"], q["tta"])
+    assert (p["tta"] != softmax(p["logits"])).all()
+    np.testing.assert_allclose(p["probabilities"], p["tta"][0])
+
+
+def test_denoised_windows(run, data, grouped_test, tmp_path):
+    from demega_jax.signal.denoise import denoise
+
+    of("predict", run, "--input", data, "--split", "test", "--output", tmp_path / "p.npz", "--denoise")
+    model = demega_jax.load(run)
+    clean = model.predict(denoise(grouped_test[0]))
+    np.testing.assert_allclose(np.load(tmp_path / "p.npz")["probabilities"], clean, rtol=1e-4, atol=1e-6)
+
+
+def test_submission_of_the_holdout(run, grouped_test, tmp_path, capsys):
+    holdout, out = tmp_path / "holdout.npy", tmp_path / "submission.csv"
+    np.save(holdout, grouped_test[0])
+    of("submit", run, "--holdout", holdout, "--output", out)
+    values = np.loadtxt(out, delimiter=",", skiprows=1)
+    np.testing.assert_allclose(values[:, 1:], demega_jax.load(run).predict(grouped_test[0]), rtol=1e-4, atol=1e-7)
+    assert "2,382" in capsys.readouterr().err  # the published holdout has another number of segments
+    of("submit", "--check", out, "--rows", len(values))
+    assert "2,382" in fails(capsys, "submit", "--check", out)
+
+
+def test_what_is_refused(run, data, tmp_path, capsys):
+    out, here = tmp_path / "p.csv", ("--input", data)
+    for arguments, fact in [
+        (("predict", run, *here, "--output", tmp_path / "p.txt"), ".csv or .npz"),
+        (("predict", run, *here, "--output", out, "--embeddings"), "--embeddings"),
+        (("predict", run, "--input", tmp_path / "no.npy", "--output", out), "no.npy"),
+        (("predict", run, run, *here, "--output", out), "twice"),
+        (("predict", run, *here, "--output", out, "--ensemble", "weighted"), "one model"),
+        (("predict", run, *here, "--output", out, "--ensemble", "vot"), "vote"),
+        (("predict", run, *here, "--output", out, "--level", "5"), "no level 5"),
+        (("predict", tmp_path, *here, "--output", out), "no config.yaml"),
+        (("submit", run, "--output", out), "--holdout"),
+        (("submit", "--check", out), "no such file"),
+        (("submit", run, "--check", out), "--check"),
+        (("submit", "--rows", 3), "--check"),
+    ]:
+        assert fact in fails(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path, capsys):
+    for x, fact in [
+        (np.zeros((2, 4, 9), np.float32), "4 sensors"),
+        (np.zeros((5, 9), np.float32), "x[None]"),
+        (np.full((2, 5, 9), np.nan, np.float32), "nan"),
+    ]:
+        np.save(tmp_path / "x.npy", x)
+        assert fact in fails(capsys, "predict", run, "--input", tmp_path / "x.npy", "--output", tmp_path / "p.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
