@@ -21,6 +21,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "submit",
+    "sweep",
     "inspect",
     "benchmark",
 )

@@ -1,0 +1,1 @@
+"""Sweeps: every level with several seeds, each model tested at every level."""

@@ -1,0 +1,41 @@
+"""Does what is missing of a sweep: trains levels and tests their models, one cell after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from demega_jax.evaluation.fit import fit
+from demega_jax.evaluation.model import load
+from demega_jax.evaluation.sweep.cells import Cell, test_level
+from demega_jax.evaluation.sweep.plan import Sweep
+from demega_jax.training.signals import Interrupted, Signals
+
+
+def run_sweep(
+    sweep: Sweep, levels: Sequence[int], signals: Signals, say: Callable[[str], None], devices: int | None = None
+) -> None:
+    """Train each of these levels, unless that is done, and test its models at every level of the sweep.
+
+    say: shows a line of text. Interrupted: a signal came; what is finished is kept.
+    """
+    for trained in levels:
+        missing = [tested for tested in sweep.levels if not sweep.cell(trained, tested).is_file()]
+        if not missing:
+            say(f"level {trained}: all cells are there")
+            continue
+        say(f"level {trained}: training {sweep.seeds} seeds side by side in {sweep.run(trained).path}")
+        fit(sweep.config_of(trained), sweep.run(trained), signals, say, devices)
+        model = load(sweep.run(trained).path)
+        for tested in missing:
+            if signals.received is not None:
+                raise Interrupted(signals.received)
+            cell = test_level(sweep, model, trained, tested)
+            cell.write(sweep.cell(trained, tested))
+            say(f"level {trained}, tested at {tested}: macro-F1 {cell.mean:.4f} (sd {cell.deviation:.4f})")
+
+
+def cells_there(sweep: Sweep) -> dict[tuple[int, int], Cell]:
+    """{(trained, tested): cell} of all that are finished. UserError: one is damaged."""
+
+    def every() -> Iterator[tuple[int, int]]:
+        yield from ((trained, tested) for trained in sweep.levels for tested in sweep.levels)
+
+    return {pair: Cell.read(sweep.cell(*pair)) for pair in every() if sweep.cell(*pair).is_file()}
