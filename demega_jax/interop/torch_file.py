@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,10 @@ FORMAT = 1  # of the metadata of a safetensors file
 WANTED = "a checkpoint that Lightning wrote, or a .safetensors file that `demega-jax export-torch` wrote"
 WAY_OUT = "name such a file"
 # What torch.load raises for files that are damaged or no checkpoints, beside pickle.UnpicklingError.
-DAMAGE = (RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, OSError)
+DAMAGE = (
+    RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, AssertionError,
+    OverflowError, struct.error,
+)  # fmt: skip
 
 # The modules in the order of the optimizer's groups. The final LayerNorm is in none.
 OPTIMIZED = (
@@ -93,9 +97,10 @@ def read_lightning(path: Path) -> TorchFile:
     content = _loaded(torch, path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     hyper = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not _are_tensors(torch, state) or not isinstance(hyper, Mapping):
+    named = isinstance(hyper, Mapping) and all(isinstance(name, str) for name in hyper)
+    if not _are_tensors(torch, state) or not named:
         raise UserError(path, "no state_dict and hyper_parameters in it", WANTED, WAY_OUT)
-    assert isinstance(content, dict) and isinstance(state, Mapping)
+    assert isinstance(content, dict) and isinstance(state, Mapping) and isinstance(hyper, Mapping)
     tensors = {name: _array(tensor) for name, tensor in state.items()}
     step, epoch = content.get("global_step", 0), content.get("epoch", 0)
     if not isinstance(step, int) or not isinstance(epoch, int):
