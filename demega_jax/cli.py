@@ -22,6 +22,7 @@ COMMANDS = (
     "predict",
     "submit",
     "sweep",
+    "stack",
     "inspect",
     "benchmark",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
+from demega_jax.commands.shared.options import THERE, Json, check_outputs, level_option
 from demega_jax.commands.shared.predicting import (
     Asked,
     Denoise,
@@ -14,6 +14,7 @@ from demega_jax.commands.shared.predicting import (
     Runs,
     Seed,
     Tta,
+    expand,
     fit_combination,
     make_ensemble,
     open_models,
@@ -55,15 +56,15 @@ def command(
     from demega_jax.commands.shared.config import changed, check_levels, with_levels
     from demega_jax.training.run import RunFolder
 
-    check_there(runs[0], "the folder of a training run", folder=True)
     check_outputs(json_file)
-    config = RunFolder(runs[0]).read_config()
+    bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise))
     path_of_splits = None if splits is None else str(splits)
-    asked = changed(config, (), {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)})
-    asked = with_levels(asked, level, (), asked.data)
-    check_levels(asked)
+    options = {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)}
+    config = changed(RunFolder(bases[0]).read_config(), (), options)
+    config = with_levels(config, level or asked.levels, (), config.data)
+    check_levels(config)
     with ending_at_once(ctx.obj):  # jax's callbacks swallow a KeyboardInterrupt that is raised in them
-        score(open_models(ctx.obj, runs), asked, split, Asked(ensemble, seed if tta else None, denoise), json_file)
+        score(open_models(ctx.obj, bases), config, split, asked, json_file)
     return 0
 
 
@@ -88,7 +89,7 @@ def score(models: "Sequence[Model]", config: "Config", name: str, asked: Asked, 
         scores, title=f"{', '.join(model.name for model in models)} on {name}, {_which(models)}", console=console
     )
     if report is not None:
-        print_ensemble(report, asked.method, console)
+        print_ensemble(report, console)
 
 
 def _open(data: "DataConfig", name: str, models: "Sequence[Model]", asked: Asked) -> "DataSplit":
@@ -115,7 +116,7 @@ def _scores(
     """
     from demega_jax.evaluation.ensemble_report import report_of, scores_of_probabilities
 
-    single = len(models) == 1 and asked.method == "mean" and asked.tta is None
+    single = len(models) == 1 and asked.method == "mean" and asked.tta is None and asked.stack is None
     counted = models[0].evaluate(split) if single else None
     if counted is not None and not models[0].members:
         return counted, None
