@@ -24,6 +24,8 @@ COMMANDS = (
     "sweep",
     "stack",
     "inspect",
+    "import-torch",
+    "export-torch",
     "benchmark",
 )
 DESCRIPTION = """Phoneme classification from magnetoencephalography at accelerator speed.
@@ -53,7 +55,7 @@ def build_app() -> "typer.Typer":
     ) -> None: ...
 
     for name in COMMANDS:
-        module = importlib.import_module(f"demega_jax.commands.{name}")
+        module = importlib.import_module(f"demega_jax.commands.{name.replace('-', '_')}")
         examples = f"[bold]Examples[/bold]\n\n{module.EXAMPLES}"
         app.command(name, cls=Command, context_settings=settings, epilog=examples)(module.command)
     return app

@@ -46,6 +46,13 @@ def _umask() -> int:
     return mask
 
 
+def check_new_folder(path: Path, way_out: str) -> None:
+    """UserError, with this way out: something is there already, other than an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        came = "the folder exists and is not empty" if path.is_dir() else "it is a file"
+        raise UserError(path, came, "a new folder", way_out)
+
+
 def write_text(path: Path, text: str, way_out: str = "free space, or choose another folder") -> None:
     """Write a text file by an atomic write. UserError, with this way out: it cannot be written."""
     with atomic_write(path, way_out) as aside:

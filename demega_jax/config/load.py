@@ -3,7 +3,7 @@
 import difflib
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def _check_names(raw: Mapping[str, Any], where: str) -> None:
                 raise _unknown_key(dotted, where)
 
 
-def _validated(raw: Any, where: str) -> Config:
+def validated(raw: Any, where: str) -> Config:
+    """The configuration of sections as YAML or JSON has them. UserError about `where`: a key or a value is wrong."""
     if not isinstance(raw, Mapping):
         way_out = "write `section:` and, below it, lines of `key: value`"
         raise UserError(where, f"a {type(raw).__name__} at the top", "sections with keys below them", way_out)
@@ -137,7 +138,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(
             path, f"cannot be read ({reason})", "a YAML file", "name one, such as those in configs/"
         ) from None
-    config = _validated(parse_yaml(text, str(path)) or {}, str(path))
+    config = validated(parse_yaml(text, str(path)) or {}, str(path))
     return override(config, parse_overrides(overrides), "command line")
 
 
@@ -150,11 +151,17 @@ def override(config: Config, changes: Mapping[str, Any], where: str) -> Config:
     for one, other in (("train.epochs", "train.steps"), ("train.steps", "train.epochs")):
         if changes.get(one) is not None and other not in changes:
             put(raw, other, None)
+    check_keys(changes, where)
     for dotted, value in changes.items():
+        put(raw, dotted, value)
+    return validated(raw, where)
+
+
+def check_keys(keys: Iterable[str], where: str) -> None:
+    """UserError about `where`, with the nearest known key: one of these `section.key` is not known."""
+    for dotted in keys:
         if dotted not in flat_keys():
             raise _unknown_key(dotted, where)
-        put(raw, dotted, value)
-    return _validated(raw, where)
 
 
 def put(raw: dict[str, Any], dotted: str, value: Any) -> None:

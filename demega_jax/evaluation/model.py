@@ -144,10 +144,11 @@ def load(run: str | Path) -> Model:
     keep_programs()
     folder = RunFolder(Path(run))
     config = folder.read_config()
-    graphdef, params, buffers = abstract(config.model)
     trees, steps = [], []
     for member in folder.members(config):
         arrays, meta = read_model(member)
+        # An imported model has a feature table of its own, perhaps for classes that ours does not know.
+        graphdef, params, buffers = abstract(config.model, arrays.get("buffers.feature_table"))
         trees.append(unflatten({"params": params, "buffers": buffers}, arrays, member.checkpoints))
         steps.append(int(meta["step"]))
     tree = stack(trees)

@@ -66,9 +66,11 @@ def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -
     """`state` with the parameters of another training run (averages, where it has them), and a line that says which.
 
     Every member takes the parameters that have the same path and shape. Others, such as heads for other classes, stay
-    new. UserError: that run has members, or no such parameters.
+    new. Where the classes are the same, their feature table comes along: an imported model has one of its own.
+    UserError: that run has members, or no such parameters.
     """
-    if run.read_config().train.members > 1:
+    config = run.read_config()
+    if config.train.members > 1:
         way_out = f"use --init {run.path / 'members' / '0'}"
         raise UserError(run.path, "a training run with several members", "the folder of one of them", way_out)
     theirs = read_model(run)[0]
@@ -89,5 +91,10 @@ def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -
     new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
     line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
     average = None if state.average is None else jax.tree.map(np.copy, params)
-    params, average = experiment.placement.replicate((params, average))
-    return dataclasses.replace(state, params=params, average=average), line
+    buffers = dict(state.buffers)
+    table = theirs.get("buffers.feature_table")
+    if table is not None and config.model.classes == experiment.config.model.classes and "feature_table" in buffers:
+        if (*front, *table.shape) == buffers["feature_table"].shape:
+            buffers["feature_table"] = np.broadcast_to(table, buffers["feature_table"].shape)
+    params, average, buffers = experiment.placement.replicate((params, average, buffers))
+    return dataclasses.replace(state, params=params, average=average, buffers=buffers), line

@@ -46,9 +46,9 @@ def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) ->
     return graphdef, params, buffers
 
 
-def abstract(config: ModelConfig) -> tuple[Any, Any, Any]:
+def abstract(config: ModelConfig, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
     """`build` with shapes in place of arrays."""
-    graphdef, params, buffers = build(config, 0)
+    graphdef, params, buffers = build(config, 0, features)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), [params, buffers])
     return graphdef, shapes[0], shapes[1]
 

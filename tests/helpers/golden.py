@@ -3,9 +3,10 @@
 import json
 
 from flax import nnx
-from torch_weights import convert, load, part
+from torch_weights import load, part
 
 from demega_jax.config import ModelConfig
+from demega_jax.interop.torch_names import unused_shapes
 from demega_jax.model.demega import DeMEGa
 from demega_jax.phonemes import PHONEMES
 
@@ -40,7 +41,5 @@ def tiny_config(numbers: dict, **changes) -> ModelConfig:
 def golden_model(numbers: dict, variant: str, weights: str | None = None) -> DeMEGa:
     """Our model with the golden weights of a variant. The original keeps two modules that it never uses."""
     model = DeMEGa(tiny_config(numbers, **VARIANTS[variant]), rngs=nnx.Rngs(0), features=numbers["ipa_matrix"])
-    theirs = part(numbers, weights or f"{variant}/w/")
-    unused = {"lstm": "feature_norm."}.get(variant, "classifier." if variant.startswith("ipa") else "-")
-    load(model, convert({k: v for k, v in theirs.items() if not k.startswith(unused)}))
+    load(model, part(numbers, weights or f"{variant}/w/"), unused_shapes(model.config))
     return model

@@ -106,10 +106,13 @@ class Sorted:
     given: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+CHECKPOINTS = (".ckpt", ".safetensors")  # files with names such as epoch=3-step=40.ckpt
+
+
 def is_override(word: str) -> bool:
     """Whether a word has the form `key=value`, and is not a path with an = in it."""
     key, equals, _ = word.partition("=")
-    return bool(equals) and not word.startswith("-") and "/" not in key
+    return bool(equals) and not word.startswith("-") and "/" not in key and not word.endswith(CHECKPOINTS)
 
 
 def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:

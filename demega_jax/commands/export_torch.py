@@ -1,0 +1,44 @@
+"""`demega-jax export-torch`: a training run as a state dict of the published PyTorch system."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demega_jax.commands.shared.options import check_outputs, check_there
+from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
+
+EXAMPLES = "demega-jax export-torch runs/first first.safetensors"
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="New .safetensors file.")]
+
+
+def command(ctx: typer.Context, run: Run, file: File) -> int:
+    """Write the best checkpoint of a training run as a state dict of the published PyTorch system."""
+    check_there(run, "the folder of a training run", folder=True)
+    _check_name(file)
+    check_outputs(file)
+    from demega_jax.training.run import RunFolder
+
+    config = RunFolder(run).read_config()
+    prepare_process(ctx.obj)
+    with ending_at_once(ctx.obj):
+        set_numerics(ctx.obj, config)
+        from demega_jax.interop.torch_export import export, write
+
+        exported = export(run)
+        write(exported, file)
+    print(f"{file}: {len(exported.tensors)} tensors, step {exported.step}")
+    if exported.unused:
+        print(f"not used, but expected by the published system: {', '.join(exported.unused)}")
+    return 0
+
+
+def _check_name(file: Path) -> None:
+    """UserError: the name of the file does not say what it is."""
+    if file.suffix != ".safetensors":
+        from demega_jax.errors import UserError
+
+        came, wanted = "a name that does not end in .safetensors", "a .safetensors file"
+        raise UserError(file, came, wanted, f"name it {file.name}.safetensors")

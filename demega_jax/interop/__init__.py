@@ -1,0 +1,1 @@
+"""Models in other systems' files: checkpoints of the published PyTorch system."""
