@@ -12,7 +12,7 @@ _EXPORTS = {
     "ModelConfig": "demega_jax.config",
     "Outputs": "demega_jax.model.demega",
     "UserError": "demega_jax.errors",
-    "load": "demega_jax.evaluation.model",
+    "load": "demega_jax.interop.hub",
     "open_levels": "demega_jax.data.open",
 }
 

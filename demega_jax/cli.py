@@ -21,6 +21,8 @@ COMMANDS = (
     "evaluate",
     "predict",
     "submit",
+    "push",
+    "pull",
     "inspect",
     "benchmark",
 )

@@ -64,7 +64,8 @@ def _check_names(raw: Mapping[str, Any], where: str) -> None:
                 raise _unknown_key(dotted, where)
 
 
-def _validated(raw: Any, where: str) -> Config:
+def config_of(raw: Any, where: str) -> Config:
+    """The configuration of plain dictionaries. where: what they are from, for errors. UserError: they do not fit."""
     if not isinstance(raw, Mapping):
         way_out = "write `section:` and, below it, lines of `key: value`"
         raise UserError(where, f"a {type(raw).__name__} at the top", "sections with keys below them", way_out)
@@ -137,7 +138,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(
             path, f"cannot be read ({reason})", "a YAML file", "name one, such as those in configs/"
         ) from None
-    config = _validated(parse_yaml(text, str(path)) or {}, str(path))
+    config = config_of(parse_yaml(text, str(path)) or {}, str(path))
     return override(config, parse_overrides(overrides), "command line")
 
 
@@ -154,7 +155,7 @@ def override(config: Config, changes: Mapping[str, Any], where: str) -> Config:
         if dotted not in flat_keys():
             raise _unknown_key(dotted, where)
         put(raw, dotted, value)
-    return _validated(raw, where)
+    return config_of(raw, where)
 
 
 def put(raw: dict[str, Any], dotted: str, value: Any) -> None:

@@ -231,10 +231,13 @@ class Loop:
             member.save("latest", self.state, self._meta(self.step) | {"since_last_line": mine})
 
     def _meta(self, step: int) -> dict[str, Any]:
+        train = self.experiment.data.train
         return {
             "epoch": step / self.experiment.steps_per_epoch,
             "feed": {"next_step": step},
-            "class_counts": self.experiment.data.train.class_counts().tolist(),
+            "class_counts": train.class_counts().tolist(),
+            "level": train.level,
+            "simulated": train.simulated,
         }
 
 

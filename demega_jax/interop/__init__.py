@@ -1,0 +1,1 @@
+"""Models from and for other libraries: PyTorch checkpoints, the Hugging Face hub, scikit-learn."""
