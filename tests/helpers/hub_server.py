@@ -1,4 +1,4 @@
-"""A hub on the loopback interface: datasets and models, served in the hub's protocol, with faults where a test wants them.
+"""A hub on the loopback interface: datasets and models in the hub's protocol, with faults where a test wants them.
 
 GET /api/datasets/{repo}/revision/{revision}          the commit of a revision
 GET /api/datasets/{repo}/tree/{commit}?recursive=..   the files with sizes and checksums, PAGE of them at a time

@@ -60,7 +60,7 @@ class Uploads(BaseHTTPRequestHandler):
 
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.models:
-            return self._refuse(409, "")
+            return self._send(409, json.dumps({"url": f"{self.hub.url}/{name}"}).encode(), {})
         self.hub.visibility[name] = asked.get("visibility") or ("private" if asked.get("private") else "public")
         self.hub.models[name] = Dataset({commit_name(100): {".gitattributes": b"*.safetensors filter=lfs\n"}})
         self._send_json({"url": f"{self.hub.url}/{name}", "id": name})
@@ -81,10 +81,10 @@ class Uploads(BaseHTTPRequestHandler):
         self._send_json({"files": modes})
 
     def _offer(self, asked: dict) -> None:
-        found = [
-            {"oid": each["oid"], "size": each["size"], "actions": {"upload": {"href": f"{self.hub.store}/lfs/{each['oid']}"}}}
-            for each in asked["objects"]
-        ]  # fmt: skip
+        def action(oid: str) -> dict:
+            return {"upload": {"href": f"{self.hub.store}/lfs/{oid}"}}
+
+        found = [each | {"actions": action(each["oid"])} for each in asked["objects"]]
         self._send_json({"transfer": "basic", "objects": found})
 
     def _commit(self, name: str, revision: str, lines: list[dict]) -> None:
@@ -110,6 +110,9 @@ class Uploads(BaseHTTPRequestHandler):
         self._send_json({"commitUrl": url, "commitOid": commit, "pullRequestUrl": None})
 
     def _send_json(self, value: object, **headers: str) -> None:
+        raise NotImplementedError
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         raise NotImplementedError
 
     def _refuse(self, status: int, code: str) -> None:

@@ -1,4 +1,4 @@
-"""`push`, `pull`, `load` and `from_pretrained`, by real requests of the hub's client to a hub on the loopback interface."""
+"""`push`, `pull`, `load` and `from_pretrained`: real requests of the hub's client to a hub on the loopback interface."""
 
 import json
 import socket
@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 import yaml
+from command_line import SMALL
 from helpers.errors import fails_with, refused
 from helpers.hub_server import Dataset, commit_name
 from helpers.runs import evaluate, files_in, newest_arrays, run_command, train
@@ -72,9 +73,8 @@ def test_a_pulled_run_is_evaluated_and_trained_from(hub, run, data, tmp_path, ca
     ours = evaluate(run, tmp_path / "ours.json", "--data", data)
     pulled = evaluate(tmp_path / "pulled", tmp_path / "pulled.json", "--data", data)
     assert pulled["confusion"] == ours["confusion"] and pulled["loss"] == ours["loss"]
-    assert train(data, tmp_path / "fine", "--init", tmp_path / "pulled", "train.steps=1", "train.epochs=null",
-                 "train.batch_size=16", *[f"model.{key}" for key in ("width=8", "layers=1", "heads=2", "embedding_width=8",
-                 "projection_width=8", "ipa_width=8")]) == 0  # fmt: skip
+    more = [*SMALL, "train.steps=1", "train.eval_every=1"]
+    assert train(data, tmp_path / "fine", "--init", tmp_path / "pulled", *more) == 0
     out = capsys.readouterr().out
     assert "parameters from" in out and "; new:" not in out
     assert not list(tmp_path.glob(".pulled*"))  # nothing is left beside it
@@ -185,6 +185,7 @@ def test_repositories_that_cannot_be_had(hub, run, tmp_path, capsys):
         fails_with(capsys, arguments, *facts)
     hub.models[REPO].gate = (403, "GatedRepo")
     fails_with(capsys, ["pull", REPO, out], "gated", "accept", f"{hub.url}/{REPO}")
+    hub.models[REPO].gate = None
     for status in (401, 403):
         hub.shut = status
         fails_with(capsys, ["push", run, REPO], "access refused", status, "hf auth login", "write")
@@ -207,7 +208,7 @@ def changed_arrays(change):
     return of
 
 
-NAME = "params.classifier.bias"
+NAME, TABLE = "params.classifier.bias", "buffers.feature_table"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ NAME = "params.classifier.bias"
         (changed_arrays(lambda a: a.update({"params.x": np.zeros(2)})), ["1 arrays are too many", "params.x"]),
         (changed_arrays(lambda a: a.update({NAME: a[NAME][:-1]})), [NAME, "[38]", "[39]"]),
         (changed_arrays(lambda a: a.update({NAME: a[NAME].astype(np.int32)})), [NAME, "int32", "float32"]),
-        (changed_arrays(lambda a: a.update({"buffers.feature_table": np.ones((3, 14), np.float32)})), ["[3, 14]", "39 rows"]),
+        (changed_arrays(lambda a: a.update({TABLE: np.ones((3, 14), np.float32)})), ["[3, 14]", "39 rows"]),
         (lambda files: files.update({"model.safetensors": b"x" * 40}), ["model.safetensors", "cannot be read"]),
         (lambda files: files.pop("model.safetensors"), ["model.safetensors", "no such file"]),
     ],
