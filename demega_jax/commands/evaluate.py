@@ -82,7 +82,10 @@ def score(models: "Sequence[Model]", config: "Config", name: str, asked: Asked, 
     if json_file is not None:
         runs = [model.name for model in models]
         content = scores.to_json() | {"run": runs[0] if len(runs) == 1 else runs, "split": name}
-        content |= {"level": config.data.level, "steps": [step for model in models for step in model.steps]}
+        content |= {
+            "level": split.level or config.data.level,
+            "steps": [step for model in models for step in model.steps],
+        }
         write_json(json_file, content | ({} if report is None else {"ensemble": report.to_json()}))
     console = Console()
     print_scores(

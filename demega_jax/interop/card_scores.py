@@ -10,6 +10,7 @@ import numpy as np
 
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
+from demega_jax.metrics import scores
 from demega_jax.training.run import RunFolder
 
 WAY_OUT = "write one with `demega-jax evaluate RUN --json FILE`"
@@ -63,7 +64,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise UserError(path, f"it cannot be read ({reason})", wanted, WAY_OUT) from None
-    if not isinstance(raw, dict) or not {"confusion", "classes", "split", "macro_f1"} <= raw.keys():
+    if not isinstance(raw, dict) or not {"confusion", "classes", "split"} <= raw.keys():
         raise UserError(path, "no scores of a split", wanted, WAY_OUT)
     return raw
 
@@ -75,16 +76,26 @@ def _score(path: Path, raw: dict[str, Any], classes: tuple[str, ...], steps: Seq
     if "steps" in raw and list(raw["steps"]) != list(steps):
         came = f"scores of the checkpoints at {_listed(raw['steps'])}"
         raise UserError(path, came, f"those at {_listed(steps)}, which are the best now", again)
-    confusion = np.asarray(raw["confusion"], np.int64)
-    if confusion.shape != (len(classes), len(classes)) or confusion.min() < 0 or not confusion.sum():
+    confusion = _confusion(raw["confusion"], len(classes))
+    if confusion is None:
         raise UserError(path, "a confusion matrix that is damaged", f"counts of {len(classes)} classes", again)
-    level = raw.get("level")
+    level, reference, found = raw.get("level"), raw.get("reference_macro_f1"), scores(confusion, classes)
     return CardScore(
-        split=str(raw["split"]), level=None if level is None else _listed(level), rows=int(confusion.sum()),
-        macro_f1=float(raw["macro_f1"]), interval=bootstrap_macro_f1(confusion),
-        balanced_accuracy=float(raw["balanced_accuracy"]), accuracy=float(raw["accuracy"]),
-        chance=float(raw["chance"]), reference=raw.get("reference_macro_f1"),
+        split=str(raw["split"]), level=None if level is None else _listed(level), rows=found.rows,
+        macro_f1=found.macro_f1, interval=bootstrap_macro_f1(confusion), balanced_accuracy=found.balanced_accuracy,
+        accuracy=found.accuracy, chance=found.chance,
+        reference=float(reference) if isinstance(reference, int | float) else None,
     )  # fmt: skip
+
+
+def _confusion(raw: object, classes: int) -> np.ndarray | None:
+    """The counts [V, V] of JSON; None where they are no such counts."""
+    try:
+        found = np.asarray(raw)
+    except ValueError:
+        return None
+    sound = found.shape == (classes, classes) and found.dtype.kind in "iu" and found.min() >= 0 and found.sum() > 0
+    return found.astype(np.int64) if sound else None
 
 
 def _listed(values: object) -> str:

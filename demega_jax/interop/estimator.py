@@ -37,13 +37,14 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import Tags, check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
     came, way_out = "scikit-learn is not installed", "Run `pip install 'demega-jax[sklearn]'`."
     raise ImportError(f"DemegaClassifier: {came}. Expected: version 1.6 or newer. {way_out}") from None
 
+ConfigLike = str | Path | Config | Mapping[str, Any]
 NAME = "DemegaClassifier"
 # What the data decide, whatever a configuration says that was written for other data.
 FROM_DATA = {"model.sensors": None, "model.time_points": None, "model.classes": None, "data.path": None}
@@ -68,8 +69,8 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, config: str | Path | Config | Mapping[str, Any] | None = None, *,
-        changes: Mapping[str, Any] | None = None, validation_share: float = 0.1, random_state: int | np.random.RandomState | None = None,
+        self, config: ConfigLike | None = None, *, changes: Mapping[str, Any] | None = None,
+        validation_share: float = 0.1, random_state: int | np.random.RandomState | None = None,
         devices: int | None = None, verbose: bool = False,
     ):  # fmt: skip
         self.config = config
@@ -85,9 +86,10 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
         ValueError: X or y has another shape, values not finite, or fewer than two classes. UserError: the configuration
         does not fit.
         """
-        x, y = validate_data(self, X, y, allow_nd=True, dtype=np.float32)
+        x, y = check_X_y(X, y, allow_nd=True, dtype=np.float32, estimator=self)
         check_classification_targets(y)
-        self._check_windows(x)
+        check_windows(x)
+        validate_data(self, x, skip_check_array=True)  # it notes the number of sensors
         self.classes_, ids = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only ({self.classes_[0]!r}). Expected: two classes or more.")
@@ -104,13 +106,15 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> Float[np.ndarray, "n V"]:
         """Probabilities of the classes, in the order of classes_."""
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
-        self._check_windows(x, None if self.model_.window[1] is None else self.n_times_in_)
+        x = check_array(X, allow_nd=True, dtype=np.float32, estimator=self)
+        check_windows(x, self.model_.window[1])
+        validate_data(self, x, reset=False, skip_check_array=True)
         return self.model_.predict(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The most likely label of each window [n]."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def save(self, run: str | Path) -> None:
         """Write the fitted model as a run folder, for `demega_jax.load` and the commands.
@@ -119,19 +123,11 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = self.model_
-        trees = zip(
-            *(_members(tree, len(model.steps)) for tree in (model.member_params, model.member_buffers)), strict=True
-        )
-        models = [Trained(*tree, step) for tree, step in zip(trees, model.steps, strict=True)]
+        models = [
+            Trained(_part(model.member_params, number), _part(model.member_buffers, number), step)
+            for number, step in enumerate(model.steps)
+        ]
         write_run(Path(run), model.config, models, {"class_counts": model.class_counts.tolist()})
-
-    def _check_windows(self, x: np.ndarray, times: int | None = None) -> None:
-        """ValueError: another shape than [n, sensors, times]. times: None where any number fits."""
-        if x.ndim != 3:
-            wanted = "an array of shape [n, sensors, times], such as epochs.get_data() gives"
-            raise ValueError(f"X has shape {list(x.shape)}. Expected: {wanted}.")
-        if times is not None and x.shape[2] != times:
-            raise ValueError(f"X has {x.shape[2]} time points. Expected: {times}, as in fit.")
 
     def _config(self, classes: tuple[str, ...]) -> Config:
         """The configuration to train with. UserError: it does not fit."""
@@ -181,6 +177,15 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
             params, buffers = jax.tree.map(jax.numpy.asarray, (params, buffers))
             state = state | {"model_": Model(NAME, config, graphdef, params, buffers, steps, counts)}
         super().__setstate__(state)
+
+
+def check_windows(x: np.ndarray, times: int | None = None) -> None:
+    """ValueError: another shape than [n, sensors, times], or nothing in it. times: None where any number fits."""
+    if x.ndim != 3 or not x.size:
+        wanted = "an array of shape [n, sensors, times], such as epochs.get_data() gives"
+        raise ValueError(f"X has shape {list(x.shape)}. Expected: {wanted}.")
+    if times is not None and x.shape[2] != times:
+        raise ValueError(f"X has {x.shape[2]} time points. Expected: {times}, as in fit.")
 
 
 def hold_out(

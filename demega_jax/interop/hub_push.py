@@ -66,16 +66,19 @@ def make_package(
         file = member_file(number, config.train.members)
         arrays[file] = found
         members.append(Member(file=file, step=meta["step"], validation=_finite(meta.get("validation"))))
+    steps = [member.step for member in members]
+    found_scores = tuple(read_scores(folder, scores, config.model.classes or (), steps))
     simulated = meta.get("simulated")
+    if simulated is None and any(score.reference is not None for score in found_scores):
+        simulated = True  # the best score possible is known of simulated data alone
     description = Description(
         demega_jax=__version__, config=public(config).model_dump(mode="json"), class_counts=meta["class_counts"],
         members=tuple(members), level=meta.get("level"), simulated=simulated,
     )  # fmt: skip
-    of_steps = [member.step for member in members]
     card = Card(
         repo=repo, config=config, members=tuple(members),
         parameters=sum(a.size for name, a in found.items() if name.startswith("params.")),
-        scores=tuple(read_scores(folder, scores, config.model.classes or (), of_steps)),
+        scores=found_scores,
         trained_level=meta.get("level"), simulated=simulated, dataset=dataset, licence=licence, origin=read_record(run),
     )  # fmt: skip
     return Package(description, arrays, card)

@@ -23,11 +23,11 @@ class Uploads(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
-        if self.hub.shut is not None:
-            return self._refuse(self.hub.shut, "")
         path = urlsplit(self.path).path
         if path == "/api/validate-yaml":
             return self._send_json({"errors": [], "warnings": []})
+        if self.hub.shut is not None:
+            return self._refuse(self.hub.shut, "")
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):

@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import demega_jax
 from demega_jax import DemegaClassifier
-from demega_jax.config import Config
+from demega_jax.config import Config, ModelConfig
 from demega_jax.interop.estimator import hold_out
 
 TINY = {
@@ -58,6 +58,7 @@ def test_it_learns_windows_that_differ(fitted, windows):
     assert {line["split"] for line in fitted.history_} == {"train", "validation"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[4, 0, 7], [True, False, True], ["aa", "b", "zh"], [0.0, 1.0, 2.0]])
 def test_labels_of_any_kind_come_back(windows, labels):
     x, y = windows
@@ -70,6 +71,7 @@ def test_labels_of_any_kind_come_back(windows, labels):
     assert (model.model_.config.model.ipa_width == 8) == phonemes  # a head for features, where there are any
 
 
+@pytest.mark.slow
 def test_the_seed_decides(windows):
     x, y = windows
     few = {"train.epochs": 1}
@@ -80,6 +82,7 @@ def test_the_seed_decides(windows):
     np.testing.assert_array_equal(one, drawn)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_the_last_step(windows):
     """With a learning rate that changes nothing, no validation is better than the first: patience 2 ends at epoch 3."""
     x, y = windows
@@ -91,6 +94,7 @@ def test_early_stopping_and_the_last_step(windows):
     assert sum(line["split"] == "validation" for line in last.history_) == 1
 
 
+@pytest.mark.slow
 def test_members_are_averaged(windows):
     x, y = windows
     more = {"train.epochs": 1, "train.members": 2, "data.feed": "resident", "data.shares": 4}
@@ -124,15 +128,17 @@ def test_saved_as_a_run_folder(fitted, windows, tmp_path):
 @pytest.mark.slow
 def test_cross_validation_and_a_search(windows):
     x, y = windows
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    folds = StratifiedKFold(2, shuffle=True, random_state=0)
     assert cross_val_score(classifier(), x, y, cv=folds, error_score="raise").min() > 0.9
-    search = GridSearchCV(classifier(), {"validation_share": [0.1, 0.2]}, cv=folds, error_score="raise").fit(x, y)
-    assert search.best_score_ > 0.9
+    grid = {"changes": [TINY, TINY | {"optim.learning_rate": 1e-9}]}
+    search = GridSearchCV(classifier(), grid, cv=[next(folds.split(x, y))], error_score="raise", refit=False).fit(x, y)
+    learned, still = search.cv_results_["mean_test_score"]
+    assert learned > 0.9 > still
 
 
 @pytest.mark.slow
 def test_epochs_in_tesla(windows, warnings):
-    """As `epochs.get_data()` gives them. Alone they are refused learning, with a warning; scaled in a pipeline they learn."""
+    """As `epochs.get_data()` gives them: a warning says that they are too small. Scaled in a pipeline they work."""
     x, y = windows
     classifier(changes={"train.epochs": 1}).fit(x * 1e-12, y)
     assert "tesla" in warnings[0]
@@ -147,6 +153,7 @@ def test_what_is_refused(fitted, windows):
     for bad, fact in [
         (x[0], "[5, 9]"), (x[:, :3], "3 features"), (x[..., :4], "4 time points"),
         (np.where(x > 1, np.nan, x), "NaN"), (x * 1e300, "infinity"), (x * 1j, "Complex"), (x[:0], "0 sample"),
+        (x[:, :0], "[150, 0, 9]"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=fact.replace("[", r"\[")):
             fitted.predict(bad)
@@ -170,14 +177,14 @@ def test_what_is_refused(fitted, windows):
             classifier(**arguments).fit(x, y)
 
 
-def test_a_configuration_is_a_file_a_mapping_or_a_config(windows, tmp_path):
-    x, y = windows
+def test_a_configuration_is_a_file_a_mapping_or_a_config(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("model: {width: 12, heads: 3, sensors: 306}\n")
-    for config in (file, str(file), {"model": {"width": 12, "heads": 3}}):
-        small = {key: value for key, value in TINY.items() if key not in ("model.width", "model.heads")}
-        model = DemegaClassifier(config, changes=small | {"train.epochs": 1}, devices=1).fit(x, y).model_
-        assert (model.config.model.width, model.config.model.sensors, model.config.train.seed) == (12, 5, 777)
+    asked = Config().model_copy(update={"model": ModelConfig(width=12, heads=3, sensors=306)})
+    for config in (file, str(file), {"model": {"width": 12, "heads": 3}}, asked):
+        found = DemegaClassifier(config, changes={"train.epochs": 4})._config(("aa", "left"))
+        assert (found.model.width, found.model.sensors, found.model.ipa_width) == (12, None, 0)
+        assert (found.train.epochs, found.train.seed) == (4, 777)
 
 
 def test_held_out_rows():
@@ -204,7 +211,7 @@ def test_without_scikit_learn(monkeypatch):
 
 
 class OnFeatures(DemegaClassifier):
-    """The classifier for the tables [n, features] of scikit-learn's checks: each column is a sensor with one time point.
+    """The classifier for the tables [n, features] of scikit-learn's checks: a column is a sensor with one time point.
 
     Whatever is not such a table goes to the classifier as it is, which must refuse it.
     """
@@ -229,19 +236,22 @@ def as_windows(X: Any) -> Any:
 
 
 # Checks that do not apply, and why.
-EXEMPT: Mapping[str, str] = {}
+EXEMPT: Mapping[str, str] = {
+    "check_estimators_empty_data_messages": "the message that is wanted for no columns names a shape of two numbers, "
+    "and windows have three; that an empty array is refused, test_what_is_refused checks",
+}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_checks_of_scikit_learn():
-    """With input of three axes, scikit-learn checks nothing and says so; so the checks run on columns as sensors."""
+    """With input of three axes, scikit-learn leaves most out and says so; they run on columns as sensors."""
     tables = {
         "model.width": 8, "model.layers": 1, "model.heads": 1, "model.embedding_width": 8, "model.projection_width": 0,
         "loss.contrastive_weight": 0.0, "model.dropout": 0.0, "model.input_norm": "none", "train.batch_size": 64,
         "train.epochs": 10, "optim.learning_rate": 1e-2,
     }  # fmt: skip
     with pytest.warns(match="Can't test estimator"):
-        assert check_estimator(DemegaClassifier()) == []
+        assert {result["status"] for result in check_estimator(DemegaClassifier())} == {"passed"}
     results = check_estimator(
         OnFeatures(changes=tables, devices=1), expected_failed_checks=dict(EXEMPT), on_fail=None, on_skip=None
     )

@@ -1,4 +1,4 @@
-"""`push`, `pull`, `load` and `from_pretrained`: real requests of the hub's client to a hub on the loopback interface."""
+"""`push`, `pull`, `load` and `from_pretrained`: requests of the hub's client to a hub on the loopback interface."""
 
 import json
 import socket
@@ -9,13 +9,15 @@ import yaml
 from command_line import SMALL
 from helpers.errors import fails_with, refused
 from helpers.hub_server import Dataset, commit_name
-from helpers.runs import evaluate, files_in, newest_arrays, run_command, train
+from helpers.runs import evaluate, files_in, run_command, train
 from huggingface_hub import constants
 from safetensors.numpy import load, save
 
 import demega_jax
 from demega_jax import DeMEGa
 from demega_jax.data.grouped import open_grouped
+from demega_jax.phonemes import feature_table
+from demega_jax.training.checkpoint import Checkpoints
 
 REPO = "someone/demega-small"
 
@@ -51,19 +53,21 @@ def test_a_pushed_run_is_loaded_with_the_same_numbers(hub, run, windows, capsys)
 
 
 def test_the_arrays_are_the_averages_with_the_feature_table(hub, run):
-    """Oracle: the checkpoint as orbax reads it."""
+    """Oracle: the checkpoint as orbax reads it, and the table of the phonemes."""
     push(run)
     sent = load(pushed(hub)["model.safetensors"])
-    ours = newest_arrays(run)  # the last validation is the best here, or there would be other averages
-    best = json.loads(pushed(hub)["config.json"])["members"][0]["step"]
-    names = {name.removeprefix("average.") for name in ours if name.startswith("average.")}
-    assert {name.removeprefix("params.") for name in sent if name.startswith("params.")} == names
-    if best == 12:
-        for name in names:
-            np.testing.assert_array_equal(sent[f"params.{name}"], ours[f"average.{name}"])
-    np.testing.assert_array_equal(sent["buffers.feature_table"], demega_jax.phonemes.feature_table())
+    best = Checkpoints(run / "checkpoints").read_newest("best")
+    assert best is not None
+    averages = {
+        f"params.{name.removeprefix('average.')}": a for name, a in best[0].items() if name.startswith("average.")
+    }
+    assert averages and set(sent) == {*averages, "buffers.feature_table"}
+    for name, average in averages.items():
+        np.testing.assert_array_equal(sent[name], average)
+    np.testing.assert_array_equal(sent["buffers.feature_table"], feature_table())
 
 
+@pytest.mark.slow
 def test_a_pulled_run_is_evaluated_and_trained_from(hub, run, data, tmp_path, capsys):
     push(run)
     assert run_command("pull", REPO, tmp_path / "pulled") == 0
@@ -80,6 +84,7 @@ def test_a_pulled_run_is_evaluated_and_trained_from(hub, run, data, tmp_path, ca
     assert not list(tmp_path.glob(".pulled*"))  # nothing is left beside it
 
 
+@pytest.mark.slow
 def test_all_members_are_pushed_and_averaged(hub, members, windows, tmp_path):
     push(members)
     assert {f"members/{n}/model.safetensors" for n in (0, 1)} < set(pushed(hub))
@@ -97,6 +102,7 @@ def test_all_members_are_pushed_and_averaged(hub, members, windows, tmp_path):
         DeMEGa.from_pretrained(REPO, member=2)
 
 
+@pytest.mark.slow
 def test_a_second_push_replaces_the_first_in_one_commit(hub, run, members):
     push(members)
     first = hub.models[REPO].commit("main")
@@ -106,6 +112,7 @@ def test_a_second_push_replaces_the_first_in_one_commit(hub, run, members):
     assert demega_jax.load(REPO, revision=first).members and not demega_jax.load(REPO).members
 
 
+@pytest.mark.slow
 def test_a_branch(hub, run, members):
     push(run, "--private")
     push(members, "--revision", "five")
@@ -251,13 +258,14 @@ def test_the_card_says_where_a_pulled_run_is_from(hub, run, tmp_path, capsys):
 def test_feature_tables_other_than_the_phonemes_own_travel_too(hub, run, windows, tmp_path):
     """A table that was changed in training's place is what predictions of a pushed model use."""
     push(run)
-    table = np.roll(demega_jax.phonemes.feature_table(), 1, axis=0)
+    table = np.roll(feature_table(), 1, axis=0)
     changed_arrays(lambda arrays: arrays.update({"buffers.feature_table": table}))(pushed(hub))
     assert run_command("pull", REPO, tmp_path / "pulled") == 0
     buffers = demega_jax.load(tmp_path / "pulled").buffers
     np.testing.assert_array_equal(buffers["feature_table"], table)
 
 
+@pytest.mark.slow
 def test_a_pulled_run_holds_the_split_scores_of_the_original(hub, run, data, tmp_path):
     push(run)
     assert run_command("pull", REPO, tmp_path / "pulled") == 0
