@@ -23,6 +23,8 @@ COMMANDS = (
     "submit",
     "sweep",
     "stack",
+    "push",
+    "pull",
     "inspect",
     "import-torch",
     "export-torch",

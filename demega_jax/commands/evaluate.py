@@ -83,6 +83,10 @@ def score(models: "Sequence[Model]", config: "Config", name: str, asked: Asked, 
     if json_file is not None:
         runs = [model.name for model in models]
         content = scores.to_json() | {"run": runs[0] if len(runs) == 1 else runs, "split": name}
+        content |= {
+            "level": split.level or config.data.level,
+            "steps": [step for model in models for step in model.steps],
+        }
         write_json(json_file, content | ({} if report is None else {"ensemble": report.to_json()}))
     console = Console()
     print_scores(
@@ -93,10 +97,11 @@ def score(models: "Sequence[Model]", config: "Config", name: str, asked: Asked, 
 
 
 def _open(data: "DataConfig", name: str, models: "Sequence[Model]", asked: Asked) -> "DataSplit":
+    from demega_jax.data.folder import data_folder
     from demega_jax.data.open import open_split
 
     first = models[0]
-    split = open_split(Path(data.path or ""), name, data, classes=first.classes, expect_shape=first.window)
+    split = open_split(data_folder(data.path), name, data, classes=first.classes, expect_shape=first.window)
     return prepared(split, models, asked)
 
 
