@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from demega_jax.benchmark.tables import members
-from demega_jax.evaluation.report import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
+from demega_jax.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 
 Figures = Mapping[str, Any]
 # Where an axis of times has marks: what people say of a clock.

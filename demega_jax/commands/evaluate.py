@@ -72,7 +72,7 @@ def score(models: "Sequence[Model]", config: "Config", name: str, asked: Asked, 
     from rich.console import Console
 
     from demega_jax.evaluation.ensemble_report import print_ensemble
-    from demega_jax.evaluation.report import print_scores
+    from demega_jax.evaluation.report.tables import print_scores
     from demega_jax.files import write_json
 
     split = _open(config.data, name, models, asked)

@@ -9,7 +9,9 @@ from helpers.errors import refused
 from matplotlib.image import imread
 from rich.console import Console
 
-from demega_jax.evaluation.report import plot_confusion, plot_training_curve, print_scores
+from demega_jax.evaluation.report.confusion import plot_confusion
+from demega_jax.evaluation.report.curves import plot_training_curve
+from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 
 PHONEMES = (
