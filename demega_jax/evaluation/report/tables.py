@@ -51,7 +51,7 @@ def _summary_table(scores: Scores) -> Table:
 
 def _class_table(scores: Scores) -> Table:
     """A line for each class, or for two classes. A class without rows has dashes."""
-    rows = [_class_cells(scores, index) for index in range(len(scores.classes))]
+    rows = [class_cells(scores, index) for index in range(len(scores.classes))]
     blocks = 2 if len(rows) >= TWO_COLUMNS_FROM else 1
     length = -(-len(rows) // blocks)
     # In 80 columns two blocks leave no room for padding beside the dividers of the box, of one space.
@@ -73,7 +73,7 @@ def _class_table(scores: Scores) -> Table:
     return table
 
 
-def _class_cells(scores: Scores, index: int) -> list[str]:
+def class_cells(scores: Scores, index: int) -> list[str]:
     """Name, support, F1, precision, recall and most frequent wrong prediction of a class."""
     name, support = scores.classes[index], int(scores.support[index])
     if not support:
