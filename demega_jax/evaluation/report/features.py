@@ -48,14 +48,8 @@ def draw_features(scores: Scores) -> Figure | None:
         found = [values[name] for name in FEATURES]
         mean = np.mean(found)
         axes.barh(places + shift, found, height=0.9 * height, color=color, label=f"{label}, mean {mean:.3f}")
-    axes.vlines(
-        majority(scores),
-        places - 0.45,
-        places + 0.45,
-        color="black",
-        linewidth=1.8,
-        label="always the frequent value",
-    )
+    label = "always the more frequent value"
+    axes.vlines(majority(scores), places - 0.45, places + 0.45, color="black", linewidth=1.8, label=label)
     axes.set_yticks(places, FEATURES)
     axes.set_ylim(len(FEATURES) - 0.4, -0.6)
     axes.set_xlim(0, 1)

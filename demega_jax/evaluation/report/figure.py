@@ -54,8 +54,11 @@ def svg_of(figure: Figure, dpi: int = DPI) -> bytes:
 def _save(figure: Figure, file: IO[bytes], ending: str, dpi: int) -> None:
     """Text of a PDF stays text, and that of an SVG becomes outlines, which look the same everywhere.
 
-    The same figure gives the same bytes.
+    The same figure gives the same bytes. Its layout is found once, for all files.
     """
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "demega-jax"}):
         figure.savefig(file, format=ending, dpi=dpi, metadata=NO_DATE.get(ending))
 

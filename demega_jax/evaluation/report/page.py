@@ -54,7 +54,7 @@ def page_of(content: Content) -> str:
     scores, ensemble = content.scores, content.ensemble
     return template.substitute(
         title=escape(content.title),
-        facts=" · ".join(escape(fact).replace(" ", "&nbsp;") for fact in content.facts),
+        facts=" · ".join(f"<span>{escape(fact)}</span>" for fact in content.facts),
         scores=_table(("score", "value", "95 % interval", "chance"), score_rows(scores, content.intervals)),
         models="" if ensemble is None else _models(ensemble, content.method),
         figures="\n".join(_figure(picture) for picture in content.pictures),
@@ -62,7 +62,7 @@ def page_of(content: Content) -> str:
             ("class", "n", "F1", "95 % interval", "precision", "recall", "seen as"),
             class_rows(scores, content.intervals),
         ),
-        method=escape(METHOD),
+        method=_text(METHOD),
         config=escape(content.config),
     )
 
@@ -86,6 +86,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], chosen: str | Non
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
+def _text(text: str) -> str:
+    """Sentences as HTML; a number stays on one line with its %."""
+    return escape(text).replace(" %", "&nbsp;%")
+
+
 def _figure(picture: Picture) -> str:
     """A figure with its caption. On a narrow screen it keeps a width at which it can be read, and is scrolled."""
     source = base64.b64encode(picture.svg).decode("ascii")
@@ -96,5 +101,5 @@ def _figure(picture: Picture) -> str:
     )
     return (
         f'<figure id="{escape(picture.name)}"><div class="wide" tabindex="0">{image}</div>'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
     )
