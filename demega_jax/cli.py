@@ -19,6 +19,7 @@ COMMANDS = (
     "shard",
     "train",
     "evaluate",
+    "report",
     "predict",
     "submit",
     "sweep",
