@@ -87,7 +87,7 @@ def test_names_from_outside_stay_text():
 def test_models_and_ensembles_are_listed_and_the_chosen_one_is_marked():
     score = Score(0.5, Interval(0.4, 0.6))
     members = {"a": score, "b": Score(0.7, Interval(0.6, 0.8))}
-    report = EnsembleReport(members, {"mean": score, "vote": score}, Disagreement(0.1, 0.8, 0.9), None)
+    report = EnsembleReport(members, {"mean": score, "vote": score}, "vote", Disagreement(0.1, 0.8, 0.9), None)
     page = page_of(content(full_scores(), report))
     rows = {row[0]: row[1:] for row in Reader(page).rows}
     assert rows["a"] == ["0.5000", "0.400 .. 0.600"]
