@@ -9,14 +9,15 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "DeMEGa": "demega_jax.model.demega",
+    "DemegaClassifier": "demega_jax.interop.estimator",
     "ModelConfig": "demega_jax.config",
     "Outputs": "demega_jax.model.demega",
     "UserError": "demega_jax.errors",
-    "load": "demega_jax.evaluation.model",
+    "load": "demega_jax.interop.hub",
     "open_levels": "demega_jax.data.open",
 }
 
-__all__ = ["DeMEGa", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels"]
+__all__ = ["DeMEGa", "DemegaClassifier", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels"]
 
 
 def __getattr__(name: str) -> object:

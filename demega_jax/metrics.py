@@ -8,6 +8,42 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+BINS = 15  # of confidence, as in Guo et al. (2017)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How often predictions are right, by their confidence: the probability of the class that is predicted.
+
+    Bins of equal width, B of them: bin b holds confidences above b / B, and up to (b + 1) / B.
+    rows, right [B]: rows of each bin, and those that are predicted right.  confidence [B]: the sum of the confidences.
+    """
+
+    rows: Int[np.ndarray, " B"]
+    right: Int[np.ndarray, " B"]
+    confidence: Float[np.ndarray, " B"]
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error: the mean over rows of |accuracy - mean confidence| of the row's bin.
+
+        Naeini et al. (AAAI 2015), in the form of Guo et al. (ICML 2017), equation 3.
+        """
+        return float(np.abs(self.right - self.confidence).sum() / self.rows.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """The error and its bins in plain Python types."""
+        bins = {"rows": self.rows.tolist(), "right": self.right.tolist(), "confidence": self.confidence.tolist()}
+        return {"ece": self.ece} | bins
+
+
+def calibration_of(p: Float[np.ndarray, "N V"], labels: Int[np.ndarray, " N"]) -> Calibration:
+    """The calibration of probabilities."""
+    confidence, right = p.max(axis=-1), p.argmax(axis=-1) == labels
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    rows, of_right = np.bincount(place, minlength=BINS), np.bincount(place[right], minlength=BINS)
+    return Calibration(rows, of_right, np.bincount(place, weights=confidence, minlength=BINS))
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -18,6 +54,7 @@ class Scores:
     f1, precision, recall, support: of each class [V]; a quotient by 0 is 0, as in scikit-learn.
     ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, for all features together and for each by name.
     reference_macro_f1: the macro-F1 to compare with, if it is known.
+    calibration: whether the probabilities mean what they say, if they are known.
     """
 
     macro_f1: float
@@ -34,6 +71,7 @@ class Scores:
     ipa_accuracy: float | None = None
     ipa_feature_accuracy: Mapping[str, float] | None = None
     reference_macro_f1: float | None = None
+    calibration: Calibration | None = None
 
     @property
     def rows(self) -> int:
@@ -70,6 +108,7 @@ class Scores:
                 for name, f1, precision, recall, support in zip(self.classes, *by_class, strict=True)
             },
             "confusion": self.confusion.tolist(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
 
 
@@ -81,6 +120,7 @@ def scores(
     ipa_accuracy: float | None = None,
     ipa_feature_accuracy: Mapping[str, float] | None = None,
     reference_macro_f1: float | None = None,
+    calibration: Calibration | None = None,
 ) -> Scores:
     """The scores of a split from its counts of (label, prediction).
 
@@ -112,6 +152,7 @@ def scores(
         ipa_accuracy=ipa_accuracy,
         ipa_feature_accuracy=ipa_feature_accuracy,
         reference_macro_f1=reference_macro_f1,
+        calibration=calibration,
     )
 
 

@@ -11,3 +11,4 @@ Norm = Literal["median_iqr", "instance", "zscore", "none"]
 ShardNorm = Literal[Norm, "raw"]
 IQR_EPSILON = 1e-6  # added to an interquartile range, as the published system does (model.md section 1)
 VARIANCE_EPSILON = 1e-5  # added to a variance before its root is taken
+PICTURES = ("png", "svg", "pdf")

@@ -136,3 +136,24 @@ def class_frequencies(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, " 
     else:
         share = 1 / np.arange(1, len(classes) + 1, dtype=np.float64)
     return share / share.sum()
+
+
+# Kinds of phonemes by manner of articulation, and the first feature in this order that a phoneme of the kind has.
+_MANNERS = {"syllabic": "vowels", "nasal": "nasals", "sonorant": "approximants", "continuant": "fricatives"}
+MANNERS = ("stops and affricates", "fricatives", "nasals", "approximants", "vowels")
+
+
+def manner_groups(classes: Sequence[str] = PHONEMES) -> list[tuple[str, tuple[int, ...]]]:
+    """The positions of classes by manner of articulation: (one of `MANNERS`, positions), without empty groups.
+
+    Within a group the place of articulation goes from front to back, and a voiceless phoneme is before its voiced
+    partner. Classes that are not all phonemes are one group "classes", in their own order.
+    """
+    if not all(name in _FEATURES_OF for name in classes):
+        return [("classes", tuple(range(len(classes))))]
+    order = list(_FEATURES_OF)
+    groups: dict[str, list[int]] = {manner: [] for manner in MANNERS}
+    for position in sorted(range(len(classes)), key=lambda position: order.index(classes[position])):
+        held = _FEATURES_OF[classes[position]].split()
+        groups[next((kind for feature, kind in _MANNERS.items() if feature in held), MANNERS[0])].append(position)
+    return [(manner, tuple(positions)) for manner, positions in groups.items() if positions]

@@ -7,10 +7,12 @@ from demega_jax.errors import UserError
 from demega_jax.phonemes import (
     ENGLISH_FREQUENCY,
     FEATURES,
+    MANNERS,
     PHONEMES,
     class_frequencies,
     feature_table,
     indistinguishable,
+    manner_groups,
 )
 
 # The natural classes, listed by hand.
@@ -82,3 +84,18 @@ def test_frequencies_sum_to_one_and_rank_as_english_does():
 
 def test_other_classes_get_frequencies_by_rank():
     np.testing.assert_allclose(class_frequencies(("cat", "dog", "aa")), np.array([6, 3, 2]) / 11)
+
+
+def test_manners_hold_every_phoneme_once_with_partners_side_by_side():
+    groups = {name: [PHONEMES[position] for position in positions] for name, positions in manner_groups()}
+    assert sorted(phoneme for group in groups.values() for phoneme in group) == sorted(PHONEMES)
+    assert groups["stops and affricates"] == "p b t d ch jh k g".split()
+    assert groups["fricatives"] == "f v th dh s z sh zh hh".split()
+    assert groups["nasals"] == "m n ng".split()
+    assert groups["approximants"] == "l r y w".split()
+    assert len(groups["vowels"]) == 15 and list(groups) == list(MANNERS)
+
+
+def test_classes_that_are_no_phonemes_are_one_group_in_their_order():
+    assert manner_groups(("right", "left")) == [("classes", (0, 1))]
+    assert manner_groups(("iy", "p")) == [("stops and affricates", (1,)), ("vowels", (0,))]

@@ -16,7 +16,7 @@ from helpers import ROOT, TINY_MODEL
 from rich.console import Console
 
 from demega_jax.cli import main
-from demega_jax.evaluation.report import print_scores
+from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
 

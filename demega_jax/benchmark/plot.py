@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from demega_jax.benchmark.tables import members
-from demega_jax.evaluation.report import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
+from demega_jax.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, save_figure
 
 Figures = Mapping[str, Any]
 # Where an axis of times has marks: what people say of a clock.
@@ -18,7 +18,7 @@ CLOCK = (
     + [t * u for u in (1, 60) for t in (1, 2, 5, 10, 30)]
     + [3600 * t for t in (1, 2, 5, 10, 24, 48, 120)]
 )
-COLORS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
 
 

@@ -16,6 +16,7 @@ from demega_jax.commands.shared.predicting import (
     Seed,
     Tta,
     ValidationData,
+    expand,
     fit_combination,
     make_ensemble,
     open_models,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from demega_jax.evaluation.model import Model
     from demega_jax.evaluation.predict import Predictions
     from demega_jax.evaluation.runs import Combination, Ensemble
+    from demega_jax.evaluation.stack.use import StackCombination
 
 EXAMPLES = """demega-jax predict runs/first --input data --level 100 --output predictions.csv
 
@@ -63,16 +65,16 @@ def command(
         raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
     if not input_path.exists():
         raise UserError("--input", f"{input_path}: no such file or folder", "windows to predict", "correct the path")
-    asked = Asked(ensemble, seed if tta else None, denoise, embeddings)
-    models = open_models(ctx.obj, runs)
-    rows = prepared(_open(input_path, split, level, models[0]), models, asked)
+    bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise, embeddings))
+    models = open_models(ctx.obj, bases)
+    rows = prepared(_open(input_path, split, level, models[0], asked), models, asked)
     placed = make_ensemble(models, rows, asked)
     combination = fit_combination(placed, data, asked)
     _predict(placed, combination, rows, output)
     return 0
 
 
-def _open(path: Path, split: str, level: list[str] | None, model: "Model") -> "Split":
+def _open(path: Path, split: str, level: list[str] | None, model: "Model", asked: Asked) -> "Split":
     """The rows to predict."""
     from demega_jax.commands.shared.config import with_levels
     from demega_jax.config.load import override
@@ -81,13 +83,13 @@ def _open(path: Path, split: str, level: list[str] | None, model: "Model") -> "S
     config = model.config
     if path.is_dir():
         config = override(config, {"data.path": str(path)}, "--input")
-        config = with_levels(config, level, (), config.data)
+        config = with_levels(config, level or asked.levels, (), config.data)
     elif level:
         raise UserError("--level", f"given for the file {path}", "a folder as --input", "leave out --level")
     return open_input(path, split, config.data, classes=model.classes, expect_shape=model.window)
 
 
-def _predict(ensemble: "Ensemble", combination: "Combination", split: "Split", output: Path) -> None:
+def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination", split: "Split", output: Path) -> None:
     """Write the predictions, and print how many there are and, where rows have labels, the score."""
     from rich.console import Console
 
@@ -109,7 +111,7 @@ def _predict(ensemble: "Ensemble", combination: "Combination", split: "Split", o
 
     with status_line(console) as tell:
         write_predictions(output, batches(), ensemble.models[0].classes, labelled=split.labelled)
-    models = f"{ensemble.members} models" if ensemble.members > 1 else "1 model"
+    models = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
     console.print(f"{output}: {split.rows:,} rows, {len(split.classes)} classes, {models}", soft_wrap=True)
     if split.labelled:
         _print_score(pairs, len(split.classes), console)

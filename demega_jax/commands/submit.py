@@ -13,6 +13,7 @@ from demega_jax.commands.shared.predicting import (
     Seed,
     Tta,
     ValidationData,
+    expand,
     fit_combination,
     make_ensemble,
     open_models,
@@ -26,7 +27,9 @@ demega-jax submit --check submission.csv"""
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="RUN", help="Folders of training runs; all their models are combined.", show_default=False),
+    typer.Argument(
+        metavar="RUN", help="Folders of training runs, whose models are combined; or a stack.", show_default=False
+    ),
 ]
 Holdout = Annotated[
     Path | None,
@@ -61,7 +64,8 @@ def command(
         raise UserError("submit", f"no {lacks}", "runs, a holdout and an output", way_out)
     check_outputs(output)
     check_there(holdout, "the file of the holdout", folder=False)
-    _write(ctx, runs, holdout, output, data, Asked(ensemble, seed if tta else None, denoise))
+    bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise))
+    _write(ctx, bases, holdout, output, data, asked)
     return 0
 
 
@@ -86,4 +90,5 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
     combination = fit_combination(ensemble, data, asked)
     p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
     write_submission(output, p)
-    print(f"{output}: a valid submission of {segments.rows:,} rows, {ensemble.members} model(s), {asked.method}")
+    models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
+    print(f"{output}: a valid submission of {segments.rows:,} rows, {models_used}")

@@ -11,7 +11,7 @@ from demega_jax.commands.train_describe import describe, make_console, print_pla
 from demega_jax.config import Config
 from demega_jax.data.open import open_training
 from demega_jax.evaluation.evaluate import validation_of
-from demega_jax.evaluation.report import plot_training_curve
+from demega_jax.evaluation.report.curves import plot_training_curve
 from demega_jax.training.checkpoint import quiet_failed_saves
 from demega_jax.training.loop import Loop
 from demega_jax.training.parallel import make_placement

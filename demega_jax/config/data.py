@@ -97,6 +97,25 @@ class RegroupConfig(Section):
     published splits."""
 
 
+class PseudoConfig(Section):
+    """Pseudo-labels: windows without labels that are trained on with the classes that a model predicts for them."""
+
+    windows: str | None = None
+    """File with the windows, such as the holdout: .pt, .npy, .npz or a grouped file; null: none."""
+    predictions: str | None = None
+    """CSV file with their probabilities, of `demega-jax submit` or `demega-jax predict`."""
+    threshold: Probability = 0.25
+    """Windows whose largest probability is below this are left out."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.windows is None) != (self.predictions is None):
+            missing = "predictions" if self.predictions is None else "windows"
+            came = f"data.pseudo.{missing} is not set, and the other of the two is"
+            raise unfit(came, "windows and their predictions", f"set data.pseudo.{missing}, or leave both out")
+        return self
+
+
 class DataConfig(Section):
     """Where windows come from and in which order."""
 
@@ -125,6 +144,7 @@ class DataConfig(Section):
     """stream: number of batches to prefetch, that is, to place on the devices ahead of the step."""
     augment: AugmentConfig = AugmentConfig()
     regroup: RegroupConfig = RegroupConfig()
+    pseudo: PseudoConfig = PseudoConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -140,6 +160,9 @@ class DataConfig(Section):
         if self.regroup.target_rows is None and (self.regroup.overlap, self.regroup.min_level) != (1.0, 5):
             came = "data.regroup.overlap or data.regroup.min_level is set, but not data.regroup.target_rows"
             raise unfit(came, "target_rows beside them", "set data.regroup.target_rows too, or leave both out")
+        if self.pseudo.windows is not None and self.feed == "regroup":
+            came = "data.pseudo is set, and data.feed is regroup, which makes its own groups"
+            raise unfit(came, "data.feed=stream or resident", "set data.feed=stream, or leave data.pseudo out")
         if self.regroup.target_rows is not None and isinstance(levels, tuple):
             came = f"data.regroup.target_rows is set beside data.level={list(levels)}"
             wanted = "one level, up to which target_rows adapts K"

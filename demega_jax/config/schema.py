@@ -11,6 +11,7 @@ from pydantic import model_validator
 from demega_jax.config.data import DataConfig
 from demega_jax.config.model import LossConfig, ModelConfig
 from demega_jax.config.section import Section, unfit
+from demega_jax.config.stack import StackConfig
 from demega_jax.config.train import OptimConfig, ReportConfig, TrainConfig
 
 
@@ -23,6 +24,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     report: ReportConfig = ReportConfig()
+    stack: StackConfig = StackConfig()
 
     @model_validator(mode="after")
     def _feed_lies_on_the_devices(self) -> Self:

@@ -18,6 +18,7 @@ from demega_jax.data.feeds.resident import ResidentPlan
 from demega_jax.data.feeds.stream import StreamPlan
 from demega_jax.data.folder import data_folder, find_level, find_split, is_recorded
 from demega_jax.data.grouped import open_grouped
+from demega_jax.data.pseudo import with_pseudo_labels
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split
@@ -82,6 +83,8 @@ def open_training(config: Config) -> TrainingData:
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)
+    if config.data.pseudo.windows is not None:
+        train = with_pseudo_labels(train, config.data)
     return TrainingData(plan_rows(config, train), validation)
 
 

@@ -1,7 +1,7 @@
 """What each model of an ensemble scores alone, what each way to combine them scores, and how much they differ."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,9 +12,8 @@ from rich.text import Text
 
 from demega_jax.evaluation.ensemble import METHODS, Disagreement, combine, disagreement
 from demega_jax.evaluation.predict import Predictions
-from demega_jax.evaluation.runs import Combination
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
-from demega_jax.metrics import Scores, confusion_matrix, scores
+from demega_jax.metrics import Scores, calibration_of, confusion_matrix, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +32,14 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleReport:
-    """models: the score of each by its name.  ensembles: the score of each method.  without_tta: of the ensemble."""
+    """models: the score of each by its name.  ensembles: the score of each method.  method: the one that is asked for.
+
+    without_tta: the score of that method without test-time augmentation.
+    """
 
     models: dict[str, Score]
     ensembles: dict[str, Score]
+    method: str
     disagreement: Disagreement
     without_tta: Score | None
 
@@ -56,14 +59,28 @@ class EnsembleReport:
         return dataclasses.asdict(self) | {"mean": self.mean, "standard_deviation": self.deviation}
 
 
-def report_of(found: Predictions, combination: Combination) -> EnsembleReport:
+class Combine(Protocol):
+    """A way to combine models."""
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        ...
+
+    def __call__(self, found: Predictions) -> Float[np.ndarray, "N V"]:
+        """The probabilities of the ensemble."""
+        ...
+
+
+def report_of(found: Predictions, combination: Combine) -> EnsembleReport:
     """The report of predictions for rows that all have labels."""
     labels = found.labels
-    methods = [method for method in METHODS if method != "weighted" or combination.weights is not None]
+    methods = {method: Score.of(labels, combine(found, method)) for method in METHODS if method != "weighted"}
     without = dataclasses.replace(found, tta=None)
     return EnsembleReport(
         models={name: Score.of(labels, p) for name, p in zip(found.names, found.probabilities, strict=True)},
-        ensembles={method: Score.of(labels, combine(found, method, combination.weights)) for method in methods},
+        ensembles=methods | {combination.method: Score.of(labels, combination(found))},
+        method=combination.method,
         disagreement=disagreement(found),
         without_tta=None if found.tta is None else Score.of(labels, combination(without)),
     )
@@ -75,11 +92,11 @@ def scores_of_probabilities(
 ) -> Scores:  # fmt: skip
     """The scores of probabilities. The loss is not known, as it is that of one model's logits."""
     confusion = confusion_matrix(labels, p.argmax(axis=-1), len(classes))
-    return scores(confusion, classes, reference_macro_f1=reference_macro_f1)
+    return scores(confusion, classes, reference_macro_f1=reference_macro_f1, calibration=calibration_of(p, labels))
 
 
-def print_ensemble(report: EnsembleReport, method: str, console: Console) -> None:
-    """Print the table of models and methods. method: the one that was asked for, which is marked."""
+def print_ensemble(report: EnsembleReport, console: Console) -> None:
+    """Print the table of models and methods. The method that is asked for is green."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, title_justify="left")
     table.add_column("model or ensemble", overflow="fold")
     table.add_column("macro-F1", justify="right", style="bold", no_wrap=True)
@@ -89,7 +106,7 @@ def print_ensemble(report: EnsembleReport, method: str, console: Console) -> Non
     if len(report.models) > 1:
         table.add_row("mean of models", f"{report.mean:.4f}", f"sd {report.deviation:.4f}", end_section=True)
         for name, score in report.ensembles.items():
-            style = "green" if name == method else None
+            style = "green" if name == report.method else None
             table.add_row(f"ensemble: {name}", f"{score.macro_f1:.4f}", str(score.interval), style=style)
     if report.without_tta is not None:
         table.add_row("without --tta", f"{report.without_tta.macro_f1:.4f}", str(report.without_tta.interval))

@@ -12,7 +12,7 @@ from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
 from demega_jax.evaluation.step import EvaluateStep, EvaluationCounts
 from demega_jax.losses.focal import loss_shares
-from demega_jax.metrics import Scores, scores
+from demega_jax.metrics import Calibration, Scores, scores
 from demega_jax.phonemes import FEATURES
 from demega_jax.training.parallel import Placement
 from demega_jax.training.setup import Experiment, is_normalized, loss_weights
@@ -74,4 +74,8 @@ def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
         ipa_accuracy=float(ipa.mean()) if len(ipa) else None,
         ipa_feature_accuracy=dict(zip(names, ipa.tolist(), strict=True)) if len(ipa) else None,
         reference_macro_f1=split.reference_macro_f1,
+        calibration=Calibration(
+            np.asarray(counts.bin_rows, np.int64), np.asarray(counts.bin_right, np.int64),
+            np.asarray(counts.bin_confidence, np.float64),
+        ),
     )  # fmt: skip

@@ -36,18 +36,18 @@ def macro_f1_of(confusion: Int[np.ndarray, "*S V V"]) -> Float[np.ndarray, "*S"]
 
 
 def bootstrap_macro_f1(confusion: Int[np.ndarray, "V V"], seed: int = SEED) -> Interval:
-    """The interval of macro-F1 if the rows had been drawn anew.
-
-    Drawing N rows with replacement draws the N cells of the confusion matrix in which they are counted, so the counts
-    are drawn from a multinomial distribution, and no rows are needed.
-    """
+    """The interval of macro-F1 if the rows had been drawn anew."""
     classes = len(confusion)
-    drawn = _draw(confusion.ravel(), seed)
+    drawn = draw_counts(confusion.ravel(), seed)
     return Interval.of(macro_f1_of(drawn.reshape(-1, classes, classes)))
 
 
-def _draw(counts: Int[np.ndarray, " K"], seed: int) -> Int[np.ndarray, "S K"]:
-    """Counts of bootstrap samples of as many rows."""
+def draw_counts(counts: Int[np.ndarray, " K"], seed: int) -> Int[np.ndarray, "S K"]:
+    """The counts of bootstrap samples of as many rows as `counts` has.
+
+    Drawing N rows with replacement draws the N cells in which they are counted, such as those of a confusion matrix, so
+    the counts are drawn from a multinomial distribution, and no rows are needed.
+    """
     rows = counts.sum()
     found = np.flatnonzero(counts)
     drawn = np.zeros((SAMPLES, len(counts)), np.int64)
@@ -77,7 +77,7 @@ def compare_macro_f1(
     classes = int(max(labels.max(), one.max(), other.max())) + 1
     cells, counts = np.unique(np.stack([labels, one, other]), axis=1, return_counts=True)
     label, first, second = cells
-    drawn = _draw(counts, seed)
+    drawn = draw_counts(counts, seed)
 
     def scores(predicted: Int[np.ndarray, " K"], weights: Int[np.ndarray, "S K"]) -> Float[np.ndarray, " S"]:
         confusion = np.zeros((len(weights), classes * classes), np.int64)

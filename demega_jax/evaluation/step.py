@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from demega_jax.config import Config
 from demega_jax.losses.focal import class_sums, row_losses
 from demega_jax.losses.reduce import psum
+from demega_jax.metrics import BINS
 from demega_jax.model.demega import Outputs
 from demega_jax.training.step import Batch, inputs
 
@@ -36,19 +37,36 @@ def mean_probabilities(logits: Float[Array, "M B V"]) -> Float[Array, "B V"]:
     return jnp.mean(jax.nn.softmax(logits), axis=0)
 
 
+def calibration_sums(
+    logits: Float[Array, "B V"], label: Int[Array, " B"], valid: Bool[Array, " B"]
+) -> tuple[Int32[Array, " b"], Int32[Array, " b"], Float[Array, " b"]]:
+    """Rows, rows predicted right, and the sum of the confidences, of the valid rows in each bin of `Calibration`."""
+    confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
+    right = jnp.argmax(logits, axis=-1) == label
+    place = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
+    within = (place[:, None] == jnp.arange(BINS)) & valid[:, None]
+    rows, of_right = (jnp.sum(chosen, axis=0, dtype=jnp.int32) for chosen in (within, within & right[:, None]))
+    return rows, of_right, jnp.sum(jnp.where(within, confidence[:, None], 0.0), axis=0)
+
+
 class EvaluationCounts(NamedTuple):
-    """Sums over rows: counts of (label, prediction) [V, V], losses of each class [V], right IPA features [F]."""
+    """Sums over rows: counts of (label, prediction) [V, V], losses of each class [V], right IPA features [F], and
+    rows, right rows and confidence of each bin of confidence [b]."""
 
     confusion: Int[Array, "V V"]
     focal: Float[Array, " V"]
     cross_entropy: Float[Array, " V"]
     ipa_correct: Int[Array, " F"]
+    bin_rows: Int[Array, " b"]
+    bin_right: Int[Array, " b"]
+    bin_confidence: Float[Array, " b"]
 
     @classmethod
     def zero(cls, classes: int, features: int) -> "EvaluationCounts":
         """The counts of no rows."""
         confusion, right = jnp.zeros((classes, classes), jnp.int32), jnp.zeros(features, jnp.int32)
-        return cls(confusion, jnp.zeros(classes), jnp.zeros(classes), right)
+        bins = jnp.zeros(BINS, jnp.int32)
+        return cls(confusion, jnp.zeros(classes), jnp.zeros(classes), right, bins, bins, jnp.zeros(BINS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +117,6 @@ class EvaluateStep:
             ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
         batch_counts = EvaluationCounts(
             confusion_counts(logits, label, valid), class_sums(focal, label, valid, classes)[0],
-            class_sums(cross_entropy, label, valid, classes)[0], ipa_correct,
+            class_sums(cross_entropy, label, valid, classes)[0], ipa_correct, *calibration_sums(logits, label, valid),
         )  # fmt: skip
         return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))

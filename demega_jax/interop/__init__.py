@@ -1,1 +1,1 @@
-"""Models in other systems' files: checkpoints of the published PyTorch system."""
+"""Models from and for other libraries: PyTorch checkpoints, the Hugging Face hub, scikit-learn."""

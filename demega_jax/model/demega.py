@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,17 @@ class DeMEGa(nnx.Module):
         self.ipa = IPAHead(config, table.shape[1], rng=rng) if config.ipa_width else None
         self.projection = ProjectionHead(config, rng=rng) if config.projection_width else None
         self.config = config
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None, member: int = 0) -> "DeMEGa":
+        """The trained model of a repository on the hub (OWNER/NAME), or of a folder with the same files.
+
+        revision: branch, tag or commit; None: main.  member: which of several models. UserError: there is no such
+        model, or its files do not fit together.
+        """
+        from demega_jax.model.published import open_published
+
+        return open_published(source, revision).model(member)
 
     def __call__(
         self,

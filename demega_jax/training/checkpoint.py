@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from demega_jax.errors import NO_SPACE, UserError, warn
+from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState
 
@@ -30,17 +31,10 @@ PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")
 DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 Kind = Literal["latest", "best"]
-Arrays = dict[str, np.ndarray]
 
 
 class Damaged(ValueError):
     """A checkpoint that cannot be read as a whole; the message says what is wrong."""
-
-
-def flatten(tree: Any) -> Arrays:
-    """{dotted path: array on the host} of a tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
 
 
 def checksum(array: np.ndarray) -> str:
@@ -94,8 +88,8 @@ class Checkpoints:
         """Steps that have a checkpoint folder, oldest first. A checkpoint may be damaged."""
         return sorted(self._manager(kind).all_steps(read=True)) if (self.folder / kind).is_dir() else []
 
-    def save(self, kind: Kind, state: TrainState, meta: Mapping[str, Any]) -> None:
-        """Begin to write a checkpoint of `state`. The arrays are copied before this returns.
+    def save(self, kind: Kind, state: TrainState | Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Begin to write a checkpoint of `state`, or of a model alone. The arrays are copied before this returns.
 
         meta: what JSON can hold about the training run. Step, checksums, versions and format are added.
         """

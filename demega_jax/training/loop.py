@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
@@ -64,8 +65,11 @@ class Loop:
         self._meter: Meter  # made before the first step
         self._need: StepMemory | None = None
 
-    def run(self, *, resumed: bool, signals: Signals) -> list[Standing]:
-        """Train to the end; returns the standing of each model. Interrupted: a signal came, and everything is saved."""
+    def run(self, *, resumed: bool, signals: Signals, console: Console | None = None) -> list[Standing]:
+        """Train to the end; returns the standing of each model. Interrupted: a signal came, and everything is saved.
+
+        console: where progress is shown; None: stdout.
+        """
         with ExitStack() as stack:
             for member in self.members:
                 stack.callback(member.close)
@@ -73,7 +77,7 @@ class Loop:
             feed = self.experiment.feed()
             stack.callback(feed.close)
             feed.restore({"next_step": self.start})
-            progress = stack.enter_context(Progress(self.total, start_step=self.start))
+            progress = stack.enter_context(Progress(self.total, start_step=self.start, console=console))
             if self.start < self.total and not all(member.stopped for member in self.members):
                 stack.enter_context(self._memory_error())
                 self._steps(feed, progress, signals)
@@ -231,10 +235,13 @@ class Loop:
             member.save("latest", self.state, self._meta(self.step) | {"since_last_line": mine})
 
     def _meta(self, step: int) -> dict[str, Any]:
+        train = self.experiment.data.train
         return {
             "epoch": step / self.experiment.steps_per_epoch,
             "feed": {"next_step": step},
-            "class_counts": self.experiment.data.train.class_counts().tolist(),
+            "class_counts": train.class_counts().tolist(),
+            "level": train.level,
+            "simulated": train.simulated,
         }
 
 

@@ -95,7 +95,7 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     """
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
-        if key in MAY_CHANGE:
+        if key in MAY_CHANGE or key.startswith("stack."):  # stackers are not part of a training run
             if not key.startswith(("data.path", "data.regroup")) or new is not None:  # null: the saved value stays
                 changes[key] = new
         elif new is not None:

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Int, UInt32
 
 from demega_jax.config import Config, ModelConfig
 from demega_jax.model.demega import DeMEGa
+from demega_jax.model.parameters import split_model
 from demega_jax.training.optimizer import ParameterGroups
 
 
@@ -40,10 +40,7 @@ class TrainState:
 
 def build(config: ModelConfig, seed: int, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:
     """(graphdef, params, buffers) of a new model: its static part, and nested dicts of arrays."""
-    model = DeMEGa(config, rngs=np.random.default_rng(seed), features=features)
-    graphdef, *states = nnx.split(model, nnx.Param, ...)
-    params, buffers = (nnx.to_pure_dict(state) for state in states)
-    return graphdef, params, buffers
+    return split_model(DeMEGa(config, rngs=np.random.default_rng(seed), features=features))
 
 
 def abstract(config: ModelConfig, features: np.ndarray | None = None) -> tuple[Any, Any, Any]:

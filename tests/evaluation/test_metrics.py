@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from demega_jax.evaluation.step import confusion_counts
-from demega_jax.metrics import scores
+from demega_jax.evaluation.step import calibration_sums, confusion_counts
+from demega_jax.metrics import calibration_of, scores
 
 CLASSES = ("aa", "ae", "ah", "ao", "aw", "ay", "b")
 V = len(CLASSES)
@@ -116,9 +116,38 @@ def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
             "b": {"f1": 4 / 6, "precision": 2 / 3, "recall": 2 / 3, "support": 3},
         },
         "confusion": [[3, 1], [1, 2]],
+        "calibration": None,
     }
     assert set(got.summary()) == {"loss", "macro_f1", "balanced_accuracy", "accuracy"}
     bare = scores(counts, ("a", "b"))
     assert set(bare.summary()) == {"macro_f1", "balanced_accuracy", "accuracy"}
     assert bare.to_json()["loss"] is None
     assert scores(counts, ("a", "b"), loss=math.inf).to_json()["loss"] is None
+
+
+# Five rows of two classes by hand. Bins of 1/15: confidences 0.55 and 0.60 lie in the ninth (above 8/15, up to 9/15),
+# 0.9 and 0.93 in the fourteenth (above 13/15, up to 14/15), 1 in the last.
+P = np.array([[0.55, 0.45], [0.4, 0.6], [0.9, 0.1], [0.07, 0.93], [1, 0]])
+LABEL = np.array([0, 0, 0, 1, 1])
+ECE = (abs(1 - 1.15) + abs(2 - 1.83) + abs(0 - 1)) / 5
+
+
+def test_calibration_by_hand():
+    got = calibration_of(P, LABEL)
+    filled = {8: (2, 1, 1.15), 13: (2, 2, 1.83), 14: (1, 0, 1.0)}
+    for place, found in enumerate(zip(got.rows, got.right, got.confidence, strict=True)):
+        assert found == pytest.approx(filled.get(place, (0, 0, 0)))
+    assert got.ece == pytest.approx(ECE)
+    assert json.loads(json.dumps(got.to_json()))["ece"] == pytest.approx(ECE)
+
+
+def test_calibration_on_the_device_is_that_of_numpy_and_padding_counts_nowhere():
+    logits, label = drawn(3)
+    valid = np.arange(len(label)) % 5 > 0
+    rows, right, confidence = jax.jit(calibration_sums)(logits, label, valid)
+    odds = np.exp(logits[valid].astype(np.float64))
+    want = calibration_of(odds / odds.sum(-1, keepdims=True), label[valid])
+    np.testing.assert_array_equal(rows, want.rows)
+    np.testing.assert_array_equal(right, want.right)
+    np.testing.assert_allclose(confidence, want.confidence, rtol=1e-5)
+    assert want.rows.sum() == valid.sum() and (want.rows > 0).sum() > 3

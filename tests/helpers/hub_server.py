@@ -1,8 +1,9 @@
-"""A hub on the loopback interface: a few datasets, served in the hub's protocol, with faults where a test wants them.
+"""A hub on the loopback interface: datasets and models in the hub's protocol, with faults where a test wants them.
 
 GET /api/datasets/{repo}/revision/{revision}          the commit of a revision
 GET /api/datasets/{repo}/tree/{commit}?recursive=..   the files with sizes and checksums, PAGE of them at a time
 HEAD, GET /datasets/{repo}/resolve/{commit}/{path}    the bytes; large files by way of a redirect, as from a store
+The same for models, whose files are at /{repo}/resolve/..; `hub_uploads.py` has what takes files.
 """
 
 import dataclasses
@@ -13,8 +14,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from helpers.hub_uploads import Uploads
 
 PAGE = 4  # files of a page of a listing
 LARGE = 8192  # bytes from which on a file is large: listed with its SHA-256
@@ -22,7 +25,10 @@ LARGE = 8192  # bytes from which on a file is large: listed with its SHA-256
 
 @dataclasses.dataclass
 class Dataset:
-    """commits: files by path, by commit; the last one is `main`.  gate: status and error code that keep bytes away.
+    """A repository, of data or of a model.
+
+    commits: files by path, by commit; the last one is `main`, unless `branches` (commits by name) says otherwise.
+    gate: status and error code that keep bytes away.
 
     sizes, checksums: what is listed instead of the truth.  missing: listed, but not there.
     """
@@ -32,8 +38,11 @@ class Dataset:
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: set[str] = dataclasses.field(default_factory=set)
+    branches: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def commit(self, revision: str) -> str | None:
+        if revision in self.branches:
+            return self.branches[revision]
         if revision == "main":
             return list(self.commits)[-1]
         return revision if revision in self.commits else None
@@ -41,16 +50,19 @@ class Dataset:
 
 @dataclasses.dataclass
 class Hub:
-    """The datasets by OWNER/NAME, and what was asked for: (method, path, Range header) in order.
+    """The datasets and models by OWNER/NAME, and what was asked for: (method, path, Range header) in order.
 
     tokens: (path, Authorization header) of requests that carried one.
     cuts: the numbers of bytes after which the next answers with bytes are cut, in order.
     refusals: the statuses that the next requests for bytes are answered with, in order.
     slow: bytes of a block, and s to wait after each; None: at once.  ranges: whether the Range header is heeded.
     page: what is answered in place of any description, as by a network that wants a log-in first.
+    shut: the status that everything which is sent to the hub is answered with.
+    stored: large files that were sent, by SHA-256.  messages: of commits.  visibility: of new repositories.
     """
 
     datasets: dict[str, Dataset]
+    models: dict[str, Dataset] = dataclasses.field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = dataclasses.field(default_factory=list)
     tokens: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     cuts: list[int] = dataclasses.field(default_factory=list)
@@ -58,6 +70,10 @@ class Hub:
     slow: tuple[int, float] | None = None
     ranges: bool = True
     page: bytes | None = None
+    shut: int | None = None
+    stored: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    messages: list[str] = dataclasses.field(default_factory=list)
+    visibility: dict[str, str] = dataclasses.field(default_factory=dict)
     url: str = ""
     store: str = ""  # the same at another port, as a store is another host
 
@@ -76,7 +92,7 @@ def git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads):
     protocol_version = "HTTP/1.1"
     hub: Hub
 
@@ -94,25 +110,29 @@ class _Handler(BaseHTTPRequestHandler):
         if token := self.headers.get("Authorization"):
             self.hub.tokens.append((self.path, token))
         parts = urlsplit(self.path)
-        if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/(revision|tree)/([^/]+)", parts.path):
-            self._describe(match[1], match[2], unquote(match[3]), parse_qs(parts.query))
+        if match := re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", parts.path):
+            place, repo, what, revision = match.groups()
+            self._describe(place, repo, what or "revision", unquote(revision or "main"), parse_qs(parts.query))
         elif match := re.fullmatch(r"/(datasets|store)/([^/]+/[^/]+)/(?:resolve/)?([0-9a-f]{40})/(.+)", parts.path):
             self._send_file(match[1], match[2], match[3], unquote(match[4]))
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", parts.path):
+            self._send_file("models", match[1], unquote(match[2]), unquote(match[3]))
         else:
             self._refuse(404, "")
 
-    def _describe(self, repo: str, what: str, revision: str, query: dict[str, list[str]]) -> None:
+    def _describe(self, place: str, repo: str, what: str, revision: str, query: dict[str, list[str]]) -> None:
         if self.hub.page is not None:
             return self._send(200, self.hub.page, {"Content-Type": "text/html"})
-        dataset = self.hub.datasets.get(repo)
+        dataset = getattr(self.hub, place).get(repo)
         if dataset is None:
             return self._refuse(401, "RepoNotFound")
         commit = dataset.commit(revision)
         if commit is None:
             return self._refuse(404, "RevisionNotFound")
-        if what == "revision":
-            return self._send_json({"id": repo, "sha": commit, "siblings": [], "private": False, "tags": []})
         files = dataset.commits[commit]
+        if what == "revision":
+            listed = [{"rfilename": path} for path in sorted(files)]
+            return self._send_json({"id": repo, "sha": commit, "siblings": listed, "private": False, "tags": []})
         first = int(query.get("cursor", ["0"])[0])
         entries = [{"type": "directory", "path": "data", "oid": "0" * 40, "size": 0}] if first == 0 else []
         for path in sorted(files)[first : first + PAGE]:
@@ -127,8 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
             links["Link"] = f'<{self.hub.url}{urlsplit(self.path).path}?cursor={first + PAGE}>; rel="next"'
         self._send_json(entries, **links)
 
-    def _send_file(self, place: str, repo: str, commit: str, path: str) -> None:
-        dataset = self.hub.datasets[repo]
+    def _send_file(self, place: str, repo: str, revision: str, path: str) -> None:
+        dataset = (self.hub.models if place == "models" else self.hub.datasets).get(repo)
+        commit = None if dataset is None else dataset.commit(revision)
+        if dataset is None or commit is None:
+            return self._refuse(404, "RepoNotFound" if dataset is None else "RevisionNotFound")
         content = dataset.commits[commit].get(path)
         if dataset.gate is not None:
             return self._refuse(*dataset.gate)

@@ -36,7 +36,9 @@ def changed(config: Config, overrides: Sequence[str], options: Mapping[str, tupl
 
 def absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that a run folder can be used from anywhere."""
-    paths = {"data.path": config.data.path, "data.regroup.splits": config.data.regroup.splits}
+    data = config.data
+    paths = {"data.path": data.path, "data.regroup.splits": data.regroup.splits}
+    paths |= {"data.pseudo.windows": data.pseudo.windows, "data.pseudo.predictions": data.pseudo.predictions}
     return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 
 

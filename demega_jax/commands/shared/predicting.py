@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from demega_jax.data.split import Split
     from demega_jax.evaluation.model import Model
     from demega_jax.evaluation.runs import Combination, Ensemble
+    from demega_jax.evaluation.stack.use import StackCombination
 
 Method = Literal["mean", "logits", "vote", "weighted"]
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Folders of training runs; all their models are combined.")
+    list[Path], typer.Argument(metavar="RUN", help="Folders of training runs, whose models are combined; or a stack.")
 ]
 EnsembleOption = Annotated[
     Method,
@@ -45,12 +46,33 @@ ValidationData = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """How rows are to be predicted. tta: the seed of test-time augmentation; None: without."""
+    """How rows are to be predicted.
+
+    tta: the seed of test-time augmentation; None: without.  stack: a folder whose stackers combine the models; None:
+    `method` does.  levels: the grouping level that the stackers learnt from, as --level takes it.
+    """
 
     method: Method
     tta: int | None
     denoise: bool
     embedding: bool = False
+    stack: Path | None = None
+    levels: tuple[str, ...] = ()
+
+
+def expand(runs: Sequence[Path], asked: Asked) -> tuple[list[Path], Asked]:
+    """The training runs to predict with; those of a stack, if one is given. UserError: options that do not fit it."""
+    for run in runs:
+        check_there(run, "the folder of a training run", folder=True)
+    if not any((run / "stack.json").is_file() for run in runs):
+        return list(runs), asked
+    from demega_jax.evaluation.stack.use import expanded
+
+    bases, stack, level = expanded(runs)
+    if asked.method != "mean" or asked.tta is not None:
+        option = "--tta" if asked.tta is not None else f"--ensemble {asked.method}"
+        raise UserError(option, f"given for the stack {stack}", "a stack without it", f"leave out {option}")
+    return bases, dataclasses.replace(asked, stack=stack, levels=() if level is None else (str(level),))
 
 
 def open_models(process: Process, runs: Sequence[Path]) -> "list[Model]":
@@ -87,8 +109,12 @@ def make_ensemble(models: "Sequence[Model]", split: "Split", asked: Asked) -> "E
     return Ensemble.of(models, rows=split.rows, embedding=asked.embedding, tta=tta)
 
 
-def fit_combination(ensemble: "Ensemble", data: str | None, asked: Asked) -> "Combination":
+def fit_combination(ensemble: "Ensemble", data: str | None, asked: Asked) -> "Combination | StackCombination":
     """The combination that is asked for; weights are fitted on the validation split of the first run, or of `data`."""
+    if asked.stack is not None:
+        from demega_jax.evaluation.stack.use import StackCombination
+
+        return StackCombination.read(asked.stack, ensemble.models)
     from demega_jax.data.folder import data_folder
     from demega_jax.data.open import open_split
     from demega_jax.evaluation.runs import Combination

@@ -10,11 +10,10 @@ import hashlib
 from collections.abc import Iterator
 
 from demega_jax import __version__
+from demega_jax.data.hub.refusals import TRANSIENT, reason_of, told, understood
 from demega_jax.errors import UserError
 
 INFO_TIMEOUT = 30.0  # s in which the hub must say which commit a revision is
-TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses of faults that can pass
-AGAIN = "run the same command again, which continues where it stopped"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ def resolve_revision(repo: str, revision: str) -> str:
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # our own line of text says what it would log
-    with _told(repo, revision), _understood(repo):
+    with told(repo, revision), understood(repo):
         sha = HfApi(library_name="demega-jax", library_version=__version__).dataset_info(
             repo, revision=revision, timeout=INFO_TIMEOUT
         ).sha  # fmt: skip
@@ -75,7 +74,7 @@ def list_tree(repo: str, commit: str) -> HubTree:
     from huggingface_hub.hf_api import RepoFile
 
     api = HfApi(library_name="demega-jax", library_version=__version__)
-    with _told(repo, commit), _understood(repo):
+    with told(repo, commit), understood(repo):
         entries = list(api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset"))
     files = tuple(
         HubFile(repo, commit, entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
@@ -100,7 +99,7 @@ def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Ite
     if start or stop < file.size:
         headers["Range"] = f"bytes={start}-{stop - 1}"
     url = hf_hub_url(file.repo, file.path, repo_type="dataset", revision=file.revision)
-    with _told(file.repo, file.revision, file.path), contextlib.ExitStack() as stack:
+    with told(file.repo, file.revision, file.path), contextlib.ExitStack() as stack:
         try:
             # This waits as long as the hub asks for (429). The caller, which knows what it has, does all other retries.
             response = stack.enter_context(
@@ -122,85 +121,10 @@ def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Ite
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status is not None:
                 raise
-            raise Cut(_reason(error)) from None
+            raise Cut(reason_of(error)) from None
 
 
 def _first_byte(content_range: str | None) -> int:
     """The number 5 of `bytes 5-9/10`."""
     digits = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(digits) if digits.isdigit() else -1
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-@contextlib.contextmanager
-def _told(repo: str, revision: str, path: str | None = None) -> Iterator[None]:
-    """Turn what the hub's client raises into a UserError."""
-    # HTTPError is the base of every error of the HTTP client that this version of the hub's client uses.
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
-
-    where = repo if path is None else f"{repo}: {path}"
-    try:
-        yield
-    except OfflineModeIsEnabled:
-        raise UserError(where, "offline by HF_HUB_OFFLINE", "a connection to the hub", "unset HF_HUB_OFFLINE") from None
-    except HfHubHTTPError as error:
-        raise _refusal(error, repo, revision, where) from None
-    except HTTPError as error:
-        from huggingface_hub import constants
-
-        raise UserError(
-            where, f"{constants.ENDPOINT} cannot be reached ({_reason(error)})", "a connection to the hub",
-            f"check the network, proxy and HF_ENDPOINT, then {AGAIN}",
-        ) from None  # fmt: skip
-    except HFValidationError:
-        raise UserError("--repo", repr(repo), "OWNER/NAME of a dataset", "correct --repo") from None
-
-
-@contextlib.contextmanager
-def _understood(repo: str) -> Iterator[None]:
-    """UserError: the answer is no listing, but perhaps the log-in page of a network."""
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        yield
-    except HFValidationError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        came = f"the answer is not that of a hub ({type(error).__name__})"
-        raise UserError(repo, came, "a listing of a dataset", "check the network, proxy and HF_ENDPOINT") from None
-
-
-def _refusal(error: Exception, repo: str, revision: str, where: str) -> UserError:
-    """The UserError for an answer of the hub with an error status."""
-    from huggingface_hub import constants, errors
-
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    log_in = "log in with `hf auth login` (or set HF_TOKEN)"
-    if isinstance(error, errors.GatedRepoError):
-        page = f"{constants.ENDPOINT}/datasets/{repo}"
-        wanted = "an account that has accepted its terms"
-        return UserError(where, f"gated ({status})", wanted, f"accept its terms at {page}, then {log_in} and run again")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        came = f"no such dataset, or one that this account may not see ({status})"
-        return UserError(where, came, "a dataset on the hub", f"correct --repo; for a private dataset, {log_in}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        wanted = "a branch, tag or commit of the dataset"
-        return UserError(where, f"no revision {revision}", wanted, "correct --revision, or use --revision main")
-    if isinstance(error, errors.EntryNotFoundError):
-        came = f"no such file at revision {revision[:12]}"
-        return UserError(where, came, "a file of the dataset", "run the command again, or give another --revision")
-    if isinstance(error, errors.DisabledRepoError):
-        return UserError(where, "the hub has closed this dataset", "an open dataset", "ask its owner to open it")
-    if status in (401, 403):
-        came = f"access refused ({status}): the token is wrong or may not read it"
-        return UserError(where, came, "a token that may read the dataset", f"{log_in} and run again")
-    if status == 429:
-        return UserError(
-            where, "too many requests (429)", "fewer requests", f"wait some minutes, or {log_in}, and run again"
-        )
-    if status in TRANSIENT:
-        return UserError(where, f"the hub answers {status}", "the files", f"wait some minutes, then {AGAIN}")
-    return UserError(where, f"the hub answers {status}", "the files", "correct --repo or --revision")

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from demega_jax.data.hub.client import AGAIN, Cut, HubFile, open_stream
+from demega_jax.data.hub.client import Cut, HubFile, open_stream
+from demega_jax.data.hub.refusals import AGAIN
 from demega_jax.errors import UserError, warn
 from demega_jax.files import locked
 

@@ -46,7 +46,7 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     return assign(recordings, chosen)
 
 
-def assign(recordings: Sequence[Recording], named: Mapping[str, str]) -> Assigned:
+def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> Assigned:
     """Recordings by split, in their order. Warns of a split without session runs. UserError: train has none."""
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
@@ -61,14 +61,18 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str]) -> Assigne
     return assigned
 
 
-def write_splits(path: Path, assigned: Assigned) -> None:
-    """Write which split each session run is in, as JSON; `read_splits` reads it."""
-    runs = {str(r.name): split for split, some in assigned.items() for r in some}
+def write_splits(path: Path, assigned: Assigned, left_out: Sequence[Recording] = ()) -> None:
+    """Write which split each session run is in, as JSON; `read_splits` reads it. left_out: those that are in none."""
+    runs: dict[str, str | None] = {str(r.name): split for split, some in assigned.items() for r in some}
+    runs |= {str(r.name): None for r in left_out}
     write_text(path, json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n")
 
 
 def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
-    """The splits that a file names. UserError: it cannot be read, is of a newer format, or lacks a session run."""
+    """The splits that a file names; a session run whose split is null is left out.
+
+    UserError: it cannot be read, is of a newer format, or lacks a session run.
+    """
     try:
         content = json.loads(path.read_text())
         version, named = content["format"], dict(content["runs"])
@@ -78,7 +82,7 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
         raise UserError(path, str(reason), "a splits.json that `group --split-shares` wrote", way_out) from None
     if version > FORMAT:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
-    absent = [str(r.name) for r in recordings if named.get(str(r.name)) not in SPLITS]
+    absent = [str(r.name) for r in recordings if named.get(str(r.name), "") not in (*SPLITS, None)]
     if absent:
         raise UserError(
             path, f"session run {absent[0]} has no split", f"one of {', '.join(SPLITS)} for every session run",

@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from demega_jax.evaluation.report import new_figure, save_figure
+from demega_jax.evaluation.report.figure import new_figure, save_figure
+from demega_jax.evaluation.report.levels import draw_levels
 from demega_jax.evaluation.sweep.cells import Cell
 from demega_jax.evaluation.sweep.plan import Sweep
 
@@ -89,3 +90,17 @@ def plot_matrix(sweep: Sweep, cells: Cells, path: Path) -> Path:
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > middle else "w")
     figure.colorbar(image, ax=axes, shrink=0.8, label="macro-F1")
     return save_figure(figure, path)
+
+
+def plot_levels(sweep: Sweep, cells: Cells, path: Path) -> Path | None:
+    """Draw macro-F1 over K of models tested at the level that they were trained at; None: no such cell is finished."""
+    found = {
+        level: (cell.mean, cell.low, cell.high)
+        for level in sweep.levels
+        if (cell := cells.get((level, level))) is not None
+    }
+    if not found:
+        return None
+    what = "mean over seeds, 95 % interval" if sweep.seeds > 1 else "one seed, 95 % interval over rows"
+    title = f"Macro-F1 by grouping level, {sweep.split}, {sweep.seeds} seed{'s' if sweep.seeds > 1 else ''}"
+    return save_figure(draw_levels(found, label=what, title=title), path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax.config import Config
-from demega_jax.config.load import override
+from demega_jax.config.load import override, validated
 from demega_jax.data.folder import data_folder, find_level, is_recorded
 from demega_jax.errors import UserError
 from demega_jax.files import write_text
@@ -92,6 +92,8 @@ class Sweep:
             way_out = "continue it with --resume, or choose another --run"
             raise UserError(self.folder, "it holds a sweep already", "a new folder for a new sweep", way_out)
         there = _read(path)
+        # Keys that came later have their defaults.
+        there["config"] = validated(there.get("config"), str(path)).model_dump(mode="json")
         for key, value in self.describe().items():
             if there.get(key) != value:
                 came = f"another sweep: {_difference(key, there.get(key), value)}"

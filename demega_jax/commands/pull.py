@@ -1,0 +1,34 @@
+"""`demega-jax pull`: a model of the hub as a run folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """demega-jax pull user/demega-100 runs/pulled
+
+demega-jax pull user/demega-100 runs/pulled --revision v1"""
+
+Repo = Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME of a demega-jax model on the hub.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="New folder, which other commands take as a training run.")]
+Revision = Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit (default: main).")]
+
+
+def command(repo: Repo, run: Run, revision: Revision = None) -> int:
+    """Pull a model from the hub into a run folder, for `evaluate`, `predict` and `train --init`.
+
+    RUN/hub.json says which commit it is. Without a connection the cache of the hub's client is used.
+    """
+    from demega_jax.commands.shared.hub import quiet
+    from demega_jax.data.hub.models import check_repo_name
+
+    check_repo_name(repo)
+    quiet()
+    from demega_jax.interop.hub import pull
+
+    published = pull(repo, run, revision)
+    steps = ", ".join(str(member.step) for member in published.members)
+    models = "1 model" if len(published.members) == 1 else f"{len(published.members)} models"
+    print(f"{repo} at {published.commit}: {models}, step {steps}")
+    print(f"next  demega-jax evaluate {run} --data DIR")
+    return 0

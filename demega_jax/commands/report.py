@@ -1,0 +1,56 @@
+"""`demega-jax report`: figures and a page of a training run's scores."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demega_jax.commands.shared.lists import names
+from demega_jax.commands.shared.options import check_there
+from demega_jax.commands.shared.predicting import Asked, open_models
+from demega_jax.commands.shared.process import ending_at_once
+from demega_jax.commands.shared.scoring import (
+    Data,
+    Level,
+    Split,
+    Splits,
+    asked_config,
+    check_report,
+    open_scored,
+    score,
+)
+from demega_jax.names import PICTURES
+
+EXAMPLES = """demega-jax report runs/first --split test
+
+demega-jax report runs/first --format svg,pdf"""
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+Format = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", metavar="FORMAT,..", help=f"Format of the figures: {', '.join(PICTURES)} or all (default: png)."
+    ),
+]
+
+
+def command(
+    ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
+    splits: Splits = None, formats: Format = None,
+) -> int:  # fmt: skip
+    """Evaluate a training run and make its folder report/ anew: figures, and a page that ties them together."""
+    check_there(run, "the folder of a training run", folder=True)
+    endings = names("--format", formats or ["png"], PICTURES)
+    check_report([run])
+    config = asked_config(run, data, level, splits)
+    with ending_at_once(ctx.obj):  # jax's callbacks swallow a KeyboardInterrupt that is raised in them
+        (model,) = open_models(ctx.obj, [run])
+        asked = Asked("mean", None, False)
+        rows = open_scored(config.data, split, [model], asked)
+        scores, ensemble = score([model], rows, config.data.path, asked)
+        from demega_jax.evaluation.report.write import Evaluated, write_report
+
+        page = write_report(Evaluated(model.name, model.config, model.steps, rows, scores, ensemble), endings)
+    print(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows")
+    print(f"report {page}")
+    return 0

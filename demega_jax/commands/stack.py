@@ -1,0 +1,159 @@
+"""`demega-jax stack`: base models of several levels, and a model that learns to combine them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from demega_jax.commands.shared.options import (
+    THERE,
+    Data,
+    Json,
+    Overrides,
+    check_inputs,
+    check_outputs,
+    check_there,
+    level_option,
+)
+from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
+from demega_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from demega_jax.config import Config
+    from demega_jax.evaluation.stack.report import StackReport
+    from demega_jax.evaluation.stack.stages import StackPlan
+    from demega_jax.training.signals import Signals
+
+EXAMPLES = """demega-jax stack --base sweeps/first/level_5 --base sweeps/first/level_100 --run stacks/first
+
+demega-jax stack configs/regroup.yaml --data recordings --level 5,20,100 --run stacks/second"""
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG", help="YAML configuration of base models that are trained here.", show_default=False
+    ),
+]
+Base = Annotated[
+    list[Path] | None,
+    typer.Option("--base", metavar="RUN", help="A training run as a base model; repeat the option for each."),
+]
+Level = Annotated[list[str] | None, level_option("Train a base model of each of these levels", THERE)]
+Run = Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the stack.")]
+Split = Annotated[Literal["validation", "test"], typer.Option(help="Score this split too.")]
+InSample = Annotated[
+    bool, typer.Option("--in-sample", help="Fit the stackers on all validation rows and score them there.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the stack in --run; finished stages stay.")]
+Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all).")]
+
+
+def command(
+    ctx: typer.Context, run: Run, config: ConfigFile = None, overrides: Overrides = None, base: Base = None,
+    data: Data = None, level: Level = None, split: Split = "validation", in_sample: InSample = False,
+    resume: Resume = False, devices: Devices = None, json_file: Json = None,
+) -> int:  # fmt: skip
+    """Learn to combine the logits of base models of several levels, and compare that with averaging them."""
+    process: Process = ctx.obj
+    check_inputs(config, data)
+    check_outputs(json_file)
+    for path in base or ():
+        check_there(path, "the folder of a training run", folder=True)
+    if not resume and run.exists() and any(run.iterdir()):
+        way_out = "continue it with --resume, or choose another --run"
+        raise UserError(run, "the folder exists and is not empty", "a new folder for a new stack", way_out)
+    plan = _plan(run, config, overrides or [], base or [], data, level, in_sample, devices)
+    prepare_process(process, devices or 1)
+    set_numerics(process, plan.config)
+    return _run(plan, split, json_file)
+
+
+def _plan(
+    run: Path, file: Path | None, overrides: list[str], base: list[Path], data: str | None, level: list[str] | None,
+    in_sample: bool, devices: int | None,
+) -> "StackPlan":  # fmt: skip
+    """What is asked for. UserError: base models are given and to be trained, or neither."""
+    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
+    from demega_jax.config.load import load_config
+    from demega_jax.evaluation.stack.stages import StackPlan
+    from demega_jax.training.run import RunFolder
+
+    if bool(base) == (file is not None):
+        came = "given beside CONFIG" if base else "neither --base nor CONFIG is given"
+        way_out = "give --base for each training run, or CONFIG with --level to train base models"
+        raise UserError("--base", came, "one of the two", way_out)
+    if base and level:
+        raise UserError("--level", "given beside --base", "only one of the two", "set stack.level for the rows")
+    configs = [RunFolder(path).read_config() for path in base]
+    first: Config = configs[0] if file is None else load_config(file)
+    asked = absolute_paths(changed(first, overrides, {"data.path": ("--data", data)}))
+    if file is not None:
+        asked = with_levels(asked, level, overrides, asked.data)
+        levels = asked.data.levels or ()
+    else:
+        levels = tuple(sorted({level for config in configs for level in config.data.levels or ()}))
+    if file is not None and len(levels) < 2:
+        raise UserError("--level", f"{len(levels)} levels", "two levels or more", "write --level 5,20,100, for example")
+    if len(base) == 1:
+        raise UserError("--base", "one base model", "two or more", "give --base once more")
+    return StackPlan(run, asked, tuple(base), levels, in_sample, devices)
+
+
+def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
+    from rich.console import Console
+
+    from demega_jax.evaluation.stack.report import print_report
+    from demega_jax.files import write_json
+    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.training.signals import Interrupted, Signals
+
+    console, signals = Console(highlight=False, markup=False), Signals()
+    quiet_failed_saves()
+    with signals.noted():
+        try:
+            reports = _stages(plan, split, signals, console)
+        except Interrupted as interrupted:
+            console.print("interrupted and saved; run the same command with --resume to continue")
+            return interrupted.status
+    with (plan.folder / "report.txt").open("w", encoding="utf-8") as file:
+        text = Console(file=file, width=100, highlight=False, markup=False)
+        for report in reports:
+            print_report(report, console)
+            print_report(report, text)
+    content = {"splits": [report.to_json() for report in reports]}
+    write_json(plan.folder / "report.json", content)
+    if json_file is not None:
+        write_json(json_file, content)
+    return 0
+
+
+def _stages(plan: "StackPlan", split: str, signals: "Signals", console: "Console") -> "list[StackReport]":
+    """Do the stages that are missing; returns the reports on validation and on the split that is asked for."""
+    from demega_jax.evaluation.runs import load_runs
+    from demega_jax.evaluation.stack.report import choose, report_of
+    from demega_jax.evaluation.stack.stages import (
+        check,
+        features_of,
+        fit_stackers,
+        train_bases,
+        validation_or_test,
+    )
+    from demega_jax.evaluation.stack.store import Description, write_stackers
+
+    say = console.print
+    check(plan)
+    train_bases(plan, signals, say)
+    models = load_runs(plan.bases())
+    found = {name: validation_or_test(plan, models, name, say) for name in dict.fromkeys(("validation", split))}
+    fitted = fit_stackers(plan, found["validation"], signals, say)
+    chosen = choose(features_of(found["validation"]), fitted)
+    write_stackers(plan.folder, fitted)
+    bases = tuple(str(path.absolute()) for path in plan.bases())
+    about = Description(bases, models[0].classes, plan.level, chosen, plan.fitted, plan.config.stack)
+    about.write(plan.folder)
+    return [
+        report_of(name, plan.level, each, fitted, chosen, plan.fitted, learnt=name == "validation")
+        for name, each in found.items()
+    ]

@@ -1,0 +1,86 @@
+"""Tables of scores on the terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from demega_jax.metrics import Scores
+
+TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
+
+
+def print_scores(scores: Scores, *, title: str, console: Console | None = None) -> None:
+    """Print a summary and a table of the classes. 39 phonemes fit a terminal of 80 x 50."""
+    console = console or Console()
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(_summary_table(scores))
+    console.print(_class_table(scores))
+    console.print(Text("seen as: most frequent wrong prediction, and its share of the rows of the class", style="dim"))
+    if scores.ipa_feature_accuracy:
+        console.print(Text("Accuracy of the IPA features", style="bold"))
+        features = [f"{name} {value:.3f}" for name, value in scores.ipa_feature_accuracy.items()]
+        console.print(Columns(features, padding=(0, 3)), highlight=False)
+
+
+def _summary_table(scores: Scores) -> Table:
+    """Names and values of the scores, two on a line."""
+    reference = scores.reference_macro_f1
+    pairs = [
+        ("macro-F1", f"{scores.macro_f1:.4f}"),
+        ("balanced accuracy", f"{scores.balanced_accuracy:.4f}"),
+        ("accuracy", f"{scores.accuracy:.4f}"),
+        ("chance", f"{scores.chance:.4f}"),
+        ("rows", f"{scores.rows:,}"),
+    ]
+    if scores.loss is not None:
+        pairs.append(("loss", f"{scores.loss:.4f}"))
+    if reference is not None:
+        pairs.append(("reference macro-F1", f"{reference:.4f} ({scores.macro_f1 - reference:+.4f})"))
+    if scores.ipa_accuracy is not None:
+        pairs.append(("IPA accuracy", f"{scores.ipa_accuracy:.4f}"))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for _ in range(2):
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(style="bold", no_wrap=True, justify="right")
+    for start in range(0, len(pairs), 2):
+        table.add_row(*(cell for pair in pairs[start : start + 2] for cell in pair))
+    return table
+
+
+def _class_table(scores: Scores) -> Table:
+    """A line for each class, or for two classes. A class without rows has dashes."""
+    rows = [class_cells(scores, index) for index in range(len(scores.classes))]
+    blocks = 2 if len(rows) >= TWO_COLUMNS_FROM else 1
+    length = -(-len(rows) // blocks)
+    # In 80 columns two blocks leave no room for padding beside the dividers of the box, of one space.
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for block in range(blocks):
+        if block:
+            table.add_column("")
+        table.add_column("phoneme", style="bold", no_wrap=True, max_width=8)
+        table.add_column("rows", justify="right", no_wrap=True)
+        table.add_column("F1", justify="right", no_wrap=True, style="green")
+        table.add_column("prec", justify="right", no_wrap=True)
+        table.add_column("rec", justify="right", no_wrap=True)
+        table.add_column("seen as", no_wrap=True, max_width=9)
+    for line in range(length):
+        cells = rows[line]
+        if blocks == 2:
+            cells = [*cells, "", *(rows[line + length] if line + length < len(rows) else [])]
+        table.add_row(*cells)
+    return table
+
+
+def class_cells(scores: Scores, index: int) -> list[str]:
+    """Name, support, F1, precision, recall and most frequent wrong prediction of a class."""
+    name, support = scores.classes[index], int(scores.support[index])
+    if not support:
+        return [name, "0", "-", "-", "-", ""]
+    wrong = scores.confusion[index].copy()
+    wrong[index] = 0
+    most = int(wrong.argmax())
+    seen_as = f"{scores.classes[most]} {wrong[most] / support:.0%}" if wrong[most] else ""
+    shares = (scores.f1[index], scores.precision[index], scores.recall[index])
+    return [name, str(support), *(f"{share:.2f}" for share in shares), seen_as]

@@ -1,0 +1,139 @@
+"""The folder `report/` of a training run: figures, scores and the page, from what an evaluation found."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from demega_jax import __version__
+from demega_jax.config import Config
+from demega_jax.config.load import to_yaml
+from demega_jax.data.split import LabelledRows
+from demega_jax.evaluation.ensemble_report import EnsembleReport
+from demega_jax.evaluation.report.confusion import draw_confusion
+from demega_jax.evaluation.report.curves import draw_training
+from demega_jax.evaluation.report.f1 import draw_f1
+from demega_jax.evaluation.report.features import draw_features
+from demega_jax.evaluation.report.figure import save_figure, svg_of
+from demega_jax.evaluation.report.intervals import ScoreIntervals, score_intervals
+from demega_jax.evaluation.report.page import Content, Picture, page_of
+from demega_jax.evaluation.report.reliability import draw_reliability
+from demega_jax.files import write_text
+from demega_jax.metrics import Scores
+from demega_jax.names import PICTURES
+from demega_jax.training.run import RunFolder
+from demega_jax.training.writers import read_metrics
+
+DPI = 300  # of PNG files, as papers ask for
+PAGE = "index.html"
+CAPTIONS = {
+    "f1": "F1 of each class. The line on each bar is its 95 % interval; the short black mark is the class's share of "
+    "the rows, which is the F1 of guessing every class as often as it occurs.",
+    "confusion": "What each class was taken for: shares of the rows of the true class, so that each line adds up to "
+    "100 %. The scale of colours is that of a square root, so that rare mistakes can be seen. Grey: no rows.",
+    "training_curve": "Losses, validation scores and learning rate by step of training. The vertical line is the step "
+    "with the best macro-F1, whose checkpoint is evaluated.",
+    "reliability": "How often predictions are right, by the probability that the model gives them. Bars below the "
+    "dashed line: the model is too sure of itself. Below: how many rows have which confidence.",
+    "ipa_features": "Share of rows for which a phonetic feature is right. The black mark is the accuracy of always "
+    "saying the feature's more frequent value.",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What an evaluation of a training run found.
+
+    name: the path of its folder, as it was given.  steps: of its checkpoints.  method: of the ensemble, if any.
+    """
+
+    name: str
+    config: Config
+    steps: Sequence[int]
+    split: LabelledRows
+    scores: Scores
+    ensemble: EnsembleReport | None = None
+    method: str = "mean"
+
+
+def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
+    """Write the figures and the page of a report to `report/` anew; returns the page.
+
+    formats: of the figures, among `PICTURES`. Those of an earlier report in other formats are removed.
+    UserError: the folder cannot be written.
+    """
+    folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion)
+    figures = dict(draw_all(folder, found, intervals))
+    pictures = [
+        Picture(name, svg_of(figure, 200), float(figure.get_figwidth()), _alt(name, found), CAPTIONS[name])
+        for name, figure in figures.items()
+    ]
+    page = page_of(
+        Content(
+            f"{found.name} on {found.split.name}", facts(found), found.scores, intervals, found.ensemble, found.method,
+            pictures, to_yaml(found.config),
+        )
+    )  # fmt: skip
+    written = {
+        save_figure(figure, folder.report / f"{name}.{ending}", DPI)
+        for name, figure in figures.items()
+        for ending in formats
+    }
+    write_text(folder.report / PAGE, page)
+    for name in CAPTIONS:
+        for ending in PICTURES:
+            old = folder.report / f"{name}.{ending}"
+            if old not in written:
+                old.unlink(missing_ok=True)
+    return folder.report / PAGE
+
+
+def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of everything that can be drawn, in the order of the page."""
+    scores = found.scores
+    lines = metrics_lines(folder, found.config)
+    if lines:
+        reference = scores.reference_macro_f1 if found.split.name == "validation" else None
+        yield "training_curve", draw_training(lines, found.name, chance=scores.chance, reference=reference)
+    yield "f1", draw_f1(scores, intervals.f1)
+    yield "confusion", draw_confusion(scores)
+    if scores.calibration is not None:
+        yield "reliability", draw_reliability(scores.calibration)
+    features = draw_features(scores)
+    if features is not None:
+        yield "ipa_features", features
+
+
+def metrics_lines(folder: RunFolder, config: Config) -> list[list[dict[str, Any]]]:
+    """The metrics of each member that has a metrics.jsonl."""
+    return [read_metrics(member.metrics) for member in folder.members(config) if member.metrics.is_file()]
+
+
+def facts(found: Evaluated) -> list[str]:
+    """What the scores are of, in short phrases."""
+    split, steps = found.split, found.steps
+    sensors = f"{split.sensors} sensors x {split.time_points} time points"
+    which = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} models, steps {', '.join(map(str, steps))}"
+    listed = [
+        f"{split.name} split" + (", simulated data" if split.simulated else ""),
+        "several levels, or an unknown one" if split.level is None else f"level {split.level}",
+        f"{found.scores.rows:,} rows", f"{len(split.classes)} classes", sensors, which, f"demega-jax {__version__}",
+    ]  # fmt: skip
+    return listed
+
+
+def _alt(name: str, found: Evaluated) -> str:
+    """What a figure shows, for those who do not see it."""
+    scores = found.scores
+    ece = f", ECE {scores.calibration.ece:.3f}" if scores.calibration is not None else ""
+    texts: Mapping[str, str] = {
+        "f1": f"Bars: F1 of each class; macro-F1 {scores.macro_f1:.3f}, chance {scores.chance:.3f}. "
+        "The table below has the numbers.",
+        "confusion": f"Confusion matrix; accuracy {scores.accuracy:.3f}.",
+        "training_curve": "Losses, validation scores and learning rate by training step.",
+        "reliability": f"Reliability diagram: accuracy by confidence{ece}.",
+        "ipa_features": "Bars: accuracy of each phonetic feature.",
+    }
+    return texts[name]

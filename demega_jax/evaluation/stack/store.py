@@ -1,0 +1,97 @@
+"""The files of a stack: its description, and its stackers as arrays."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from demega_jax.config import StackConfig
+from demega_jax.errors import UserError
+from demega_jax.evaluation.stack.crossfit import Fitted, Kind, Stacker
+from demega_jax.evaluation.stack.linear import LinearStacker
+from demega_jax.evaluation.stack.mlp import MLPStackers
+from demega_jax.files import atomic_write, write_text
+
+FORMAT = 1
+NAME, ARRAYS = "stack.json", "stackers.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a stack is made of. bases: run folders.  classes: names.  level: of the rows.  kind: that predicts.
+
+    fitted: how stackers were fitted, in words.
+    """
+
+    bases: tuple[str, ...]
+    classes: tuple[str, ...]
+    level: int | None
+    kind: Kind
+    fitted: str
+    config: StackConfig
+
+    def write(self, folder: Path) -> None:
+        """Write stack.json."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        content = {"format": FORMAT, **fields, "config": self.config.model_dump(mode="json")}
+        write_text(folder / NAME, json.dumps(content, indent=1) + "\n", "choose another --run")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The description in a folder. UserError: there is none, it is damaged, or its format is newer."""
+        path = folder / NAME
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            number = raw.pop("format")
+            if number > FORMAT:
+                way_out = "upgrade demega-jax with `pip install -U demega-jax`"
+                raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
+            config = StackConfig.model_validate(raw["config"])
+            return cls(**raw | {"bases": tuple(raw["bases"]), "classes": tuple(raw["classes"]), "config": config})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(
+                path, f"it cannot be read ({reason})", "a stack", "make it with `demega-jax stack`"
+            ) from None
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a folder holds a finished stack."""
+    return (path / NAME).is_file()
+
+
+def write_stackers(folder: Path, fitted: Mapping[Kind, Fitted]) -> None:
+    """Write the stackers of each kind by an atomic write."""
+    arrays: dict[str, np.ndarray] = {}
+    for kind, found in fitted.items():
+        for number, stacker in enumerate(found.stackers):
+            arrays |= {f"{kind}/{number}/{name}": array for name, array in stacker.arrays().items()}
+    with atomic_write(folder / ARRAYS, "choose another --run") as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_stackers(folder: Path, about: Description) -> Fitted:
+    """The stackers of the kind that predicts. UserError: the file cannot be read, or does not fit the description."""
+    path = folder / ARRAYS
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = [name.split("/") for name in file.files if name.startswith(f"{about.kind}/")]
+            count = 1 + max(int(number) for _, number, _ in names)
+            each = [
+                {leaf: file[f"{about.kind}/{number}/{leaf}"] for _, n, leaf in names if int(n) == number}
+                for number in range(count)
+            ]
+        return Fitted(tuple(_stacker(about, arrays) for arrays in each), None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        way_out = "make the stack again with `demega-jax stack`"
+        raise UserError(path, f"it cannot be read ({reason})", f"the stackers of {NAME}", way_out) from None
+
+
+def _stacker(about: Description, arrays: Mapping[str, np.ndarray]) -> Stacker:
+    if about.kind == "linear":
+        return LinearStacker.of(arrays)
+    return MLPStackers.of(arrays, about.config, len(about.bases), len(about.classes))
