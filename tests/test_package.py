@@ -131,7 +131,7 @@ def test_lock_is_for_machines_without_an_accelerator(lock):
 
 def test_extras_are_those_that_are_promised(project):
     extras = project["optional-dependencies"]
-    assert set(extras) == {"cuda", "cuda12", "cuda13", "tpu", "torch", "sklearn", "tensorboard", "wandb", "dev"}
+    assert set(extras) == {"cuda", "cuda12", "cuda13", "tpu", "torch", "sklearn", "tensorboard", "topo", "wandb", "dev"}
     assert extras["cuda"] == extras["cuda13"]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, all_devices, check_numbers, names, numbers
-from demega_jax.commands.shared.options import Json, Overrides, check_inputs, check_outputs
+from demega_jax.commands.shared.options import Json, Overrides, check_inputs, check_outputs, check_picture
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError, warn
 from demega_jax.names import FEEDS, PRECISIONS
@@ -63,7 +63,7 @@ BatchSize = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps of a case (default: 3 to 200, for 12 s).")]
 Stages = Annotated[bool, typer.Option("--stages", help="Also time the stages of a step of the first case.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the results in this PNG file.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the results in this PNG, SVG or PDF file.")]
 
 
 def command(
@@ -74,6 +74,7 @@ def command(
     """Measure a training step, and what this machine could do at best."""
     process: Process = ctx.obj
     check_outputs(json_file, plot)
+    check_picture("--plot", plot)
     check_numbers("--level", level or ())
     check_numbers("--devices", devices or ())
     feeds = names("--feed", feed or (), FEEDS)

@@ -23,7 +23,7 @@ from demega_jax.names import PICTURES
 
 EXAMPLES = """demega-jax report runs/first --split test
 
-demega-jax report runs/first --format svg,pdf"""
+demega-jax report runs/first --format svg,pdf --saliency"""
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 Format = Annotated[
@@ -32,11 +32,18 @@ Format = Annotated[
         "--format", metavar="FORMAT,..", help=f"Format of the figures: {', '.join(PICTURES)} or all (default: png)."
     ),
 ]
+Saliency = Annotated[
+    bool,
+    typer.Option(
+        "--saliency",
+        help="Add gradients by time and, with 306 sensors and the extra topo, as maps over the head.",
+    ),
+]
 
 
 def command(
     ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
-    splits: Splits = None, formats: Format = None,
+    splits: Splits = None, formats: Format = None, saliency: Saliency = False,
 ) -> int:  # fmt: skip
     """Evaluate a training run and make its folder report/ anew: figures, and a page that ties them together."""
     check_there(run, "the folder of a training run", folder=True)
@@ -49,8 +56,11 @@ def command(
         rows = open_scored(config.data, split, [model], asked)
         scores, ensemble = score([model], rows, config.data.path, asked)
         from demega_jax.evaluation.report.write import Evaluated, write_report
+        from demega_jax.evaluation.saliency import saliency_of
 
-        page = write_report(Evaluated(model.name, model.config, model.steps, rows, scores, ensemble), endings)
+        gradients = saliency_of(model, rows) if saliency else None
+        found = Evaluated(model.name, model.config, model.steps, rows, scores, ensemble, saliency=gradients)
+        page = write_report(found, endings)
     print(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows")
     print(f"report {page}")
     return 0

@@ -338,6 +338,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
     (["--json", "there/is/no"], "there/is/no"),
     (["--plot", "."], "a folder"),
     (["--json", "one", "--plot", "one"], "two different files"),
+    (["--plot", "one.jpg"], "one.jpg, an ending that is not known"),
 ])  # fmt: skip
 def test_refusals_are_one_line_before_anything_is_measured(words, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -52,9 +52,10 @@ def test_formats_are_those_that_are_asked_for_and_other_files_stay(copy):
     (copy / "report").mkdir()
     (copy / "report" / "mine.json").write_text("{}")
     assert main(["report", str(copy)]) == 0
-    assert main(["report", str(copy), "--format", "svg,pdf"]) == 0
-    wanted = ["index.html", "mine.json", *(f"{name}.{ending}" for name in FIGURES for ending in ("pdf", "svg"))]
-    assert names(copy) == sorted(wanted)
+    assert main(["report", str(copy), "--format", "svg,pdf", "--saliency"]) == 0
+    figures = [f"{name}.{ending}" for name in (*FIGURES, "saliency") for ending in ("pdf", "svg")]
+    assert names(copy) == sorted(["index.html", "mine.json", *figures])
+    assert (copy / "report" / "index.html").read_text().count("<figure") == len(FIGURES) + 1
 
 
 @pytest.mark.slow

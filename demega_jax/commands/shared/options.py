@@ -8,7 +8,7 @@ import typer
 
 from demega_jax.commands.shared.lists import did_you_mean
 from demega_jax.errors import UserError
-from demega_jax.names import SPLITS
+from demega_jax.names import PICTURES, SPLITS
 
 Data = Annotated[
     str | None,
@@ -99,3 +99,10 @@ def check_outputs(*paths: Path | None) -> None:
                 came = f"cannot be written ({error.strerror or error})"
         if came is not None:
             raise UserError(path, came, "a file that can be written", "choose another file")
+
+
+def check_picture(option: str, path: Path | None) -> None:
+    """UserError: a figure is to be written to a file that ends neither in .png nor in .svg nor in .pdf."""
+    if path is not None and path.suffix.removeprefix(".").lower() not in PICTURES:
+        wanted = "a file that ends in " + ", ".join(f".{name}" for name in PICTURES)
+        raise UserError(option, f"{path}, an ending that is not known", wanted, "choose another name")

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from demega_jax import __version__
@@ -20,6 +22,8 @@ from demega_jax.evaluation.report.figure import save_figure, svg_of
 from demega_jax.evaluation.report.intervals import ScoreIntervals, score_intervals
 from demega_jax.evaluation.report.page import Content, Picture, page_of
 from demega_jax.evaluation.report.reliability import draw_reliability
+from demega_jax.evaluation.report.saliency import draw_saliency
+from demega_jax.evaluation.saliency import MOST_ROWS
 from demega_jax.files import write_text
 from demega_jax.metrics import Scores
 from demega_jax.names import PICTURES
@@ -39,6 +43,9 @@ CAPTIONS = {
     "dashed line: the model is too sure of itself. Below: how many rows have which confidence.",
     "ipa_features": "Share of rows for which a phonetic feature is right. The black mark is the accuracy of always "
     "saying the feature's more frequent value.",
+    "saliency": "How much the log probability of the true class changes with the normalised window: the mean of the "
+    "absolute gradient (Simonyan et al. 2014). Gradiometers: root mean square of the two at each place. The maps show "
+    "the head from above, with the nose upwards.",
 }
 
 
@@ -47,6 +54,7 @@ class Evaluated:
     """What an evaluation of a training run found.
 
     name: the path of its folder, as it was given.  steps: of its checkpoints.  method: of the ensemble, if any.
+    saliency: as `saliency_of` gives it, where it was asked for.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Evaluated:
     scores: Scores
     ensemble: EnsembleReport | None = None
     method: str = "mean"
+    saliency: Float[np.ndarray, "C T"] | None = None
 
 
 def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
@@ -104,6 +113,9 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     features = draw_features(scores)
     if features is not None:
         yield "ipa_features", features
+    if found.saliency is not None:
+        data, rows = found.config.data, min(MOST_ROWS, found.split.rows)
+        yield "saliency", draw_saliency(found.saliency, rows, data.augment.sample_rate, data.regroup.tmin)
 
 
 def metrics_lines(folder: RunFolder, config: Config) -> list[list[dict[str, Any]]]:
@@ -135,5 +147,6 @@ def _alt(name: str, found: Evaluated) -> str:
         "training_curve": "Losses, validation scores and learning rate by training step.",
         "reliability": f"Reliability diagram: accuracy by confidence{ece}.",
         "ipa_features": "Bars: accuracy of each phonetic feature.",
+        "saliency": "Curves: mean absolute gradient by time after onset; maps of it over the head where there are any.",
     }
     return texts[name]
