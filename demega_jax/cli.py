@@ -19,6 +19,8 @@ COMMANDS = (
     "shard",
     "train",
     "evaluate",
+    "compare",
+    "audit",
     "predict",
     "submit",
     "inspect",
