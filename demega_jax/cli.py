@@ -20,6 +20,8 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
+    "compare",
+    "audit",
     "predict",
     "submit",
     "sweep",

@@ -34,6 +34,17 @@ class RowReader(Protocol):
         ...
 
 
+class SomeRows:
+    """Some rows of another reader, numbered from 0."""
+
+    def __init__(self, source: RowReader, chosen: RowNumbers):
+        self._source, self._chosen = source, chosen
+
+    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
+        """The rows in the order asked for."""
+        return self._source.read(self._chosen[rows], out)
+
+
 class ShuffledBlocks(NamedTuple):
     """Blocks of rows that were permuted when they were written, so that it is enough to shuffle whole blocks.
 
@@ -99,6 +110,10 @@ class Split(LabelledRows, abc.ABC):
     @abc.abstractmethod
     def reader(self) -> RowReader:
         """The fastest reader that does not load the split into memory."""
+
+    def reader_of(self, rows: RowNumbers) -> RowReader:
+        """A reader of some rows, in ascending order, which it numbers from 0. No other row is read."""
+        return SomeRows(self.reader(), rows)
 
     def sample(self, most: int) -> Rows:
         """At most `most` rows, evenly spread over the split, as float32."""

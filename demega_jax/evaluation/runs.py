@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from demega_jax.data.split import Split
 from demega_jax.errors import UserError
@@ -55,6 +55,10 @@ class Ensemble:
     def predict(self, split: Split) -> Predictions:
         """The predictions for all rows of a split."""
         return predict_split(self.predictors, split, self.batch_size)
+
+    def predicted(self, split: Split) -> Int[np.ndarray, " N"]:
+        """The class that the mean of all models' probabilities is largest for, for each row of a split."""
+        return combine(self.predict(split), "mean").argmax(axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

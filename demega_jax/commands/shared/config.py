@@ -10,6 +10,7 @@ from demega_jax.config import Config, DataConfig
 from demega_jax.config.load import override, parse_overrides
 from demega_jax.data.folder import data_folder, find_level, find_levels, is_recorded
 from demega_jax.errors import UserError, warn
+from demega_jax.training.run import RunFolder
 
 
 def changed(config: Config, overrides: Sequence[str], options: Mapping[str, tuple[str, Any]]) -> Config:
@@ -66,3 +67,11 @@ def check_levels(config: Config) -> None:
     if not is_recorded(folder, config.data.feed):
         for level in config.data.levels or (None,):
             find_level(folder, level)
+
+
+def asked_data(run: Path, data: str | None, level: Sequence[str] | None) -> Config:
+    """The configuration of a training run with the data that a command line asks for. UserError: they are not there."""
+    config = changed(RunFolder(run).read_config(), (), {"data.path": ("--data", data)})
+    config = with_levels(config, level, (), config.data)
+    check_levels(config)
+    return config

@@ -20,6 +20,7 @@ ITEMS = {
     "precision": re.compile("|".join((ALL, *PRECISIONS))),
     "split": re.compile("|".join((ALL, *SPLITS))),
     "run": re.compile(r"[^:/=]+:[^:/=]+:[^:/=]+"),
+    "against": re.compile(r"[^-].*"),  # folders: every word up to the next option
     "split_shares": re.compile(r"\d*\.?\d+"),
 }
 

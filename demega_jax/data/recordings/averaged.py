@@ -10,7 +10,7 @@ from jaxtyping import Float
 from demega_jax.data.recordings.grouping import Averages, average_groups
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.rows import MemoryRows
-from demega_jax.data.split import RowReader, Split
+from demega_jax.data.split import RowNumbers, RowReader, Split
 
 StatisticsOf = Callable[[], Statistics]  # computed at the first call, from the session runs of train
 
@@ -39,3 +39,14 @@ class AveragedRecordings(Split):
     def reader(self) -> RowReader:
         """The rows from memory."""
         return MemoryRows(self, self.x)
+
+    def reader_of(self, rows: RowNumbers) -> RowReader:
+        """Some rows, in ascending order, from memory. Only their groups are averaged."""
+        ends = np.cumsum([len(each.groups) for each in self.wanted])
+        of_level = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        starts = [0, *ends[:-1].tolist()]
+        parts = tuple(
+            Averages(each.windows, each.groups.some(some - start))
+            for each, some, start in zip(self.wanted, of_level, starts, strict=True)
+        )
+        return dataclasses.replace(self, wanted=parts, labels=self.labels[rows]).reader()

@@ -56,6 +56,12 @@ class Groups:
         """Windows in each group."""
         return np.diff(self.start)
 
+    def some(self, chosen: Int[np.ndarray, " g"]) -> "Groups":
+        """Some of the groups, in this order."""
+        windows = [self.window[self.start[group] : self.start[group + 1]] for group in chosen]
+        start = np.cumsum([0, *map(len, windows)])
+        return Groups(np.concatenate([self.window[:0], *windows]), start, self.label[chosen])
+
     def of_window(self, count: int) -> Int[np.ndarray, " W"]:
         """The group of each of `count` windows; -1 for a window that is in no group."""
         found = np.full(count, -1, np.int64)

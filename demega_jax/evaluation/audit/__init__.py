@@ -1,0 +1,1 @@
+"""What a score is worth: the same evaluation on inputs that hold no brain response."""
