@@ -4,9 +4,9 @@ import pytest
 from command_line import fails
 
 from demega_jax.cli import COMMANDS, main
-from demega_jax.commands.shared.lists import SPLITS, all_devices, did_you_mean, names, numbers
+from demega_jax.commands.shared.lists import SPLITS, all_devices, names, numbers
 from demega_jax.commands.shared.words import Option, is_override, sort_words
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 
 OPTIONS = {
     word: Option(word, word.strip("-").replace("-", "_"), flag, several)

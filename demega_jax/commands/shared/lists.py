@@ -1,10 +1,9 @@
 """Lists on the command line: `5,20,100`, the option repeated, `all`, or a range such as `5-100`."""
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 from demega_jax.names import FEEDS, PRECISIONS, SPLITS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
@@ -72,12 +71,6 @@ def names(option: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
         if item != ALL and item not in known:
             raise UserError(option, repr(item), f"{', '.join(known[:-1])} or {known[-1]}", did_you_mean(item, known))
     return [name for name in known if name in items] if ALL not in items else list(known)
-
-
-def did_you_mean(word: str, known: Sequence[str], otherwise: str = "choose one of them") -> str:
-    """The way out of a misspelt word: the nearest known word, if there is a near one."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def all_devices(count: int) -> list[int]:

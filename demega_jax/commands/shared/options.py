@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.lists import did_you_mean
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 from demega_jax.names import SPLITS
 
 Data = Annotated[

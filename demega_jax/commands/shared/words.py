@@ -8,8 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from demega_jax.commands.shared.lists import ITEMS, did_you_mean, is_list_word
-from demega_jax.errors import UserError
+from demega_jax.commands.shared.lists import ITEMS, is_list_word
+from demega_jax.errors import UserError, did_you_mean
 
 
 class Group(TyperGroup):
