@@ -2,53 +2,54 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 
-@dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of a split. All are shares from 0 to 1 but `loss` (nats) and `support` (rows).
+    """The scores of a split, from its counts of (label, prediction). All are shares from 0 to 1 but the loss (nats).
 
     macro_f1, balanced_accuracy: means of F1 and of recall over the classes present in the labels.
-    chance: 1 / number of classes present.  classes: the V names.  confusion: counts [V, V] of (label, prediction).
+    chance: 1 / number of classes present.  classes: the V names.  confusion: the counts [V, V].  rows: their sum.
     f1, precision, recall, support: of each class [V]; a quotient by 0 is 0, as in scikit-learn.
     ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, for all features together and for each by name.
     reference_macro_f1: the macro-F1 to compare with, if it is known.
+    ValueError: no rows, or counts that do not fit the classes.
     """
 
-    macro_f1: float
-    balanced_accuracy: float
-    accuracy: float
-    chance: float
-    f1: Float[np.ndarray, " V"]
-    precision: Float[np.ndarray, " V"]
-    recall: Float[np.ndarray, " V"]
-    support: Int[np.ndarray, " V"]
-    confusion: Int[np.ndarray, "V V"]
-    classes: tuple[str, ...]
-    loss: float | None = None
-    ipa_accuracy: float | None = None
-    ipa_feature_accuracy: Mapping[str, float] | None = None
-    reference_macro_f1: float | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows counted."""
-        return int(self.support.sum())
+    def __init__(
+        self,
+        confusion: Int[np.ndarray, "V V"],
+        classes: Sequence[str],
+        *,
+        loss: float | None = None,
+        ipa_accuracy: float | None = None,
+        ipa_feature_accuracy: Mapping[str, float] | None = None,
+        reference_macro_f1: float | None = None,
+    ):
+        self.confusion, self.classes = np.asarray(confusion).astype(np.int64), tuple(classes)
+        if self.confusion.shape != (len(classes), len(classes)):
+            raise ValueError(f"confusion has shape {self.confusion.shape} for {len(classes)} classes")
+        self.support, predicted, right = self.confusion.sum(1), self.confusion.sum(0), self.confusion.diagonal()
+        self.rows = int(self.support.sum())
+        if self.rows == 0:
+            raise ValueError("no rows to score")
+        self.precision, self.recall = _divide(right, predicted), _divide(right, self.support)
+        self.f1 = _divide(2 * right, self.support + predicted)
+        present = self.support > 0
+        self.macro_f1 = float(self.f1[present].mean())
+        self.balanced_accuracy = float(self.recall[present].mean())
+        self.accuracy = int(right.sum()) / self.rows
+        self.chance = 1 / int(present.sum())
+        self.loss, self.ipa_accuracy, self.ipa_feature_accuracy = loss, ipa_accuracy, ipa_feature_accuracy
+        self.reference_macro_f1 = reference_macro_f1
 
     def summary(self) -> dict[str, float]:
         """The values of a validation line in metrics.jsonl. loss is there only where it is known."""
-        values = {
-            "loss": self.loss,
-            "macro_f1": self.macro_f1,
-            "balanced_accuracy": self.balanced_accuracy,
-            "accuracy": self.accuracy,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        loss = {} if self.loss is None else {"loss": self.loss}
+        return loss | {name: getattr(self, name) for name in ("macro_f1", "balanced_accuracy", "accuracy")}
 
     def to_json(self) -> dict[str, Any]:
         """All scores in plain Python types. None where there is no value, or it is not finite."""
@@ -73,53 +74,11 @@ class Scores:
         }
 
 
-def scores(
-    confusion: Int[np.ndarray, "V V"],
-    classes: Sequence[str],
-    *,
-    loss: float | None = None,
-    ipa_accuracy: float | None = None,
-    ipa_feature_accuracy: Mapping[str, float] | None = None,
-    reference_macro_f1: float | None = None,
-) -> Scores:
-    """The scores of a split from its counts of (label, prediction).
-
-    Equal to scikit-learn's `f1_score(average="macro", labels=classes present)` and `balanced_accuracy_score`.
-    ValueError: no rows, or counts that do not fit the classes.
-    """
-    counts = np.asarray(confusion).astype(np.int64)
-    if counts.shape != (len(classes), len(classes)):
-        raise ValueError(f"confusion has shape {counts.shape} for {len(classes)} classes")
-    support, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diagonal(counts)
-    rows = int(support.sum())
-    if rows == 0:
-        raise ValueError("no rows to score")
-    present = support > 0
-    recall = _divide(right, support)
-    f1 = _divide(2 * right, support + predicted)
-    return Scores(
-        macro_f1=float(f1[present].mean()),
-        balanced_accuracy=float(recall[present].mean()),
-        accuracy=int(right.sum()) / rows,
-        chance=1 / int(present.sum()),
-        f1=f1,
-        precision=_divide(right, predicted),
-        recall=recall,
-        support=support,
-        confusion=counts,
-        classes=tuple(classes),
-        loss=loss,
-        ipa_accuracy=ipa_accuracy,
-        ipa_feature_accuracy=ipa_feature_accuracy,
-        reference_macro_f1=reference_macro_f1,
-    )
-
-
 def macro_f1(labels: Int[np.ndarray, " N"], predictions: Int[np.ndarray, " N"]) -> float:
     """The mean F1 over the classes present in the labels."""
     classes = int(max(labels.max(), predictions.max())) + 1
     confusion = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
-    return scores(confusion, [str(number) for number in range(classes)]).macro_f1
+    return Scores(confusion, [str(number) for number in range(classes)]).macro_f1
 
 
 def _divide(numerator: Int[np.ndarray, " V"], denominator: Int[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from demega_jax.cli import main
 from demega_jax.evaluation.report import print_scores
-from demega_jax.metrics import scores
+from demega_jax.metrics import Scores
 from demega_jax.phonemes import PHONEMES
 
 README = (ROOT / "README.md").read_text()
@@ -117,7 +117,7 @@ def numbers_left_out(lines: list[str]) -> list[list[str]]:
 def test_demo_output_has_the_form_that_the_code_prints():
     """Title, summary and head of the table word for word; then the phonemes in their order."""
     confusion = np.eye(len(PHONEMES), dtype=np.int32)
-    made_up = scores(confusion, PHONEMES, loss=1.0, ipa_accuracy=1.0, reference_macro_f1=1.0)
+    made_up = Scores(confusion, PHONEMES, loss=1.0, ipa_accuracy=1.0, reference_macro_f1=1.0)
     console = Console(width=80, record=True)
     print_scores(made_up, title="demo/run on test, step 0", console=console)
     block = OUTPUTS[DEMO]

@@ -68,7 +68,7 @@ class RegroupConfig(Section):
     """true: draw new groups every epoch; false: the same groups every epoch. With one level and replicated recordings
     those are the groups of `group --no-shuffle`."""
     drop_remaining: bool = False
-    """true: leave out the last group of a class of fewer than K windows; with target_rows, in validation alone."""
+    """true: leave out a class's last group if it has fewer than K windows; with target_rows, in validation alone."""
     target_rows: Positive | None = None
     """Groups of each class in an epoch; K adapts to the windows of the class, up to data.level. null: K is level."""
     min_level: Positive = 5

@@ -47,7 +47,7 @@ class ModelConfig(Section):
     share_key: bool = False
     """true: positions are projected by the key and query projections of the content; false: by their own."""
     num_buckets: Annotated[int, Field(ge=0)] = 32
-    """Number of buckets R of distances in each direction, on a logarithmic scale; 0: one each up to max_distance."""
+    """Number of buckets R of distances in each direction, on a log scale; 0: one per distance up to max_distance."""
     max_distance: Positive = 128
     """Relative distance, in time points, from which on all distances are in the last bucket."""
     pool: Literal["flatten", "mean", "attention"] = "flatten"

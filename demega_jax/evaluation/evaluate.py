@@ -12,7 +12,7 @@ from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
 from demega_jax.evaluation.step import EvaluateStep, EvaluationCounts
 from demega_jax.losses.focal import loss_shares
-from demega_jax.metrics import Scores, scores
+from demega_jax.metrics import Scores
 from demega_jax.phonemes import FEATURES
 from demega_jax.training.parallel import Placement
 from demega_jax.training.setup import Experiment, is_normalized, loss_weights
@@ -69,7 +69,7 @@ def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
     loss = focal_share * focal_mean + ce_share * np.asarray(counts.cross_entropy, np.float64).sum() / rows
     ipa = np.asarray(counts.ipa_correct, np.float64) / rows
     names = FEATURES if len(ipa) == len(FEATURES) else tuple(f"feature_{i}" for i in range(len(ipa)))
-    return scores(
+    return Scores(
         confusion, split.classes, loss=float(loss),
         ipa_accuracy=float(ipa.mean()) if len(ipa) else None,
         ipa_feature_accuracy=dict(zip(names, ipa.tolist(), strict=True)) if len(ipa) else None,

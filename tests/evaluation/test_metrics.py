@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from demega_jax.evaluation.step import confusion_counts
-from demega_jax.metrics import scores
+from demega_jax.metrics import Scores
 
 CLASSES = ("aa", "ae", "ah", "ao", "aw", "ay", "b")
 V = len(CLASSES)
@@ -31,7 +31,7 @@ def test_scores_equal_scikit_learn(labels):
     predicted = logits.argmax(-1)
     counts = np.asarray(confusion_counts(logits, label, np.ones(len(label), bool)))
     np.testing.assert_array_equal(counts, sk.confusion_matrix(label, predicted, labels=range(V)))
-    got = scores(counts, CLASSES)
+    got = Scores(counts, CLASSES)
     present = np.unique(label)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         label, predicted, labels=range(V), zero_division=0
@@ -51,7 +51,7 @@ def test_scores_equal_scikit_learn(labels):
 
 def test_a_class_that_is_only_predicted_lowers_no_mean():
     # By hand: F1 of class 0 is 2*3 / (4+3), of class 1 is 2*2 / (2+2); class 2 has no rows.
-    got = scores(np.array([[3, 0, 1], [0, 2, 0], [0, 0, 0]]), ("a", "b", "c"))
+    got = Scores(np.array([[3, 0, 1], [0, 2, 0], [0, 0, 0]]), ("a", "b", "c"))
     assert got.macro_f1 == pytest.approx((6 / 7 + 1) / 2)
     assert got.balanced_accuracy == pytest.approx((3 / 4 + 1) / 2)
     assert got.accuracy == pytest.approx(5 / 6)
@@ -84,19 +84,19 @@ def test_rows_that_are_not_valid_count_nowhere_even_when_not_finite():
 def test_large_counts_stay_exact():
     # 2**31 - 1 is the largest count that the device holds; float32 would round it.
     counts = np.array([[2**31 - 1, 1], [0, 2**31 - 1]], np.int32)
-    assert scores(counts, ("a", "b")).rows == 2**32 - 1
+    assert Scores(counts, ("a", "b")).rows == 2**32 - 1
 
 
 def test_what_cannot_be_scored_is_refused():
     with pytest.raises(ValueError, match="no rows"):
-        scores(np.zeros((2, 2), int), ("a", "b"))
+        Scores(np.zeros((2, 2), int), ("a", "b"))
     with pytest.raises(ValueError, match="3 classes"):
-        scores(np.eye(2, dtype=int), ("a", "b", "c"))
+        Scores(np.eye(2, dtype=int), ("a", "b", "c"))
 
 
 def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
     counts = np.array([[3, 1], [1, 2]], np.int32)
-    got = scores(
+    got = Scores(
         counts, ("a", "b"), loss=1.5, ipa_accuracy=0.75, ipa_feature_accuracy={"nasal": 0.75}, reference_macro_f1=0.4
     )
     written = json.loads(json.dumps(got.to_json(), allow_nan=False))
@@ -118,7 +118,7 @@ def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
         "confusion": [[3, 1], [1, 2]],
     }
     assert set(got.summary()) == {"loss", "macro_f1", "balanced_accuracy", "accuracy"}
-    bare = scores(counts, ("a", "b"))
+    bare = Scores(counts, ("a", "b"))
     assert set(bare.summary()) == {"macro_f1", "balanced_accuracy", "accuracy"}
     assert bare.to_json()["loss"] is None
-    assert scores(counts, ("a", "b"), loss=math.inf).to_json()["loss"] is None
+    assert Scores(counts, ("a", "b"), loss=math.inf).to_json()["loss"] is None

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from demega_jax.evaluation.report import plot_confusion, plot_training_curve, print_scores
-from demega_jax.metrics import scores
+from demega_jax.metrics import Scores
 
 PHONEMES = (
     "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
@@ -22,7 +22,7 @@ def full_scores():
     counts = rng.integers(0, 300, (39, 39)) + np.diag(rng.integers(10_000, 90_000, 39))
     counts[38] = 0  # no zh in this split
     features = {f"feature{i}": 0.5 + i / 100 for i in range(14)}
-    return scores(
+    return Scores(
         counts, PHONEMES, loss=2.25, ipa_accuracy=0.8125, ipa_feature_accuracy=features, reference_macro_f1=0.45
     )
 
@@ -50,7 +50,7 @@ def test_39_phonemes_fit_80_by_50_and_pipes_get_no_colour_codes():
 
 def test_a_line_gives_support_scores_and_the_most_frequent_mistake():
     # By hand: aa has 10 rows, 6 right, 3 taken for b; 12 rows are called aa.
-    text = printed(scores(np.array([[6, 1, 3], [2, 8, 0], [4, 0, 0]]), ("aa", "ae", "b")))
+    text = printed(Scores(np.array([[6, 1, 3], [2, 8, 0], [4, 0, 0]]), ("aa", "ae", "b")))
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
     assert rows["aa"] == ["aa", "10", "0.55", "0.50", "0.60", "b", "30%"]
     assert rows["ae"] == ["ae", "10", "0.84", "0.89", "0.80", "aa", "20%"]
@@ -59,7 +59,7 @@ def test_a_line_gives_support_scores_and_the_most_frequent_mistake():
 
 
 def test_a_class_without_rows_shows_dashes_and_a_perfect_one_no_mistake():
-    rows = printed(scores(np.diag([5, 0]), ("aa", "zh"))).splitlines()
+    rows = printed(Scores(np.diag([5, 0]), ("aa", "zh"))).splitlines()
     assert any(line.split() == ["zh", "0", "-", "-", "-"] for line in rows)
     assert any(line.split() == ["aa", "5", "1.00", "1.00", "1.00"] for line in rows)
 
@@ -114,7 +114,7 @@ def test_a_curve_of_no_file_is_refused_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("what", [full_scores(), scores(np.eye(2, dtype=int), ("a", "b"))], ids=["39", "2"])
+@pytest.mark.parametrize("what", [full_scores(), Scores(np.eye(2, dtype=int), ("a", "b"))], ids=["39", "2"])
 def test_confusion_is_a_picture(tmp_path, what):
     png = plot_confusion(what, tmp_path / "confusion.png")
     height, width, _ = imread(png).shape
@@ -128,7 +128,7 @@ def test_confusion_shows_shares_of_each_row(tmp_path, monkeypatch):
 
     real = Axes.imshow
     monkeypatch.setattr(Axes, "imshow", lambda axes, x, **options: shown.append(x) or real(axes, x, **options))
-    plot_confusion(scores(np.array([[3, 1, 0], [5, 5, 0], [0, 0, 0]]), ("a", "b", "c")), tmp_path / "c.png")
+    plot_confusion(Scores(np.array([[3, 1, 0], [5, 5, 0], [0, 0, 0]]), ("a", "b", "c")), tmp_path / "c.png")
     np.testing.assert_allclose(shown[0], [[0.75, 0.25, 0], [0.5, 0.5, 0], [np.nan] * 3])
 
 
