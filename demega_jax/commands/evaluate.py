@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Context, Option
 
-from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
+from demega_jax.commands.shared.options import THERE, Json, Several, check_outputs, check_there, level_option
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 
 if TYPE_CHECKING:
@@ -13,24 +13,20 @@ if TYPE_CHECKING:
 
 EXAMPLES = "demega-jax evaluate runs/first --split test --json test.json"
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
-Data = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: as in training)."),
-]
 LEVELS = "Grouping level, or several together (default: as in training)"
-Level = Annotated[list[str] | None, level_option(LEVELS, THERE)]
-Split = Annotated[Literal["validation", "test"], typer.Option(help="Split to score.")]
-Splits = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="File splits.json for recordings (default: as in training)."),
-]
+DATA = "Folder that holds grouped_K, or recordings (default: as in training)."
+SPLITS = "File splits.json for recordings (default: as in training)."
 
 
 def command(
-    ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
-    splits: Splits = None, json_file: Json = None,
-) -> int:  # fmt: skip
+    ctx: Context,
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a training run.")],
+    data: Annotated[str | None, Option(metavar="DIR", help=DATA)] = None,
+    level: Annotated[Several, level_option(LEVELS, THERE)] = None,
+    split: Annotated[Literal["validation", "test"], Option(help="Split to score.")] = "validation",
+    splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS)] = None,
+    json_file: Json = None,
+) -> int:
     """Score the best checkpoint of a training run on a whole split."""
     check_there(run, "the folder of a training run", folder=True)
     check_outputs(json_file)
@@ -38,8 +34,8 @@ def command(
     from demega_jax.training.run import RunFolder
 
     config = RunFolder(run).read_config()
-    path_of_splits = None if splits is None else str(splits)
-    asked = changed(config, (), {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)})
+    given = {"data.path": ("--data", data), "data.regroup.splits": ("--splits", splits and str(splits))}
+    asked = changed(config, (), given)
     prepare_process(ctx.obj)
     asked = with_levels(asked, level, (), asked.data)
     check_levels(asked)
@@ -73,8 +69,7 @@ def score(run: Path, data: "DataConfig", name: str, json_file: Path | None) -> N
     params, buffers = placement.replicate((model.params, model.buffers))
     scores = evaluate_split(placement.compile_evaluate(step), params, buffers, split, config, placement, batch_size)
     if json_file is not None:
-        content = scores.to_json() | {"run": str(run), "split": name}
-        write_json(json_file, content)
+        write_json(json_file, scores.to_json() | {"run": str(run), "split": name})
     listed = ", ".join(map(str, model.steps))
     which = f"mean of {len(model.steps)} members, steps {listed}" if model.members else f"step {listed}"
     print_scores(scores, title=f"{run} on {name}, {which}", console=Console())

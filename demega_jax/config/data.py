@@ -70,7 +70,7 @@ class RegroupConfig(Section):
     drop_remaining: bool = False
     """true: leave out a class's last group if it has fewer than K windows; with target_rows, in validation alone."""
     target_rows: Positive | None = None
-    """Groups of each class in an epoch; K adapts to the windows of the class, up to data.level. null: K is level."""
+    """Groups of each class in an epoch: K adapts to its windows, up to data.level; null: K is data.level."""
     min_level: Positive = 5
     """Smallest K that target_rows may choose, unless a class has fewer windows."""
     overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
