@@ -1,5 +1,6 @@
 """What a user is told when the input, not the program, is wrong (exit status 2), and the one-line warnings."""
 
+import difflib
 import errno
 import sys
 from collections.abc import Callable, Iterable
@@ -38,6 +39,12 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     """The first of some names, as a message lists them: `a, b, ..` where there are more."""
     found = [str(name) for name in names]
     return ", ".join(found[:most]) + (", .." if len(found) > most else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "choose one of them") -> str:
+    """The way out of a misspelt word: the nearest known word, if there is a near one."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def _print_warning(line: str) -> None:

@@ -1,23 +1,19 @@
 """The phoneme inventory, its phonetic features, and how often English uses each phoneme."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, listed
 
 # This order is fixed: in a grouped file without class names, a label is a position in this tuple.
-PHONEMES: tuple[str, ...] = (
-    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh", "k",
-    "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y", "z", "zh",
-)  # fmt: skip
-
-FEATURES: tuple[str, ...] = (
-    "consonantal", "syllabic", "sonorant", "voice", "nasal", "continuant", "labial", "coronal", "dorsal", "high",
-    "low", "back", "round", "diphthong",
-)  # fmt: skip
+PHONEMES = tuple(
+    "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
+)
+FEATURES = tuple(
+    "consonantal syllabic sonorant voice nasal continuant labial coronal dorsal high low back round diphthong".split()
+)
 
 # Distinctive features after Chomsky & Halle, The Sound Pattern of English (1968, "SPE"), with the place features
 # labial, coronal and dorsal of Hayes, Introductory Phonology (2009), ch. 4. Where these leave a choice:
@@ -100,30 +96,14 @@ def feature_table(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, "V F"]
     Sources: Chomsky & Halle (1968), Hayes (2009); the comment at the table says what was chosen where they differ.
     UserError: a class is not a phoneme of the inventory.
     """
-    unknown = [name for name in classes if name not in _FEATURES_OF]
+    unknown = [repr(name) for name in classes if name not in _FEATURES_OF]
     if unknown:
-        shown = ", ".join(repr(name) for name in unknown[:5]) + (" .." if len(unknown) > 5 else "")
-        raise UserError(
-            "model.classes",
-            f"{len(unknown)} of {len(classes)} classes have no phonetic features: {shown}",
-            f"phonemes among {' '.join(PHONEMES)}",
-            "set loss.ipa_weight=0 model.ipa_width=0, or use classes from the inventory",
-        )
+        came = f"{len(unknown)} of {len(classes)} classes have no phonetic features: {listed(unknown)}"
+        way_out = "set loss.ipa_weight=0 model.ipa_width=0, or use classes from the inventory"
+        raise UserError("model.classes", came, f"phonemes among {' '.join(PHONEMES)}", way_out)
     held = [set(_FEATURES_OF[name].split()) for name in classes]
-    return np.array([[feature in features for feature in FEATURES] for features in held], np.float32).reshape(
-        len(classes), len(FEATURES)
-    )
-
-
-def indistinguishable(classes: Sequence[str] = PHONEMES) -> list[tuple[str, ...]]:
-    """Groups of classes with equal features, which classification by feature similarity cannot tell apart.
-
-    Groups, and classes within them, are in the order of `classes`. UserError: as for `feature_table`.
-    """
-    groups: dict[bytes, list[str]] = defaultdict(list)
-    for name, row in zip(classes, feature_table(classes), strict=True):
-        groups[row.tobytes()].append(name)
-    return [tuple(names) for names in groups.values() if len(names) > 1]
+    table = [[feature in features for feature in FEATURES] for features in held]
+    return np.array(table, np.float32).reshape(len(classes), len(FEATURES))
 
 
 def class_frequencies(classes: Sequence[str] = PHONEMES) -> Float[np.ndarray, " V"]:

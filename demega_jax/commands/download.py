@@ -4,11 +4,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from demega_jax.commands.shared.console import moves, warnings_above
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, Split, level_option
+from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, level_option
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
 
@@ -20,30 +20,26 @@ EXAMPLES = """demega-jax download data --level 5,20,100
 
 demega-jax download recordings --recordings --run 1:Sherlock1:1"""
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to put grouped_K, or the recordings, into.")]
-Level = Annotated[list[str] | None, level_option("Download grouped files of these levels", MADE)]
-Recordings = Annotated[bool, typer.Option("--recordings", help="Download recordings and their events.")]
-Revision = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REV",
-        help="Branch, tag or commit of the dataset (default: the one in OUT/download.json, else main).",
-    ),
-]
-Repo = Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Another dataset with files of the same layout.")]
+OUT = "Folder to put grouped_K, or the recordings, into."
+REVISION = "Branch, tag or commit of the dataset (default: the one in OUT/download.json, else main)."
+REPO = "Another dataset with files of the same layout."
 
 
 def command(
-    out: Out, level: Level = None, recordings: Recordings = False, run: SessionRuns = None, split: Split = None,
-    revision: Revision = None, repo: Repo = None,
-) -> int:  # fmt: skip
+    out: Annotated[Path, Argument(metavar="OUT", help=OUT)],
+    level: Annotated[Several, level_option("Download grouped files of these levels", MADE)] = None,
+    recordings: Annotated[bool, Option("--recordings", help="Download recordings and their events.")] = False,
+    run: SessionRuns = None,
+    split: Split = None,
+    revision: Annotated[str | None, Option(metavar="REV", help=REVISION)] = None,
+    repo: Annotated[str | None, Option(metavar="OWNER/NAME", help=REPO)] = None,
+) -> int:
     """Download grouped files or recordings from the hub, and check them. A stopped download continues."""
-    levels = numbers("--level", level or (), lambda: PUBLISHED_LEVELS)
-    splits = names("--split", split or (), SPLITS) or SPLITS
+    levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
+    splits = names("--split", split, SPLITS) or SPLITS
     if run and not recordings:
-        raise UserError(
-            "--run", "given without --recordings", "--recordings beside it", "leave out --run, or add --recordings"
-        )
+        way_out = "leave out --run, or add --recordings"
+        raise UserError("--run", "given without --recordings", "--recordings beside it", way_out)
     if bool(levels) == recordings:
         came = "given beside --recordings" if levels else "neither --level nor --recordings is given"
         raise UserError("--level", came, "one of the two", "give --level for grouped files, or --recordings")
@@ -94,11 +90,12 @@ class Transfer:
 
         # The bar stays one line for any width: a long name is cut, the numbers are not.
         cut = Column(no_wrap=True, overflow="ellipsis", max_width=self._console.width * 2 // 5)
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False, table_column=cut), progress.BarColumn(None),
-            progress.TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
-            progress.TimeRemainingColumn(compact=True), console=self._console, transient=True, expand=True,
-        )  # fmt: skip
+        told = progress.TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True))
+        columns = (
+            progress.TextColumn("{task.description}", markup=False, table_column=cut),
+            *(progress.BarColumn(None), told, progress.TimeRemainingColumn(compact=True)),
+        )
+        self._bar = progress.Progress(*columns, console=self._console, transient=True, expand=True)
         self._bar.add_task(name if len(name) < 40 else Path(name).name, total=size, told="")
         self._bar.start()
         self._warnings.enter_context(warnings_above(self._console))

@@ -1,16 +1,15 @@
 """`demega-jax group`: grouped files from recordings."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, level_option, parse_size
-from demega_jax.errors import UserError
+from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, parse_size
+from demega_jax.errors import UserError, listed
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target
@@ -21,35 +20,36 @@ EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
 demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1"""
 
-Recordings = Annotated[Path, typer.Argument(metavar="RECORDINGS", help="Folder of a recording tree.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K into.")]
-Level = Annotated[list[str], level_option("Grouping levels", MADE)]
-Tmin = Annotated[float, typer.Option(metavar="S", help="Begin of a window, in seconds after the onset.")]
-Tmax = Annotated[float, typer.Option(metavar="S", help="End of a window, in seconds after the onset.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the shuffle and of --split-shares.")]
-NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the recordings in train.")]
-DropRemaining = Annotated[bool, typer.Option("--drop-remaining", help="Leave out groups of fewer than K windows.")]
-ByPosition = Annotated[bool, typer.Option("--by-position", help="Group by position in the word (B, I, E, S).")]
-Splits = Annotated[Path | None, typer.Option(metavar="FILE", help="File splits.json, as --split-shares writes it.")]
-SplitShares = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--split-shares", metavar="SHARE,..",
-        help="Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
-        "1,0,0 makes only train (default: the published splits).",
-    ),
-]  # fmt: skip
-Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for groups whose windows are being added.")]
+SHARES = (
+    "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
+    "1,0,0 makes only train (default: the published splits)."
+)
 
 
 def command(
-    recordings: Recordings, out: Out, level: Level, tmin: Tmin = 0.0, tmax: Tmax = 0.5, seed: Seed = 777,
-    no_shuffle: NoShuffle = False, drop_remaining: DropRemaining = False, by_position: ByPosition = False,
-    run: SessionRuns = None, splits: Splits = None, split_shares: SplitShares = None, memory: Memory = "4G",
-) -> int:  # fmt: skip
+    recordings: Annotated[Path, Argument(metavar="RECORDINGS", help="Folder of a recording tree.")],
+    out: Annotated[Path, Argument(metavar="OUT", help="Folder to write grouped_K into.")],
+    level: Annotated[list[str], level_option("Grouping levels", MADE)],
+    tmin: Annotated[float, Option(metavar="S", help="Begin of a window, in seconds after the onset.")] = 0.0,
+    tmax: Annotated[float, Option(metavar="S", help="End of a window, in seconds after the onset.")] = 0.5,
+    seed: Annotated[int, Option(metavar="S", help="Seed of the shuffle and of --split-shares.")] = 777,
+    no_shuffle: Annotated[bool, Option("--no-shuffle", help="Keep the order of the recordings in train.")] = False,
+    drop_remaining: Annotated[
+        bool, Option("--drop-remaining", help="Leave out groups of fewer than K windows.")
+    ] = False,
+    by_position: Annotated[bool, Option("--by-position", help="Group by position in the word (B, I, E, S).")] = False,
+    run: SessionRuns = None,
+    splits: Annotated[Path | None, Option(metavar="FILE", help="File splits.json, as --split-shares writes.")] = None,
+    split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
+    memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
+) -> int:
     """Average windows of recordings in groups of K windows."""
     levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
-    _check(tmin, tmax, seed)
+    for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
+        if not math.isfinite(seconds):
+            raise UserError(option, str(seconds), "seconds after the onset", f"write for example {option} 0.5")
+    if seed < 0:
+        raise UserError("--seed", str(seed), "an integer of at least 0", "write for example --seed 777")
     size = parse_size("--memory", memory)
     shares = None if split_shares is None else [_share(text) for text in split_shares]
     if splits is not None and shares is not None:
@@ -60,12 +60,10 @@ def command(
     from demega_jax.data.recordings.splits import write_splits
     from demega_jax.data.recordings.statistics import statistics
 
-    found = find_recordings(recordings)
-    if run:
-        found = _only(found, run)
-    assigned = _assign(recordings, found, splits, shares, seed, chosen=bool(run))
+    found = _only(find_recordings(recordings), run)
+    assigned = _assign(recordings, found, splits, shares, seed, bool(run))
     settings = GroupSettings(None if no_shuffle else seed, drop_remaining, by_position)
-    targets = make_targets(out, assigned, Windowing(levels, tmin, tmax, settings))
+    targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax)
     _print_plan(out, targets, len(plan_passes(targets, size)))
     if shares is not None:
         write_splits(out / "splits.json", assigned)
@@ -74,9 +72,8 @@ def command(
 
 
 def _assign(
-    tree: Path, recordings: "Sequence[Recording]", splits: Path | None, shares: Sequence[float] | None, seed: int,
-    *, chosen: bool,
-) -> "Assigned":  # fmt: skip
+    tree: Path, runs: "list[Recording]", splits: Path | None, shares: list[float] | None, seed: int, chosen: bool
+) -> "Assigned":
     """The session runs of each split.
 
     chosen: whether --run names the session runs, which may then be of train alone. UserError: there is no session run
@@ -86,40 +83,34 @@ def _assign(
     from demega_jax.data.recordings.splits import by_shares, official, read_splits
 
     if splits is not None:
-        return read_splits(splits, recordings)
+        return read_splits(splits, runs)
     if shares is not None:
-        return by_shares(recordings, shares, seed)
-    if not chosen and not any(recording.name in OFFICIAL for recording in recordings):
-        listed = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
-        came = f"{len(recordings)} session runs, none of them in the published validation or test split"
+        return by_shares(runs, shares, seed)
+    if not chosen and not any(recording.name in OFFICIAL for recording in runs):
+        published = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
+        came = f"{len(runs)} session runs, none of them in the published validation or test split"
         way_out = (
             "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, or make only training data "
             "with --split-shares 1,0,0"
         )
-        raise UserError(tree, came, f"{listed}, or other splits", way_out)
-    return official(recordings)
+        raise UserError(tree, came, f"{published}, or other splits", way_out)
+    return official(runs)
 
 
-@dataclasses.dataclass(frozen=True)
-class Windowing:
-    """levels: K.  tmin, tmax: begin and end of a window, in s after the onset.  settings: how windows are grouped."""
-
-    levels: Sequence[int]
-    tmin: float
-    tmax: float
-    settings: "GroupSettings"
-
-
-def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Target]":
+def make_targets(
+    out: Path, assigned: "Assigned", levels: Sequence[int], settings: "GroupSettings", *, tmin: float, tmax: float
+) -> "list[Target]":
     """The files to write. UserError: a folder holds files already, or a level has no groups."""
     from demega_jax.data.recordings.grouping import Target, make_groups
     from demega_jax.data.recordings.windows import find_windows
 
-    settings, targets = asked.settings, []
+    targets = []
     for split, runs in assigned.items():
-        windows = find_windows(runs, tmin=asked.tmin, tmax=asked.tmax)
+        windows = find_windows(runs, tmin=tmin, tmax=tmax)
         shuffle = split == "train" and settings.seed is not None
-        for level in asked.levels:
+        attributes: dict[str, object] = {"drop_remaining": settings.drop_remaining, "by_position": settings.by_position}
+        attributes |= {"shuffle": shuffle, "shuffle_seed": settings.seed if shuffle else -1, "tmin": tmin, "tmax": tmax}
+        for level in levels:
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
             files = path.parent.iterdir() if path.parent.is_dir() else ()
             if any(file.suffix != ".partial" for file in files):  # a stopped command leaves those
@@ -127,26 +118,10 @@ def make_targets(out: Path, assigned: "Assigned", asked: Windowing) -> "list[Tar
                 raise UserError(path.parent, "it holds files already", "a folder without this level", way_out)
             groups = make_groups(windows, level, settings, shuffle=shuffle, name=f"{split} at level {level}")
             if not len(groups):
-                came, way_out = (
-                    f"no group of {level} windows in {split}",
-                    "lower --level, or leave out --drop-remaining",
-                )
-                raise UserError("--level", came, "a level with groups in every split", way_out)
-            attributes: dict[str, object] = {
-                "drop_remaining": settings.drop_remaining, "shuffle": shuffle,
-                "shuffle_seed": settings.seed if shuffle else -1, "tmin": asked.tmin, "tmax": asked.tmax,
-                "by_position": settings.by_position,
-            }  # fmt: skip
+                came, wanted = f"no group of {level} windows in {split}", "a level with groups in every split"
+                raise UserError("--level", came, wanted, "lower --level, or leave out --drop-remaining")
             targets.append(Target(windows, groups, path, level, attributes))
     return targets
-
-
-def _check(tmin: float, tmax: float, seed: int) -> None:
-    for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
-        if not math.isfinite(seconds):
-            raise UserError(option, str(seconds), "seconds after the onset", f"write for example {option} 0.5")
-    if seed < 0:
-        raise UserError("--seed", str(seed), "an integer of at least 0", "write for example --seed 777")
 
 
 def _share(text: str) -> float:
@@ -157,18 +132,14 @@ def _share(text: str) -> float:
         raise UserError("--split-shares", f"{text!r} is not a number", "three shares", way_out) from None
 
 
-def _only(recordings: "Sequence[Recording]", asked: Sequence[str]) -> "list[Recording]":
-    """The recordings of the session runs that are asked for, written session:task:run."""
-    chosen = []
-    for text in asked:
-        found = [r for r in recordings if f"{r.name.session}:{r.name.task}:{r.name.run}" == text]
-        if not found:
-            there = ", ".join(f"{r.name.session}:{r.name.task}:{r.name.run}" for r in recordings[:5])
-            raise UserError(
-                "--run", f"no session run {text}", "session:task:run of one that is there", f"choose among {there}"
-            )
-        chosen += found
-    return [r for r in recordings if r in chosen]
+def _only(recordings: "Sequence[Recording]", asked: Sequence[str] | None) -> "list[Recording]":
+    """The recordings of the session runs that are asked for, written session:task:run; None: all."""
+    names = [f"{r.name.session}:{r.name.task}:{r.name.run}" for r in recordings]
+    for text in asked or ():
+        if text not in names:
+            wanted = "session:task:run of one that is there"
+            raise UserError("--run", f"no session run {text}", wanted, f"choose among {listed(names)}")
+    return [r for r, name in zip(recordings, names, strict=True) if not asked or name in asked]
 
 
 def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:

@@ -1,33 +1,25 @@
 """`demega-jax inspect`: what is in data and training runs, and whether they are sound."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument
 
 from demega_jax.commands.shared.options import Json
 from demega_jax.errors import UserError
 from demega_jax.files import write_json
 
 if TYPE_CHECKING:
-    from demega_jax.data.inspect.levels import Comparison
     from demega_jax.data.inspect.report import Report
 
 EXAMPLES = "demega-jax inspect data runs/first --json report.json"
 FORMAT = 1
 
-Paths = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="PATH",
-        help="Grouped files, folders with grouped_K (files or shards), recording trees and run folders.",
-    ),
-]
+PATHS = "Grouped files, folders with grouped_K (files or shards), recording trees and run folders."
 
 
-def command(paths: Paths, json_file: Json = None) -> int:
+def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], json_file: Json = None) -> int:
     """Show what is in data and training runs, and whether they are sound.
 
     The exit status is 2 if something is not sound.
@@ -35,6 +27,7 @@ def command(paths: Paths, json_file: Json = None) -> int:
     from rich.console import Console
 
     from demega_jax.data.inspect.folder import compare_levels
+    from demega_jax.data.inspect.report import plain
     from demega_jax.data.inspect.tables import print_comparisons, print_report
 
     console = Console(highlight=False)
@@ -45,16 +38,21 @@ def command(paths: Paths, json_file: Json = None) -> int:
             # Bars of classes only for the first split of a folder: those of all would fill pages.
             print_report(report, console, histogram=i == 0 or found[i - 1].path.parent != report.path.parent)
         reports += found
+    problems = [problem for report in reports for problem in report.problems]
     comparisons = compare_levels(reports)
     print_comparisons(comparisons, console)
     if json_file is not None:
         content = {
-            "format": FORMAT, "sound": not any(report.problems for report in reports),
+            "format": FORMAT,
+            "sound": not problems,
             "reports": [report.to_json() for report in reports],
-            "comparisons": [_comparison_json(comparison) for comparison in comparisons],
-        }  # fmt: skip
+            "comparisons": [plain(dataclasses.asdict(comparison)) for comparison in comparisons],
+        }
         write_json(json_file, content)
-    _raise_problems([problem for report in reports for problem in report.problems])
+    if problems:
+        first, more = problems[0], len(problems) - 1
+        came = f"{first.came}, and {more} more problem{'s' if more > 1 else ''} listed above" if more else first.came
+        raise UserError(first.where, came, first.wanted, first.way_out)
     return 0
 
 
@@ -67,18 +65,3 @@ def _inspect(path: Path) -> "list[Report]":
     from demega_jax.data.inspect.folder import inspect_data
 
     return inspect_data(path)
-
-
-def _raise_problems(problems: Sequence[UserError]) -> None:
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        first = problems[0]
-        came = f"{first.came}, and {len(problems) - 1} more problem{'s' if len(problems) > 2 else ''} listed above"
-        raise UserError(first.where, came, first.wanted, first.way_out)
-
-
-def _comparison_json(comparison: "Comparison") -> dict[str, Any]:
-    from demega_jax.data.inspect.report import plain
-
-    return plain(dataclasses.asdict(comparison))

@@ -1,50 +1,46 @@
 """`demega-jax shard`: shards from grouped files, for fast training."""
 
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import names, numbers
-from demega_jax.commands.shared.options import THERE, Split, level_option, parse_size
+from demega_jax.commands.shared.options import THERE, Several, Split, level_option, parse_size
 from demega_jax.names import SPLITS, ShardNorm
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
 
-Grouped = Annotated[Path, typer.Argument(metavar="GROUPED", help="Folder that holds grouped_K.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K/{split}/shard-*.h5 into.")]
-Level = Annotated[list[str] | None, level_option("Grouping levels (default: all)", THERE)]
-Norm = Annotated[
-    ShardNorm,
-    typer.Option(
-        metavar="NORM",
-        help="Normalisation of each window: median_iqr, instance, zscore, none, or raw, which is none with median and "
-        "interquartile range stored beside the windows.",
-    ),
-]
-Dtype = Annotated[
-    Literal["float16", "float32"], typer.Option(metavar="TYPE", help="Type of the stored values: float16 or float32.")
-]
-ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Largest size of a shard.")]
-Memory = Annotated[str, typer.Option(metavar="SIZE", help="Memory for rows that are being written.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the permutation.")]
+NORM = (
+    "Normalisation of each window: median_iqr, instance, zscore, none, or raw, which is none with median and "
+    "interquartile range stored beside the windows."
+)
+OUT = "Folder to write grouped_K/{split}/shard-*.h5 into."
 
 
 def command(
-    grouped: Grouped, out: Out, level: Level = None, split: Split = None, norm: Norm = "median_iqr",
-    dtype: Dtype = "float16", shard_size: ShardSize = "256M", memory: Memory = "256M", seed: Seed = 777,
-) -> int:  # fmt: skip
+    grouped: Annotated[Path, Argument(metavar="GROUPED", help="Folder that holds grouped_K.")],
+    out: Annotated[Path, Argument(metavar="OUT", help=OUT)],
+    level: Annotated[Several, level_option("Grouping levels (default: all)", THERE)] = None,
+    split: Split = None,
+    norm: Annotated[ShardNorm, Option(metavar="NORM", help=NORM)] = "median_iqr",
+    dtype: Annotated[
+        Literal["float16", "float32"], Option(metavar="TYPE", help="Type of the stored values: float16 or float32.")
+    ] = "float16",
+    shard_size: Annotated[str, Option(metavar="SIZE", help="Largest size of a shard.")] = "256M",
+    memory: Annotated[str, Option(metavar="SIZE", help="Memory for rows that are being written.")] = "256M",
+    seed: Annotated[int, Option(metavar="S", help="Seed of the permutation.")] = 777,
+) -> int:
     """Write grouped files as shards: rows of train shuffled, windows normalised, half the size."""
-    splits = names("--split", split or (), SPLITS) or None
-    sizes = parse_size("--shard-size", shard_size), parse_size("--memory", memory)
+    splits = names("--split", split, SPLITS) or None
+    shard_bytes, memory_bytes = parse_size("--shard-size", shard_size), parse_size("--memory", memory)
     from demega_jax.data.folder import find_levels
     from demega_jax.data.shards.writer import ShardSettings, write_shards
 
-    levels = numbers("--level", level or (), lambda: sorted(find_levels(grouped))) or None
-    settings = ShardSettings(norm=norm, dtype=dtype, shard_bytes=sizes[0], memory=sizes[1], seed=seed)
-    manifests = write_shards(
-        grouped, out, levels=levels, splits=splits, settings=settings, progress=lambda line: print(line, flush=True)
-    )
-    for path in manifests:
+    levels = numbers("--level", level, lambda: sorted(find_levels(grouped))) or None
+    settings = ShardSettings(norm=norm, dtype=dtype, shard_bytes=shard_bytes, memory=memory_bytes, seed=seed)
+    progress = functools.partial(print, flush=True)
+    for path in write_shards(grouped, out, levels=levels, splits=splits, settings=settings, progress=progress):
         print(f"wrote {path}")
     return 0

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, level_option
+from demega_jax.commands.shared.options import MADE, Several, level_option
 from demega_jax.errors import UserError
 
 EXAMPLES = """demega-jax simulate data --level 5,100 --groups 2000
@@ -17,41 +17,31 @@ GROUPED, RECORDED = "Grouped files", "Recordings"
 NEEDED = {True: ("minutes",), False: ("level", "groups")}
 FOREIGN = {True: ("level", "groups"), False: ("minutes", "runs")}
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write grouped_K, or the recordings, into.")]
-Level = Annotated[list[str] | None, level_option("Grouping levels", MADE, GROUPED)]
-Groups = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Groups in train for each level; validation and test have N/8.",
-        rich_help_panel=GROUPED,
-    ),
-]
-Recordings = Annotated[
-    bool,
-    typer.Option("--recordings", help="Write recordings instead of grouped files.", rich_help_panel=RECORDED),
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option(metavar="M", help="Minutes of all session runs together.", rich_help_panel=RECORDED),
-]
-Runs = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Session runs, with validation and test.", rich_help_panel=RECORDED),
-]
-Sensors = Annotated[int, typer.Option(metavar="C", help="Number of sensors.")]
-TimePoints = Annotated[int, typer.Option(metavar="T", help="Time points of the response to a phoneme.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Seed of the random numbers.")]
+OUT = "Folder to write grouped_K, or the recordings, into."
+GROUPS = "Groups in train for each level; validation and test have N/8."
 
 
 def command(
-    out: Out, level: Level = None, groups: Groups = None, recordings: Recordings = False, minutes: Minutes = None,
-    runs: Runs = None, sensors: Sensors = 306, time_points: TimePoints = 125, seed: Seed = 0,
-) -> int:  # fmt: skip
+    out: Annotated[Path, Argument(metavar="OUT", help=OUT)],
+    level: Annotated[Several, level_option("Grouping levels", MADE, GROUPED)] = None,
+    groups: Annotated[int | None, Option(metavar="N", help=GROUPS, rich_help_panel=GROUPED)] = None,
+    recordings: Annotated[
+        bool, Option("--recordings", help="Write recordings instead of grouped files.", rich_help_panel=RECORDED)
+    ] = False,
+    minutes: Annotated[
+        float | None, Option(metavar="M", help="Minutes of all session runs together.", rich_help_panel=RECORDED)
+    ] = None,
+    runs: Annotated[
+        int | None, Option(metavar="N", help="Session runs, with validation and test.", rich_help_panel=RECORDED)
+    ] = None,
+    sensors: Annotated[int, Option(metavar="C", help="Number of sensors.")] = 306,
+    time_points: Annotated[int, Option(metavar="T", help="Time points of the response to a phoneme.")] = 125,
+    seed: Annotated[int, Option(metavar="S", help="Seed of the random numbers.")] = 0,
+) -> int:
     """Write simulated grouped files, or recordings, in the format of the published ones."""
     given = {"level": level, "groups": groups, "minutes": minutes, "runs": runs}
     _check_options({name: value for name, value in given.items() if value}, recordings)
-    levels = numbers("--level", level or (), lambda: PUBLISHED_LEVELS)
+    levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
     from demega_jax.data.simulate.grouped import simulate_grouped
     from demega_jax.data.simulate.recordings import simulate_recordings
 

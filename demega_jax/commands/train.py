@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Context, Option
 
-from demega_jax.commands.shared.options import THERE, Data, Overrides, check_inputs, check_there, level_option
+from demega_jax.commands.shared.options import THERE, Data, Overrides, Several, check_inputs, check_there, level_option
 from demega_jax.commands.shared.process import Process, ending_at_once, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
@@ -17,30 +17,29 @@ EXAMPLES = """demega-jax train configs/demo.yaml --data data --run runs/first tr
 
 demega-jax train --resume --run runs/first train.epochs=6"""
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="CONFIG", help="YAML configuration, such as configs/default.yaml. With --resume it may be left out.",
-        show_default=False,
-    ),
-]  # fmt: skip
-Level = Annotated[list[str] | None, level_option("Grouping level, or several to train on together", THERE)]
-Run = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder (default: runs/{config name}-{time}).")]
-Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all).")]
-Parallel = Annotated[
-    Literal["jit", "pmap"],
-    typer.Option(help="How devices share a step; pmap is for the stream feed."),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the training run in --run from its last checkpoint.")]
-Init = Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the parameters of another training run.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, without doing it.")]
+CONFIG = "YAML configuration, such as configs/default.yaml. With --resume it may be left out."
+LEVELS = "Grouping level, or several to train on together"
 
 
 def command(
-    ctx: typer.Context, config: ConfigFile = None, overrides: Overrides = None, data: Data = None, level: Level = None,
-    run: Run = None, devices: Devices = None, parallel: Parallel = "jit", resume: Resume = False, init: Init = None,
-    dry_run: DryRun = False,
-) -> int:  # fmt: skip
+    ctx: Context,
+    config: Annotated[Path | None, Argument(metavar="CONFIG", help=CONFIG, show_default=False)] = None,
+    overrides: Overrides = None,
+    data: Data = None,
+    level: Annotated[Several, level_option(LEVELS, THERE)] = None,
+    run: Annotated[Path | None, Option(metavar="DIR", help="Run folder (default: runs/{config name}-{time}).")] = None,
+    devices: Annotated[int | None, Option(metavar="N", min=1, help="Number of devices (default: all).")] = None,
+    parallel: Annotated[
+        Literal["jit", "pmap"], Option(help="How devices share a step; pmap is for the stream feed.")
+    ] = "jit",
+    resume: Annotated[
+        bool, Option("--resume", help="Continue the training run in --run from its last checkpoint.")
+    ] = False,
+    init: Annotated[
+        Path | None, Option(metavar="RUN", help="Begin with the parameters of another training run.")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, without doing it.")] = False,
+) -> int:
     """Train a model on grouped files, shards or recordings."""
     process: Process = ctx.obj
     _check(config, run, data, init, resume)
@@ -61,7 +60,8 @@ def command(
     # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.
     with ending_at_once(process):
         set_numerics(process, asked)
-        from demega_jax.commands.train_run import begin, make, print_plan
+        from demega_jax.commands.train_describe import print_plan
+        from demega_jax.commands.train_run import begin, make
 
         experiment = make(asked, parallel, devices)
         if dry_run:

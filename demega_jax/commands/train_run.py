@@ -3,11 +3,9 @@
 import shlex
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from rich.console import Console
-
-from demega_jax.commands.train_describe import describe, make_console, print_plan
+from demega_jax.commands.train_describe import describe, make_console
 from demega_jax.config import Config
 from demega_jax.data.open import open_training
 from demega_jax.evaluation.evaluate import validation_of
@@ -19,9 +17,6 @@ from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment, make_experiment, warn_of_no_learning
 from demega_jax.training.signals import Interrupted, Signals
-from demega_jax.training.state import TrainState
-
-__all__ = ["begin", "make", "print_plan"]
 
 
 def make(config: Config, parallel: Literal["jit", "pmap"], devices: int | None) -> Experiment:
@@ -32,38 +27,31 @@ def make(config: Config, parallel: Literal["jit", "pmap"], devices: int | None) 
 
 
 def begin(experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool) -> int:
-    """Train in a run folder; returns the exit status. go_on: the command that continues after an interruption."""
+    """Train in a run folder to the end or a signal, draw the curves, print the result; returns the exit status.
+
+    go_on: the command that continues after an interruption.
+    """
     quiet_failed_saves()
     console = make_console()
+    validation = experiment.data.validation
     experiment.data.plan.check_spread(experiment.config.model.input_norm)
     state, metas = start_state(experiment, folder, init, console.print, resume=resume)
     warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
     describe(experiment, folder, console)
-    return run_to_end(experiment, folder, state, metas, console, go_on, resumed=resume)
-
-
-def run_to_end(
-    experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[dict[str, Any]] | None,
-    console: Console, go_on: str, *, resumed: bool,
-) -> int:  # fmt: skip
-    """Train to the end or a signal, draw the curves, print the result; returns the exit status."""
     signals, began = Signals(), time.perf_counter()
     with signals.noted():
         loop = Loop(experiment, folder, state, metas, validation_of(experiment))
         try:
-            standings = loop.run(resumed=resumed, signals=signals)
+            standings = loop.run(resumed=resume, signals=signals)
         except Interrupted as interrupted:
             console.print(f"interrupted and saved; continue with\n  {go_on}")
             return interrupted.status
-    reference = experiment.data.validation.reference_macro_f1
-    classes_there = int((experiment.data.validation.class_counts() > 0).sum())
-    against = f"chance {1 / classes_there:.4f}" + (f", reference {reference:.4f}" if reference is not None else "")
     console.print(f"trained in {time.perf_counter() - began:.0f} s")
+    chance, reference = 1 / int((validation.class_counts() > 0).sum()), validation.reference_macro_f1
+    against = f"chance {chance:.4f}" + (f", reference {reference:.4f}" if reference is not None else "")
     for member, standing in zip(folder.members(experiment.config), standings, strict=True):
-        curve = plot_training_curve(
-            member.metrics, member.report / "training_curve.png", title=folder.path.name, chance=1 / classes_there,
-            reference=reference,
-        )  # fmt: skip
+        to, title = member.report / "training_curve.png", folder.path.name
+        curve = plot_training_curve(member.metrics, to, title=title, chance=chance, reference=reference)
         console.print(f"best validation macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step} ({against})")
         console.print(f"curve {curve}")
     console.print(f"next  {shlex.join(['demega-jax', 'evaluate', str(folder.path)])}")

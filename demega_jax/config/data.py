@@ -4,19 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import (
-    Levels,
-    NonNegative,
-    Positive,
-    PositiveFloat,
-    Probability,
-    Range,
-    Section,
-    Seed,
-    Share,
-    unfit,
-)
+from demega_jax.config.section import ListField, NonNegative, Positive, PositiveFloat, Section, Seed, Share, unfit
 from demega_jax.files import parse_bytes
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class AugmentConfig(Section):
@@ -25,7 +16,7 @@ class AugmentConfig(Section):
 
     time_shift: Probability = 0.0
     """Probability of a shift in time. The gap is filled with the value at the edge."""
-    time_shift_ms: Range = (8.0, 24.0)
+    time_shift_ms: Annotated[tuple[float, float], ListField] = (8.0, 24.0)
     """Smallest and largest shift, in ms, to the left or to the right."""
     sample_rate: PositiveFloat = 250.0
     """Sampling rate of the windows in Hz, which converts time_shift_ms to time points."""
@@ -50,15 +41,13 @@ class AugmentConfig(Section):
     amplitude_spread: Share = 0.1
     """Factors are drawn uniformly between 1 - amplitude_spread and 1 + amplitude_spread."""
     magnetometers: Literal["thirds", "none"] = "thirds"
-    """Sensor types. thirds: every third sensor is a magnetometer, the others are gradiometers; none: all are of one
-    type."""
+    """thirds: every third sensor is a magnetometer, the others are gradiometers; none: sensors are of one type."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         low, high = self.time_shift_ms
         if not 0 <= low <= high:
-            came = f"data.augment.time_shift_ms={[low, high]}"
-            wanted = "two shifts from 0 on, the smaller one first"
+            came, wanted = f"data.augment.time_shift_ms={[low, high]}", "two shifts from 0 on, the smaller one first"
             raise unfit(came, wanted, "set data.augment.time_shift_ms=[8.0, 24.0]")
         return self
 
@@ -79,11 +68,9 @@ class RegroupConfig(Section):
     """true: draw new groups every epoch; false: the same groups every epoch. With one level and replicated recordings
     those are the groups of `group --no-shuffle`."""
     drop_remaining: bool = False
-    """true: leave out the last group of a class where it has fewer than K windows. With target_rows this concerns
-    validation alone."""
+    """true: leave out a class's last group if it has fewer than K windows; with target_rows, in validation alone."""
     target_rows: Positive | None = None
-    """Number of groups to make of each class in an epoch: K adapts to the number of windows of the class, up to
-    data.level; null: K is data.level."""
+    """Groups of each class in an epoch: K adapts to its windows, up to data.level; null: K is data.level."""
     min_level: Positive = 5
     """Smallest K that target_rows may choose, unless a class has fewer windows."""
     overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
@@ -93,8 +80,7 @@ class RegroupConfig(Section):
     tmax: Annotated[float, Field(allow_inf_nan=False)] = 0.5
     """End of a window, in seconds after the onset of its phoneme."""
     splits: str | None = None
-    """File splits.json that says which session runs are in which split, as `group --split-shares` writes it; null: the
-    published splits."""
+    """File splits.json with the session runs of each split, as of `group --split-shares`; null: the published ones."""
 
 
 class PseudoConfig(Section):
@@ -121,16 +107,14 @@ class DataConfig(Section):
 
     path: str | None = None
     """Folder that holds grouped_K or data/grouped_K, as files or shards, or recordings. --data sets it."""
-    level: Levels | None = None
-    """Grouping level K, or several levels to train on together, such as [5, 10]; null: the only one there.
-    --level sets it."""
+    level: Positive | Annotated[tuple[Positive, ...], ListField] | None = None
+    """Grouping level K, or several to train on together, such as [5, 10]; null: the only one there. --level sets it."""
     feed: Literal["stream", "resident", "regroup"] = "stream"
     """stream: the host reads rows from disk or memory and places batches on the devices ahead of the step; resident:
     the devices hold the whole split and draw batches from it; regroup: the devices hold recordings and average windows
     in new groups every epoch."""
     memory: str = "4G"
-    """stream: a split up to this size is held in memory, and a larger one is read from disk. 4G, 512M or a number of
-    bytes."""
+    """stream: the largest split, in bytes or as 4G or 512M, that is held in memory; others are read from disk."""
     shares: Positive = 8
     """resident, regroup: number of shares that the rows are dealt to. A batch takes equally many rows of each share,
     and a device holds whole shares. It must be a multiple of the number of devices and divide train.batch_size."""
@@ -165,8 +149,7 @@ class DataConfig(Section):
             raise unfit(came, "data.feed=stream or resident", "set data.feed=stream, or leave data.pseudo out")
         if self.regroup.target_rows is not None and isinstance(levels, tuple):
             came = f"data.regroup.target_rows is set beside data.level={list(levels)}"
-            wanted = "one level, up to which target_rows adapts K"
-            raise unfit(came, wanted, f"set data.level={max(levels)}, or leave data.regroup.target_rows out")
+            raise unfit(came, "one level", f"set data.level={max(levels)}, or leave data.regroup.target_rows out")
         return self
 
     @property

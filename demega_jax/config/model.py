@@ -5,17 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import (
-    Kernels,
-    Names,
-    NonNegative,
-    PositionTerms,
-    Positive,
-    PositiveFloat,
-    Section,
-    Share,
-    unfit,
-)
+from demega_jax.config.section import ListField, Names, NonNegative, Positive, PositiveFloat, Section, Share, unfit
 from demega_jax.errors import UserError
 from demega_jax.names import Norm
 
@@ -40,7 +30,7 @@ class ModelConfig(Section):
     """Number of encoder layers N."""
     heads: Positive = 4
     """Number of attention heads H. It must divide width."""
-    stem_kernel_sizes: Kernels = (5, 3)
+    stem_kernel_sizes: Annotated[tuple[Positive, Positive], ListField] = (5, 3)
     """Kernel sizes of the two convolutions of the stem, in time points."""
     kernel_size: Positive = 3
     """Kernel size of the depthwise convolution in each layer, in time points."""
@@ -48,7 +38,7 @@ class ModelConfig(Section):
     """Width of the feed-forward network in each layer, as a multiple of width."""
     norm: Literal["pre", "post"] = "pre"
     """pre: LayerNorm before each sublayer; post: LayerNorm after its residual sum."""
-    position_terms: PositionTerms = ("c2p", "p2c")
+    position_terms: Annotated[tuple[Literal["c2p", "p2c"], ...], ListField] = ("c2p", "p2c")
     """Position terms of disentangled attention. c2p: content to position; p2c: position to content; []: none."""
     position_init: PositiveFloat = 0.02
     """Standard deviation of the position tables before training. A table is normalised before use. This key therefore
@@ -57,8 +47,7 @@ class ModelConfig(Section):
     share_key: bool = False
     """true: positions are projected by the key and query projections of the content; false: by their own."""
     num_buckets: Annotated[int, Field(ge=0)] = 32
-    """Number of buckets R for relative distances in each direction, on a logarithmic scale; 0: one bucket for each
-    distance up to max_distance."""
+    """Number of buckets R of distances in each direction, on a log scale; 0: one per distance up to max_distance."""
     max_distance: Positive = 128
     """Relative distance, in time points, from which on all distances are in the last bucket."""
     pool: Literal["flatten", "mean", "attention"] = "flatten"
@@ -85,8 +74,8 @@ class ModelConfig(Section):
             came = f"model.heads={self.heads} does not divide model.width={self.width}"
             raise unfit(came, f"heads that fit the width, such as {near}", f"set model.heads={near[0]}")
         if self.num_buckets % 2:
-            way_out = f"set model.num_buckets={self.num_buckets + 1}"
-            raise unfit(f"model.num_buckets={self.num_buckets} is odd", "an even number of buckets", way_out)
+            came = f"model.num_buckets={self.num_buckets} is odd"
+            raise unfit(came, "an even number of buckets", f"set model.num_buckets={self.num_buckets + 1}")
         least = self.num_buckets // 2 + 2
         if self.num_buckets and self.max_distance < least:
             came = f"model.max_distance={self.max_distance} is too small for model.num_buckets={self.num_buckets}"

@@ -1,10 +1,5 @@
 """The page of every configuration key: `python -m demega_jax.config.page > configs/README.md`."""
 
-import ast
-import inspect
-import itertools
-
-from demega_jax.config import Section
 from demega_jax.config.kinds import in_words, shown
 from demega_jax.config.load import own_keys, sections
 
@@ -17,28 +12,15 @@ the key cannot take, ends the command with exit status 2.
 """
 
 
-def meanings(section: type[Section]) -> dict[str, str]:
-    """The text below each key of a section."""
-    (defined,) = ast.parse(inspect.getsource(section)).body
-    assert isinstance(defined, ast.ClassDef)
-    found = {}
-    for field, below in itertools.pairwise(defined.body):
-        match field, below:
-            case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[key] = " ".join(text.split())
-    return found
-
-
 def page() -> str:
     """The page, in Markdown."""
     parts = [HEAD]
     for name, section in sections().items():
         parts.append(f"## {name}\n\n{' '.join((section.__doc__ or '').split())}\n\n")
         parts.append("| key | value | default | meaning |\n| --- | --- | --- | --- |\n")
-        text = meanings(section)
         for key, entry in own_keys(section).items():
-            kind = in_words(entry.annotation, entry.metadata)
-            parts.append(f"| `{key}` | {kind} | `{shown(entry.default)}` | {text[key]} |\n")
+            kind, meaning = in_words(entry.annotation, entry.metadata), " ".join((entry.description or "").split())
+            parts.append(f"| `{key}` | {kind} | `{shown(entry.default)}` | {meaning} |\n")
         parts.append("\n")
     return "".join(parts).rstrip() + "\n"
 

@@ -41,14 +41,11 @@ class Config(Section):
     def _heads_have_losses(self) -> Self:
         if self.loss.contrastive_weight and not self.model.projection_width:
             came = "loss.contrastive_weight is above 0, but model.projection_width is 0: there is no projection head"
-            way_out = "set model.projection_width=128, or loss.contrastive_weight=0.0"
-            raise unfit(came, "a projection head for this loss", way_out)
+            raise unfit(came, "a projection head", "set model.projection_width=128, or loss.contrastive_weight=0.0")
         if self.loss.ipa_weight and not self.model.ipa_width:
             came = "loss.ipa_weight is above 0, but model.ipa_width is 0: there is no IPA head"
             raise unfit(came, "an IPA head for this loss", "set model.ipa_width=64, or loss.ipa_weight=0.0")
         if self.optim.swa_learning_rate and self.train.averaging != "swa":
             came = f"optim.swa_learning_rate is set, but train.averaging is {self.train.averaging}"
-            raise unfit(
-                came, "averaging=swa beside it", "set train.averaging=swa, or leave optim.swa_learning_rate out"
-            )
+            raise unfit(came, "averaging=swa", "set train.averaging=swa, or leave optim.swa_learning_rate out")
         return self

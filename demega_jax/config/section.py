@@ -1,6 +1,6 @@
 """What the sections of the configuration share: the kinds of values, and how values are refused together."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,20 +10,19 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-# YAML has lists where a frozen section holds tuples: the one conversion that strict typing allows.
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-PositionTerms = Annotated[tuple[Literal["c2p", "p2c"], ...], Field(strict=False)]
-Range = Annotated[tuple[float, float], Field(strict=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Levels = Positive | Annotated[tuple[Positive, ...], Field(strict=False)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Kernels = Annotated[tuple[Positive, Positive], Field(strict=False)]
+# YAML has lists where a frozen section holds tuples: the one conversion that strict typing allows.
+ListField = Field(strict=False)
+Names = Annotated[tuple[str, ...], ListField]
 
 
 class Section(BaseModel):
-    """One section of the configuration. A section raises `UserError` where its values do not fit together."""
+    """One section of the configuration. A section raises `UserError` where its values do not fit together.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    The text below a key is its meaning: the description of its field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 def unfit(came: str, wanted: str, way_out: str) -> UserError:

@@ -14,16 +14,14 @@ class TrainConfig(Section):
     """Number of rows in one update, over all devices and microbatches."""
     epochs: Positive | None = None
     """Length of the training run in epochs; set this or steps. null: 30 epochs, unless steps is set. Another length
-    changes optim.schedule_length too, unless that is set: a resumed training run then goes on at another learning rate.
-    """
+    changes optim.schedule_length too, unless that is set: a resumed training run goes on at another learning rate."""
     steps: Positive | None = None
     """Length of the training run in steps (updates); set this or epochs. It acts on the schedule as epochs does."""
     seed: Seed = 777
     """Seed of the initial parameters, the order of the data, augmentation and dropout."""
     members: Positive = 1
     """Number of models (members) trained side by side in one program, with data.feed=resident or regroup. Each has a
-    folder in members/ of the run folder, and is trained as it would be alone with its seed: seed, seed + 1, and so on.
-    """
+    folder in members/ of the run folder, and is trained as it would be alone with its seed: seed, seed + 1, ..."""
     accumulate: Positive = 1
     """Number of microbatches in an update; the gradient is their mean. Losses that compare the rows of a batch see one
     microbatch at a time."""
@@ -38,8 +36,7 @@ class TrainConfig(Section):
     log_every: Positive = 50
     """Number of steps between lines of training metrics in metrics.jsonl."""
     early_stopping: Positive | None = None
-    """Early-stopping patience: stop after this many validations in a row without a better macro-F1; null: never stop
-    early."""
+    """Early-stopping patience: stop after so many validations in a row without a better macro-F1; null: never."""
     averaging: Literal["none", "ema", "swa"] = "none"
     """Average of the parameters over steps, which validation and prediction then use. ema: exponential moving average;
     swa: plain mean over the last part of the schedule (stochastic weight averaging)."""
@@ -48,11 +45,9 @@ class TrainConfig(Section):
     swa_start: Share = 0.75
     """Share of the schedule after which averaging=swa begins."""
     max_nonfinite_steps: Annotated[int, Field(ge=0)] = 10
-    """A step whose loss or gradient is not finite is skipped. After more such steps than this the training run stops.
-    """
+    """A step whose loss or gradient is not finite is skipped; more such steps than this end the training run."""
     matmul_precision: Literal["default", "high", "highest"] = "default"
-    """Precision of float32 matrix products on accelerators. default: the fastest, which is TF32 on GPUs and bfloat16 on
-    TPUs."""
+    """Precision of float32 matrix products on accelerators. default: TF32 on GPUs, bfloat16 on TPUs, the fastest."""
     deterministic: bool = False
     """true: use deterministic kernels on GPUs, which are slower. CPUs always compute deterministically."""
 

@@ -343,7 +343,7 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
 def test_refusals_are_one_line_before_anything_is_measured(words, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")
-    monkeypatch.setattr("demega_jax.commands.benchmark._measure", None)
+    monkeypatch.setattr("demega_jax.benchmark.run._measure", None)
     batch = [] if "--batch-size" in words else ["--batch-size", "16"]
     assert main(["benchmark", *batch, *words, *([] if "--devices" in words else ["--devices", "1"]), *TINY]) == 2
     lines = capsys.readouterr().err.splitlines()

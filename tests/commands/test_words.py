@@ -1,15 +1,17 @@
 """The words of a command line: lists in one syntax, overrides anywhere, and nothing dropped without a word."""
 
+from types import SimpleNamespace
+
 import pytest
 from command_line import fails
 
 from demega_jax.cli import COMMANDS, main
-from demega_jax.commands.shared.lists import SPLITS, all_devices, did_you_mean, names, numbers
-from demega_jax.commands.shared.words import Option, is_override, sort_words
-from demega_jax.errors import UserError
+from demega_jax.commands.shared.lists import SPLITS, all_devices, names, numbers
+from demega_jax.commands.shared.words import is_override, sort_words
+from demega_jax.errors import UserError, did_you_mean
 
 OPTIONS = {
-    word: Option(word, word.strip("-").replace("-", "_"), flag, several)
+    word: SimpleNamespace(name=word.strip("-").replace("-", "_"), is_flag=flag, multiple=several)
     for word, flag, several in (
         ("--level", False, True), ("--feed", False, True), ("--run", False, True), ("--split-shares", False, True),
         ("--seed", False, False), ("--tmin", False, False), ("--resume", True, False),

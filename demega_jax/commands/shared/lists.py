@@ -1,10 +1,10 @@
 """Lists on the command line: `5,20,100`, the option repeated, `all`, or a range such as `5-100`."""
 
-import difflib
+import math
 import re
 from collections.abc import Callable, Sequence
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 from demega_jax.names import FEEDS, PRECISIONS, SPLITS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
@@ -30,19 +30,22 @@ def is_list_word(name: str, word: str) -> bool:
     return all(ITEMS[name].fullmatch(item.strip()) for item in word.split(","))
 
 
-def numbers(option: str, items: Sequence[str], there: Callable[[], Sequence[int]]) -> list[int]:
+def numbers(option: str, items: Sequence[str] | None, there: Callable[[], Sequence[int]]) -> list[int]:
     """Whole numbers of at least 1. `all` stands for every number that is `there`, `5-100` for those from 5 to 100.
 
     UserError: an item is not a number, a number is given twice, or a range holds none that is there.
     """
     named: list[int] = []
     found: list[int] = []
-    for item in items:
-        first, dash, last = item.partition("-")
-        if item == ALL:
-            found += _some(option, item, there(), there())
-        elif dash and first.isdecimal() and last.isdecimal():
-            found += _some(option, item, [n for n in there() if int(first) <= n <= int(last)], there())
+    for item in items or ():
+        span = re.fullmatch(r"(\d+)-(\d+)", item)
+        if item == ALL or span:
+            low, high = map(int, span.groups()) if span else (0, math.inf)
+            some = sorted(number for number in there() if low <= number <= high)
+            if not some:
+                wanted = f"numbers among {', '.join(map(str, there())) or 'none'}"
+                raise UserError(option, f"{item} holds none that is there", wanted, "choose some of them")
+            found += some
         elif item.isdecimal() and int(item) >= 1:
             if int(item) in named:
                 noun = option.strip("-").removesuffix("s") + "s"
@@ -55,30 +58,13 @@ def numbers(option: str, items: Sequence[str], there: Callable[[], Sequence[int]
     return list(dict.fromkeys(found))
 
 
-def check_numbers(option: str, items: Sequence[str]) -> None:
-    """UserError: an item is not a number, a range or `all`, or a number is given twice."""
-    numbers(option, items, lambda: range(1, 10_000))
-
-
-def _some(option: str, item: str, found: Sequence[int], there: Sequence[int]) -> list[int]:
-    if not found:
-        listed = ", ".join(map(str, there)) or "none"
-        raise UserError(option, f"{item} holds none that is there", f"numbers among {listed}", "choose some of them")
-    return sorted(found)
-
-
-def names(option: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
+def names(option: str, items: Sequence[str] | None, known: Sequence[str]) -> list[str]:
     """Names among those that are known; `all` stands for every one. UserError: a name is not known."""
-    for item in items:
+    given = items or ()
+    for item in given:
         if item != ALL and item not in known:
             raise UserError(option, repr(item), f"{', '.join(known[:-1])} or {known[-1]}", did_you_mean(item, known))
-    return [name for name in known if name in items] if ALL not in items else list(known)
-
-
-def did_you_mean(word: str, known: Sequence[str], otherwise: str = "choose one of them") -> str:
-    """The way out of a misspelt word: the nearest known word, if there is a near one."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else otherwise
+    return [name for name in known if name in given or ALL in given]
 
 
 def all_devices(count: int) -> list[int]:

@@ -4,53 +4,31 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
+from typer.models import OptionInfo
 
-from demega_jax.commands.shared.lists import did_you_mean
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 from demega_jax.names import PICTURES, SPLITS
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Folder that holds grouped_K, or recordings.",
-    ),
-]
-Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="section.key=value",
-        help="Changes of configuration keys. There may be several, anywhere after the command.",
-        show_default=False,
-    ),
-]
-# The end of the help of --level, where the data decide which levels there are, and where the command makes levels.
-THERE = "all, and ranges such as 5-100, stand for levels that the data have"
-MADE = "all, and ranges such as 5-100, stand for the published levels 5, 10, 15 and so on to 100"
+# The items of an option that takes a list, see `lists.py`.
+Several = list[str] | None
+
+Data = Annotated[str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings.")]
+Json = Annotated[Path | None, Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")]
+KEYS = "Changes of configuration keys. There may be several, anywhere after the command."
+Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, show_default=False)]
+Split = Annotated[Several, Option(metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all there are).")]
+RUNS = "Only these session runs (default: all), written session:task:run, such as 1:Sherlock1:1."
+SessionRuns = Annotated[Several, Option(metavar="RUN,..", help=RUNS)]
+# What `all` and ranges of levels stand for, where the data decide which levels there are, and where the command does.
+THERE = "levels that the data have"
+MADE = "the published levels 5, 10, 15 and so on to 100"
 
 
-def level_option(text: str, stand_for: str, panel: str | None = None) -> typer.models.OptionInfo:
-    """The option --level. text: what the levels are for.  stand_for: THERE or MADE."""
-    return typer.Option("--level", metavar="K,..", help=f"{text}; {stand_for}.", rich_help_panel=panel)
-
-
-Split = Annotated[
-    list[str] | None,
-    typer.Option("--split", metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all that there are)."),
-]
-SessionRuns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--run",
-        metavar="RUN,..",
-        help="Only these session runs (default: all), written session:task:run, such as 1:Sherlock1:1.",
-    ),
-]
+def level_option(text: str, stand_for: str, panel: str | None = None) -> OptionInfo:
+    """The option --level. text: what the levels are for.  stand_for: THERE, MADE or what `all` and ranges mean."""
+    meaning = f"{text}; all, and ranges such as 5-100, stand for {stand_for}."
+    return Option(metavar="K,..", help=meaning, rich_help_panel=panel)
 
 
 def parse_size(option: str, text: str) -> int:
@@ -89,15 +67,12 @@ def check_outputs(*paths: Path | None) -> None:
         raise UserError("--plot", f"the same file {given[0]} as --json", "two different files", "choose another --plot")
     for path in given:
         folder = next(above for above in path.parents if above.exists())
-        came = (
-            "it is a folder" if path.is_dir() else None if folder.is_dir() else f"it is below {folder}, which is a file"
-        )
-        if came is None:
-            try:
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError as error:
-                came = f"cannot be written ({error.strerror or error})"
-        if came is not None:
+        came = "it is a folder" if path.is_dir() else ""
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            came = f"nothing can be written into {folder} ({error.strerror or error})"
+        if came:
             raise UserError(path, came, "a file that can be written", "choose another file")
 
 

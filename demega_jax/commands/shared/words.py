@@ -2,14 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from demega_jax.commands.shared.lists import ITEMS, did_you_mean, is_list_word
-from demega_jax.errors import UserError
+from demega_jax.commands.shared.lists import is_list_word
+from demega_jax.errors import UserError, did_you_mean
 
 
 class Group(TyperGroup):
@@ -24,8 +24,6 @@ class Group(TyperGroup):
         known = self.list_commands(ctx)
         if args and args[0] not in known and not ctx.resilient_parsing:
             way_out = did_you_mean(args[0], known, "see `demega-jax --help`")
-            if args[0].startswith("-"):
-                raise UserError("demega-jax", f"unknown option {args[0]}", "a command as the first word", way_out)
             raise UserError("demega-jax", f"unknown command {args[0]}", f"one of {', '.join(known)}", way_out)
         return super().resolve_command(ctx, args)
 
@@ -42,12 +40,7 @@ class Command(TyperCommand):
         if ctx.resilient_parsing:  # the shell completes a line
             return super().parse_args(ctx, args)
         parameters = self.get_params(ctx)
-        options = {
-            word: Option(word, parameter.name or "", bool(parameter.is_flag), parameter.multiple)
-            for parameter in parameters
-            if parameter.param_type_name == "option"
-            for word in parameter.opts
-        }
+        options = {word: one for one in parameters if one.param_type_name == "option" for word in one.opts}
         overridable = any(parameter.name == "overrides" for parameter in parameters)
         sorted_words = sort_words(args, options, ctx.command_path, overridable)
         try:
@@ -84,16 +77,6 @@ def _plain(parameter: Any) -> Any:
     return parameter
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """An option. word: as it is written.  flag: whether it takes no value.  several: whether it takes a list."""
-
-    word: str
-    name: str
-    flag: bool
-    several: bool
-
-
 @dataclasses.dataclass
 class Sorted:
     """words: those for Typer, with the option before every item of a list.  overrides: words `section.key=value`.
@@ -115,8 +98,11 @@ def is_override(word: str) -> bool:
     return bool(equals) and not word.startswith("-") and "/" not in key and not word.endswith(CHECKPOINTS)
 
 
-def sort_words(args: Sequence[str], options: dict[str, Option], command: str, overridable: bool) -> Sorted:
-    """Sort the words after a command. UserError: an option is unknown, has no value, or is given twice."""
+def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, overridable: bool) -> Sorted:
+    """Sort the words after a command. UserError: an option is unknown, has no value, or is given twice.
+
+    options: the parameters of the command by the words that name them.
+    """
     found, left = Sorted(), list(args)
     while left:
         word = left.pop(0)
@@ -127,48 +113,33 @@ def sort_words(args: Sequence[str], options: dict[str, Option], command: str, ov
             (found.overrides if overridable and is_override(word) else found.words).append(word)
             continue
         name, equals, value = word.partition("=")
-        option = _known(name, options, command)
-        if option.flag:
+        if name not in options:
+            way_out = did_you_mean(name, options, f"see `{command} --help`")
+            raise UserError(command, f"unknown option {name}", "an option of this command", way_out)
+        if options[name].is_flag:
             found.words.append(word)
             continue
         if not equals:
-            value = _value(option, left, options)
-        if option.several:
-            values = [value, *_following(option, left)]
-            found.words += [part for item in _items(option, values) for part in (option.word, item)]
+            if not left or left[0].partition("=")[0] in options:
+                raise UserError(name, "no value", "a value after it", f"write {name} VALUE")
+            value = left.pop(0)
+        if options[name].multiple:
+            found.words += [part for item in _items(name, options[name].name, value, left) for part in (name, item)]
             continue
-        if option.word in found.given:
-            came = f"given twice, as {found.given[option.word]} and as {value}"
-            raise UserError(option.word, came, "only one value", f"leave one {option.word} out")
-        found.given[option.word] = value
-        found.words += [option.word, value]
+        if name in found.given:
+            came = f"given twice, as {found.given[name]} and as {value}"
+            raise UserError(name, came, "only one value", f"leave one {name} out")
+        found.given[name] = value
+        found.words += [name, value]
     return found
 
 
-def _known(name: str, options: dict[str, Option], command: str) -> Option:
-    if name not in options:
-        way_out = did_you_mean(name, list(options), f"see `{command} --help`")
-        raise UserError(command, f"unknown option {name}", "an option of this command", way_out)
-    return options[name]
-
-
-def _value(option: Option, left: list[str], options: dict[str, Option]) -> str:
-    if not left or left[0].partition("=")[0] in options:
-        raise UserError(option.word, "no value", "a value after it", f"write {option.word} VALUE")
-    return left.pop(0)
-
-
-def _following(option: Option, left: list[str]) -> list[str]:
-    """Take the next words that belong to a list from those that are left."""
-    taken: list[str] = []
-    while left and option.name in ITEMS and is_list_word(option.name, left[0]):
-        taken.append(left.pop(0))
-    return taken
-
-
-def _items(option: Option, values: Sequence[str]) -> list[str]:
-    items = [item.strip() for value in values for item in value.split(",")]
+def _items(word: str, name: str, value: str, left: list[str]) -> list[str]:
+    """The items of a list: those of a value, and those that are taken from the words that are left."""
+    while left and is_list_word(name, left[0]):
+        value += f",{left.pop(0)}"
+    items = [item.strip() for item in value.split(",")]
     if "" in items:
-        came = f"an empty item in {','.join(values)!r}"
-        raise UserError(option.word, came, "a list such as 5,20", "write an item between any two commas")
+        came = f"an empty item in {value!r}"
+        raise UserError(word, came, "a list such as 5,20", "write an item between any two commas")
     return items
