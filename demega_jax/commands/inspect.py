@@ -26,7 +26,7 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
     """
     from rich.console import Console
 
-    from demega_jax.data.inspect.folder import compare_levels
+    from demega_jax.data.inspect.levels import compare_levels
     from demega_jax.data.inspect.report import plain
     from demega_jax.data.inspect.tables import print_comparisons, print_report
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from demega_jax.data.inspect.report import SECONDS
 from demega_jax.data.recordings.statistics import pooled
 from demega_jax.errors import listed
 
+SECONDS = 5.0  # after which no more samples are read
 NEAR_CONSTANT = 1e-3  # a sensor that varies less than this share of its type's median carries no signal
 APART = 3.0  # least factor between the amplitudes of two types; in published recordings it is about 20
 AGREE = 0.9  # least share of sensors whose amplitude is that of the type expected at their place
@@ -49,31 +49,38 @@ class Amplitude:
 def measure(blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS) -> Amplitude:
     """Amplitudes over blocks of time. At least one is read, then more until `seconds` have passed."""
     until = time.monotonic() + seconds
-    parts, largest, finite, sampled = [], None, None, 0
+    parts, tops, finite = [], [], []
     for block in blocks:
         good = np.isfinite(block)
         x = np.where(good, block, 0).astype(np.float64)
-        top, whole = np.abs(x).max(axis=1), good.all(axis=1)
-        largest = top if largest is None else np.maximum(largest, top)
-        finite = whole if finite is None else finite & whole
         parts.append((x.shape[1], x.mean(axis=1), x.std(axis=1)))
-        sampled += x.shape[1]
+        tops.append(np.abs(x).max(axis=1))
+        finite.append(good.all(axis=1))
         if time.monotonic() > until:
             break
-    assert largest is not None and finite is not None, "no block"
-    deviation = pooled(parts).std
-    kinds = sensor_types(len(deviation))
-    verdict, reason = sensor_order(deviation)
-    types = tuple(_of_type(name, np.flatnonzero(member), deviation, largest) for name, member in kinds.items())
-    return Amplitude(sampled, types, verdict, reason, tuple(np.flatnonzero(~finite).tolist()))
+    deviation, largest = pooled(parts).std, np.max(tops, axis=0)
+    magnetometers = np.arange(len(deviation)) % 3 == 2  # if there are triplets: two gradiometers and a magnetometer
+    members = {"gradiometers": ~magnetometers, "magnetometers": magnetometers}
+    if len(deviation) % 3:
+        members = {"sensors": np.ones(len(deviation), bool)}
+    return Amplitude(
+        sum(samples for samples, _, _ in parts),
+        tuple(_of_type(name, member, deviation, largest) for name, member in members.items()),
+        *sensor_order(deviation),
+        _places(~np.all(finite, axis=0)),
+    )
 
 
-def sensor_types(sensors: int) -> dict[str, Bool[np.ndarray, " C"]]:
-    """Which sensors are of which type, assuming triplets of two gradiometers and a magnetometer."""
-    if sensors % 3:
-        return {"sensors": np.ones(sensors, bool)}
-    third = np.arange(sensors) % 3 == 2
-    return {"gradiometers": ~third, "magnetometers": third}
+def _of_type(
+    name: str, member: Bool[np.ndarray, " C"], deviation: Float[np.ndarray, " C"], largest: Float[np.ndarray, " C"]
+) -> TypeAmplitude:
+    low, median, high = np.quantile(deviation[member], [0.25, 0.5, 0.75]).tolist()
+    still = _places(member & (deviation <= NEAR_CONSTANT * median))
+    return TypeAmplitude(name, int(member.sum()), median, low, high, float(largest[member].max()), still)
+
+
+def _places(which: Bool[np.ndarray, " C"]) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(which).tolist())
 
 
 def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
@@ -90,12 +97,12 @@ def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
     if factor < APART:
         return "cannot tell", "all sensors have about the same amplitude, as in standardised data"
     # Magnetometers are the third that differs. They are smaller in tesla, and can be larger in other units.
-    share = small[alive].mean()
-    odd = small if abs(share - 1 / 3) < abs(share - 2 / 3) else ~small
+    odd = small if small[alive].mean() < 0.5 else ~small
     if not 0.2 < odd[alive].mean() < 0.47:
         return "cannot tell", "no third of the sensors differs from the others"
     agree = (odd == (np.arange(sensors) % 3 == 2))[alive].mean()
-    places = _places(np.flatnonzero(odd & alive))
+    found = np.flatnonzero(odd & alive)
+    places = f"{found[0]} to {found[-1]}" if len(found) > 2 and (np.diff(found) == 1).all() else listed(found, 3)
     how = f"{factor:.0f} times {'smaller' if odd is small else 'larger'}"
     if agree < AGREE:
         return "does not hold", f"the third that is {how} is at {places}, not at 2, 5, 8 .."
@@ -110,20 +117,3 @@ def _threshold(level: Float[np.ndarray, " n"]) -> float:
     above = (ordered.sum() - ordered.cumsum()[:-1]) / (len(ordered) - count)
     cut = int(np.argmax(count * (len(ordered) - count) * (below - above) ** 2))
     return float((ordered[cut] + ordered[cut + 1]) / 2)
-
-
-def _places(index: Int[np.ndarray, " n"]) -> str:
-    """Places in words, such as `204 to 305` or `2, 5, 8, ..`."""
-    if len(index) > 2 and (np.diff(index) == 1).all():
-        return f"{index[0]} to {index[-1]}"
-    return listed(index, 3)
-
-
-def _of_type(
-    name: str, places: Int[np.ndarray, " n"], deviation: Float[np.ndarray, " C"], largest: Float[np.ndarray, " C"]
-) -> TypeAmplitude:
-    low, median, high = np.quantile(deviation[places], [0.25, 0.5, 0.75]).tolist()
-    still = places[deviation[places] <= NEAR_CONSTANT * median]
-    return TypeAmplitude(
-        name, len(places), median, low, high, float(largest[places].max()), tuple(still.tolist())
-    )  # fmt: skip

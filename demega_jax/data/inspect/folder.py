@@ -1,12 +1,9 @@
 """What is in a grouped file, a folder of levels or shards, or a recording tree, and whether it is sound."""
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax.data.folder import LISTED, find_levels
-from demega_jax.data.inspect.grouped import GroupedFacts, inspect_grouped
-from demega_jax.data.inspect.levels import Comparison, compare, read_level
+from demega_jax.data.inspect.grouped import inspect_grouped
 from demega_jax.data.inspect.recordings import inspect_recordings
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.inspect.shards import has_shards, inspect_shards
@@ -30,23 +27,16 @@ def inspect_data(path: Path) -> list[Report]:
     files = _grouped_files(path)  # a folder whose name is not grouped_K
     if files:
         return [inspect_grouped(file) for file in files]
-    report = Report(path, "nothing")
-    with report.watch():
-        raise _nothing(path)
-    return [report]
+    return [Report(path, "nothing", problems=[_nothing(path)])]
 
 
 def _inspect_level(folder: Path) -> list[Report]:
     """The shards and the files of a folder grouped_K."""
     reports = inspect_shards(folder) if has_shards(folder) else []
     reports += [inspect_grouped(file) for file in _grouped_files(folder)]
-    if not reports:
-        report = Report(folder, "level")
-        with report.watch():
-            way_out = "copy them here, or make them with `demega-jax group` or `demega-jax shard`"
-            raise UserError(folder, "no .h5 file and no manifest.json", "grouped files or shards", way_out)
-        reports = [report]
-    return reports
+    way_out = "copy them here, or make them with `demega-jax group` or `demega-jax shard`"
+    problem = UserError(folder, "no .h5 file and no manifest.json", "grouped files or shards", way_out)
+    return reports or [Report(folder, "level", problems=[problem])]
 
 
 def _grouped_files(folder: Path) -> list[Path]:
@@ -65,19 +55,3 @@ def _nothing(path: Path) -> UserError:
         return UserError(path, f"cannot be read ({error.strerror})", wanted, "change its permissions")
     came = f"a folder that holds {listed(names, LISTED) or 'nothing'}"
     return UserError(path, came, wanted, "give the path of one of these")
-
-
-def compare_levels(reports: Sequence[Report]) -> list[Comparison]:
-    """Whether neighbouring levels of each split hold the same phonemes. Reports of unsound files are ignored."""
-    found = []
-    splits: dict[str, list[tuple[int, Path, GroupedFacts]]] = {}
-    for report in reports:
-        facts = report.facts
-        if isinstance(facts, GroupedFacts) and facts.level is not None and not report.problems:
-            splits.setdefault(facts.split, []).append((facts.level, report.path, facts))
-    for split, members in splits.items():
-        members.sort(key=lambda member: member[:2])
-        for (level, path, facts), (other, other_path, other_facts) in itertools.pairwise(members):
-            verdict, reason = compare(read_level(path, facts), read_level(other_path, other_facts))
-            found.append(Comparison(split, path, other_path, (level, other), verdict, reason))
-    return found

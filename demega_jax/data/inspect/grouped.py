@@ -1,8 +1,9 @@
 """Inspection of grouped files: shapes, classes, order, amplitudes, and which windows they average."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,12 +14,12 @@ from demega_jax.data.grouped import open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
+from demega_jax.data.split import Split
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, listed, warn
 
 SAMPLE_BLOCKS, BLOCK_ROWS = 16, 32  # the amplitudes are measured on 16 blocks of 32 rows
 DEFAULT_NORM = "median_iqr"  # the default of `model.input_norm`
-INDEX_ROWS = 1 << 14  # rows of group_indices read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ShardFacts:
     seed: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupedFacts:
     """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
 
@@ -73,11 +74,11 @@ class GroupedFacts:
     own_classes: bool
     counts: tuple[int, ...]
     order: str
-    windows: WindowNumbers | None
+    windows: WindowNumbers | None = None
     amplitude: Amplitude
     reference_macro_f1: float | None
-    simulated: bool | None
-    shards: ShardFacts | None
+    simulated: bool | None = None
+    shards: ShardFacts | None = None
 
 
 def inspect_grouped(path: Path) -> Report:
@@ -87,29 +88,40 @@ def inspect_grouped(path: Path) -> Report:
         split = open_grouped(path)
         with open_file(path) as file:
             data = file["data"]
-            amplitude = measure(sample_blocks(data))
-            report.facts = GroupedFacts(
-                split=split.name, level=split.level, rows=split.rows, sensors=split.sensors,
-                time_points=split.time_points, dtype=str(data.dtype), storage=_storage(data),
-                nbytes=path.stat().st_size, classes=split.classes, own_classes="classes" in file.attrs,
-                counts=tuple(split.class_counts().tolist()), order=order_of(split.labels),
-                windows=_window_numbers(file, split.level), amplitude=amplitude,
-                reference_macro_f1=split.reference_macro_f1, simulated=bool(file.attrs.get("simulated", False)),
-                shards=None,
-            )  # fmt: skip
-        check_amplitude(path, amplitude)
-        check_spread(split, DEFAULT_NORM)
-        _check_windows(path, report.facts)
+            step = data.chunks[0] if data.chunks else BLOCK_ROWS
+            report.facts = facts = GroupedFacts(
+                **facts_of(split, [(path, start) for start in range(0, split.rows, step)], min(step, BLOCK_ROWS)),
+                dtype=str(data.dtype),
+                storage=_storage(data),
+                nbytes=path.stat().st_size,
+                own_classes="classes" in file.attrs,
+                windows=_window_numbers(file, split.level),
+                simulated=split.simulated,
+            )
+        check_values(split, facts)
+        _check_windows(path, facts)
     return report
 
 
-def sample_blocks(data: h5py.Dataset) -> Iterator[Float[np.ndarray, "C n"]]:
-    """Blocks of rows from all parts of `data` [N, C, T], each as [C, rows x T]."""
-    step = data.chunks[0] if data.chunks else BLOCK_ROWS
-    blocks = -(-len(data) // step)
-    for place in spread(blocks, SAMPLE_BLOCKS):
-        rows = data[place * step : place * step + min(step, BLOCK_ROWS)]
-        yield rows.astype(np.float32).swapaxes(0, 1).reshape(rows.shape[1], -1)
+def facts_of(split: Split, blocks: Sequence[tuple[Path, int]], rows: int) -> dict[str, Any]:
+    """The facts that are found in the same way for any split.
+
+    blocks: (file, first row in it) of all its blocks, of which some are read.  rows: that are read of each.
+    """
+    same = ("level", "rows", "sensors", "time_points", "classes", "reference_macro_f1")
+    return {name: getattr(split, name) for name in same} | {
+        "split": split.name,
+        "counts": tuple(split.class_counts().tolist()),
+        "order": order_of(split.labels),
+        "amplitude": measure(_read(*blocks[place], rows) for place in spread(len(blocks), SAMPLE_BLOCKS)),
+    }
+
+
+def _read(path: Path, start: int, rows: int) -> Float[np.ndarray, "C n"]:
+    """Rows of a file, as [C, rows x T] in float32."""
+    with open_file(path) as file:
+        x = file["data"][start : start + rows].astype(np.float32)
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
 
 
 def spread(blocks: int, most: int) -> list[int]:
@@ -122,11 +134,12 @@ def spread(blocks: int, most: int) -> list[int]:
     return [places[i] for i in sorted(range(len(places)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))]
 
 
-def check_amplitude(where: object, amplitude: Amplitude) -> None:
-    """UserError: there are values that are not finite."""
-    if amplitude.not_finite:
-        came = f"values that are not finite in sensor {listed(amplitude.not_finite, LISTED)}"
-        raise UserError(where, came, "finite numbers", "copy, download or make the file again")
+def check_values(split: Split, facts: GroupedFacts) -> None:
+    """Warn of values that are too small to be normalised. UserError: there are values that are not finite."""
+    if sensors := facts.amplitude.not_finite:
+        came = f"values that are not finite in sensor {listed(sensors, LISTED)}"
+        raise UserError(split.path, came, "finite numbers", "copy, download or make the file again")
+    check_spread(split, DEFAULT_NORM)
 
 
 def order_of(labels: Int[np.ndarray, " N"]) -> str:
@@ -148,25 +161,21 @@ def _storage(data: h5py.Dataset) -> str:
     return f"{how}, {data.compression}" if data.compression else how
 
 
-def read_window_numbers(file: h5py.File) -> Iterator[Sequence[Int[np.ndarray, " k"]]]:
-    """The window numbers of each group, many groups at a time. UserError: `group_indices` of another kind."""
+def read_window_numbers(file: h5py.File) -> list[Int[np.ndarray, " k"]]:
+    """The window numbers of each group. UserError: `group_indices` of another kind."""
     indices = file["group_indices"]
     kind = h5py.check_vlen_dtype(indices.dtype) if isinstance(indices, h5py.Dataset) else None
     if kind is None or not np.issubdtype(kind, np.integer) or indices.shape != file["labels"].shape:
         came, wanted = "`group_indices` of another type or length", "a list of integers for each row"
-        raise UserError(Path(file.filename), came, wanted, "delete `group_indices`, or make the file again")
-    for start in range(0, len(indices), INDEX_ROWS):
-        yield list(indices[start : start + INDEX_ROWS])
+        raise UserError(file.filename, came, wanted, "delete `group_indices`, or make the file again")
+    return list(indices[:])
 
 
 def _window_numbers(file: h5py.File, level: int | None) -> WindowNumbers | None:
     if "group_indices" not in file:
         return None
-    sizes, numbers = [], []
-    for groups in read_window_numbers(file):
-        sizes.append(np.array([len(group) for group in groups]))
-        numbers.append(np.concatenate(groups) if groups else np.empty(0, int))
-    size, number = np.concatenate(sizes), np.concatenate(numbers)
+    groups = read_window_numbers(file)
+    size, number = np.array([len(group) for group in groups]), np.concatenate(groups)
     distinct = np.unique(number)
     first, last = (int(distinct[0]), int(distinct[-1])) if len(distinct) else (0, -1)
     short, long = ((size < level).sum(), (size > level).sum()) if level is not None else (0, 0)

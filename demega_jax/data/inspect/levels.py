@@ -1,6 +1,8 @@
 """Whether two grouping levels average windows of the same phonemes, so that their rows can be paired."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +11,7 @@ from jaxtyping import Int
 
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.grouped import GroupedFacts, read_window_numbers
+from demega_jax.data.inspect.report import Report
 
 Same = Literal["same", "nearly the same", "different", "cannot tell"]
 
@@ -38,6 +41,22 @@ class LevelWindows:
     label: np.ndarray | None = None
 
 
+def compare_levels(reports: Sequence[Report]) -> list[Comparison]:
+    """Whether neighbouring levels of each split hold the same phonemes. Reports of unsound files are ignored."""
+    found = []
+    splits: dict[str, list[tuple[int, Path, GroupedFacts]]] = {}
+    for report in reports:
+        facts = report.facts
+        if isinstance(facts, GroupedFacts) and facts.level is not None and not report.problems:
+            splits.setdefault(facts.split, []).append((facts.level, report.path, facts))
+    for split, members in splits.items():
+        members.sort(key=lambda member: member[:2])
+        for (level, path, facts), (other, other_path, other_facts) in itertools.pairwise(members):
+            verdict, reason = compare(read_level(path, facts), read_level(other_path, other_facts))
+            found.append(Comparison(split, path, other_path, (level, other), verdict, reason))
+    return found
+
+
 def read_level(path: Path, facts: GroupedFacts) -> LevelWindows:
     """The windows of a grouped file that was inspected."""
     assert facts.level is not None
@@ -45,7 +64,7 @@ def read_level(path: Path, facts: GroupedFacts) -> LevelWindows:
     if facts.windows is None:
         return LevelWindows(facts.level, counts)
     with open_file(path) as file:
-        labels, groups = file["labels"][:], [group for some in read_window_numbers(file) for group in some]
+        labels, groups = file["labels"][:], read_window_numbers(file)
     label = np.repeat(labels, [len(group) for group in groups])
     window, first = np.unique(np.concatenate(groups), return_index=True)
     return LevelWindows(facts.level, counts, window, np.array(facts.classes)[label[first]])

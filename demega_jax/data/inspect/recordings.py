@@ -13,6 +13,7 @@ from demega_jax.data.inspect.report import Report
 from demega_jax.data.recordings.events import read_events
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES
 
 PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s of the windows that are counted
@@ -69,23 +70,33 @@ def inspect_recordings(root: Path) -> Report:
     report = Report(root, "recordings")
     with report.watch():
         names = _paired(root)
-        sound = [found for name in names for found in _sound(report, root, name)]
         if not names:
             find_recordings(root)  # its error says what is missing
-        if not sound:
-            return report
+        sound: list[Recording] = []
+        for name in names:
+            with report.going_on():
+                sound += find_recordings(root, only=[name])
         _check_alike(report, sound)
-        runs = [facts for recording in sound for facts in _run_facts(report, recording)]
-        _say_unlike(runs)
-        splits = _splits(runs)
+        runs: list[RunFacts] = []
+        for recording in sound:
+            with report.going_on():
+                runs.append(_run_facts(recording))
+        if not runs:
+            return report
+        _say_unlike(sound[0].rate, runs)
         simulated = all(recording.simulated for recording in sound)
-        amplitude = _amplitude(report, sound)
         report.facts = RecordingFacts(
-            rate=sound[0].rate, sensors=sound[0].sensors, minutes=sum(run.minutes for run in runs),
-            nbytes=sum(recording.nbytes for recording in sound), classes=PHONEMES, splits=splits,
-            runs=tuple(runs), missing=() if simulated else tuple(missing_runs(names)), simulated=simulated,
-            amplitude=amplitude,
-        )  # fmt: skip
+            rate=sound[0].rate,
+            sensors=sound[0].sensors,
+            minutes=sum(run.minutes for run in runs),
+            nbytes=sum(recording.nbytes for recording in sound),
+            classes=PHONEMES,
+            splits=_splits(runs),
+            runs=tuple(runs),
+            missing=() if simulated else tuple(missing_runs(names)),
+            simulated=simulated,
+            amplitude=_amplitude(report, sound),
+        )
     return report
 
 
@@ -102,52 +113,41 @@ def _paired(root: Path) -> list[RunName]:
     return sorted(megs & events)
 
 
-def _sound(report: Report, root: Path, name: RunName) -> list[Recording]:
-    """The session run; if it is not sound, nothing, and a problem in the report."""
-    try:
-        return find_recordings(root, only=[name])
-    except UserError as error:
-        # A file that is there twice gives the same error for every session run.
-        if str(error) not in map(str, report.problems):
-            report.problems.append(error)
-        return []
-
-
 def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
     """Report a problem for each session run whose rate or number of sensors is not that of the first."""
-    first = recordings[0]
     for recording in recordings[1:]:
+        first = recordings[0]
         if (recording.rate, recording.sensors) != (first.rate, first.sensors):
             came = f"{recording.sensors} sensors at {recording.rate:g} Hz"
             wanted = f"{first.sensors} sensors at {first.rate:g} Hz, as in session run {first.name}"
             way_out = "move this session run out of the folder, or download it again"
             report.problems.append(UserError(recording.meg, came, wanted, way_out))
-    if first.rate != PUBLISHED_RATE:
-        warn(f"the sampling rate is {first.rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz")
 
 
-def _run_facts(report: Report, recording: Recording) -> list[RunFacts]:
-    """The facts of a session run; if its events are not sound, nothing, and a problem in the report."""
-    try:
-        events = read_events(recording.events)
-    except UserError as error:
-        report.problems.append(error)
-        return []
+def _run_facts(recording: Recording) -> RunFacts:
+    """The facts of a session run. UserError: its events are not sound."""
+    name, events = recording.name, read_events(recording.events)
     _check_times(recording)
-    place = {name: i for i, name in enumerate(PHONEMES)}
+    place = {symbol: i for i, symbol in enumerate(PHONEMES)}
     label = np.array([place.get(symbol, -1) for symbol in events.symbol], int)
     start = np.floor(events.onset * recording.rate)
     fits = (start >= 0) & (start + round(WINDOW * recording.rate) <= recording.samples)
     counts = np.bincount(label[fits & (label >= 0)], minlength=len(PHONEMES))
     for count, what in ((events.duplicates, "duplicate events"), (events.unordered, "events out of order in time")):
         if count:
-            warn(f"{recording.name}: {count} {what}")
-    name, known = recording.name, int((label >= 0).sum())
-    return [RunFacts(
-        name=str(name), task=name.task, session=name.session, split=OFFICIAL.get(name, "train"),
-        minutes=recording.samples / recording.rate / 60, phonemes=known, windows=int(counts.sum()),
-        unknown=len(label) - known, counts=tuple(counts.tolist()),
-    )]  # fmt: skip
+            warn(f"{name}: {count} {what}")
+    known = int((label >= 0).sum())
+    return RunFacts(
+        name=str(name),
+        task=name.task,
+        session=name.session,
+        split=OFFICIAL.get(name, "train"),
+        minutes=recording.samples / recording.rate / 60,
+        phonemes=known,
+        windows=int(counts.sum()),
+        unknown=len(label) - known,
+        counts=tuple(counts.tolist()),
+    )
 
 
 def _check_times(recording: Recording) -> None:
@@ -164,8 +164,10 @@ def _check_times(recording: Recording) -> None:
                 warn(f"{recording.name}: {rate:.4g} Hz by `times`, but {recording.rate:g} Hz by its attribute")
 
 
-def _say_unlike(runs: Sequence[RunFacts]) -> None:
-    """Warn of windows that run off their recording, and of symbols that are no phoneme."""
+def _say_unlike(rate: float, runs: Sequence[RunFacts]) -> None:
+    """Warn of another sampling rate, of windows that run off their recording, and of symbols that are no phoneme."""
+    if rate != PUBLISHED_RATE:
+        warn(f"the sampling rate is {rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz")
     off, unknown = sum(run.phonemes - run.windows for run in runs), sum(run.unknown for run in runs)
     if off:
         warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
@@ -174,19 +176,22 @@ def _say_unlike(runs: Sequence[RunFacts]) -> None:
 
 
 def _splits(runs: Sequence[RunFacts]) -> dict[str, SplitFacts]:
+    """The session runs of each split together. Warns of phonemes that a split lacks."""
     found = {}
-    for split in ("train", "validation", "test"):
-        of_split = [run for run in runs if run.split == split]
-        if of_split:
-            counts = np.sum([run.counts for run in of_split], axis=0)
-            found[split] = SplitFacts(
-                len(of_split), sum(run.minutes for run in of_split), sum(run.phonemes for run in of_split),
-                sum(run.windows for run in of_split), tuple(counts.tolist()),
-            )  # fmt: skip
-            absent = [name for name, count in zip(PHONEMES, counts, strict=True) if not count]
+    for split in SPLITS:
+        if of_split := [run for run in runs if run.split == split]:
+            found[split] = together(of_split)
+            absent = [name for name, count in zip(PHONEMES, found[split].counts, strict=True) if not count]
             if absent:
                 warn(f"no window of {len(absent)} of {len(PHONEMES)} phonemes in {split} ({' '.join(absent)})")
     return found
+
+
+def together(runs: Sequence[RunFacts]) -> SplitFacts:
+    """The sums of session runs."""
+    minutes, phonemes = sum(run.minutes for run in runs), sum(run.phonemes for run in runs)
+    counts = np.sum([run.counts for run in runs], axis=0).tolist()
+    return SplitFacts(len(runs), minutes, phonemes, sum(counts), tuple(counts))
 
 
 def missing_runs(names: Sequence[RunName]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import math
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from demega_jax.errors import UserError, set_warning_sink
-
-SECONDS = 5.0  # after which no more samples of a file or tree are read
 
 
 @dataclasses.dataclass
@@ -32,32 +30,31 @@ class Report:
         """Collect the warnings of the code inside as notes, and a `UserError` that ends it as a problem."""
         set_warning_sink(lambda line: self.notes.append(line.removeprefix("warning: ").removeprefix(f"{self.path}: ")))
         try:
-            yield
-        except UserError as error:
-            self.problems.append(error)
+            with self.going_on():
+                yield
         finally:
             set_warning_sink(None)
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Go on after the code inside if a `UserError` ends it, which becomes a problem. Equal ones are one problem."""
+        try:
+            yield
+        except UserError as error:
+            if str(error) not in map(str, self.problems):
+                self.problems.append(error)
 
     def to_json(self) -> dict[str, Any]:
         """The report for a JSON file; numbers that are not finite are null."""
         facts = None if self.facts is None else dataclasses.asdict(self.facts)
-        problems = [str(error) for error in self.problems]
-        head = {"path": str(self.path), "kind": self.kind, "sound": not problems}
-        return head | {"facts": plain(facts), "notes": self.notes, "problems": problems}
+        head = {"path": self.path, "kind": self.kind, "sound": not self.problems}
+        return plain(head | {"facts": facts, "notes": self.notes, "problems": self.problems})
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Dictionaries, sequences, arrays, numbers and paths as JSON holds them; numbers that are not finite are null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+    return json.loads(json.dumps(value, default=_simple), parse_constant=lambda constant: None)
+
+
+def _simple(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

@@ -1,27 +1,11 @@
 """Inspection of shard folders: checksums, normalisation, and what their splits hold."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
-from demega_jax.data.hdf5 import open_file
-from demega_jax.data.inspect.amplitude import measure
-from demega_jax.data.inspect.grouped import (
-    BLOCK_ROWS,
-    DEFAULT_NORM,
-    SAMPLE_BLOCKS,
-    GroupedFacts,
-    ShardFacts,
-    check_amplitude,
-    order_of,
-    spread,
-)
+from demega_jax.data.inspect.grouped import BLOCK_ROWS, GroupedFacts, ShardFacts, check_values, facts_of
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, read_manifest
-from demega_jax.data.shards.reader import ShardedSplit, is_sharded, open_shards
-from demega_jax.data.spread import check_spread
+from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.errors import UserError, warn
 
 
@@ -47,47 +31,31 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
     report = Report(folder / name, "shards")
     with report.watch():
         split = open_shards(folder, name, verify=False)
-        problem = _checksum_problem(split)
-        if problem is not None:
-            report.problems.append(problem)
+        checksums = "do not agree"
+        with report.going_on():
+            split.verify()
+            checksums = "verified"
         entry = manifest.splits[name]
-        facts = ShardFacts(
-            files=len(split.shards), rows_each=manifest.shard_rows, block_rows=manifest.block_rows,
-            checksums="verified" if problem is None else "do not agree",
-            normalization=manifest.normalization, permuted=split.permuted, saturated=entry.saturated,
-            source=entry.source.name, seed=manifest.seed,
-        )  # fmt: skip
-        amplitude = measure(_sample_blocks(split))
+        blocks = [(shard.file, start) for shard in split.shards for start in range(0, shard.rows, BLOCK_ROWS)]
         report.facts = GroupedFacts(
-            split=name, level=split.level, rows=split.rows, sensors=split.sensors, time_points=split.time_points,
-            dtype=manifest.dtype, storage="in shards", nbytes=sum(shard.bytes for shard in entry.shards),
-            classes=split.classes, own_classes=manifest.classes is not None,
-            counts=tuple(split.class_counts().tolist()), order=order_of(split.labels), windows=None,
-            amplitude=amplitude, reference_macro_f1=split.reference_macro_f1, simulated=None, shards=facts,
-        )  # fmt: skip
+            **facts_of(split, blocks, BLOCK_ROWS),
+            dtype=manifest.dtype,
+            storage="in shards",
+            nbytes=sum(shard.bytes for shard in entry.shards),
+            own_classes=manifest.classes is not None,
+            shards=ShardFacts(
+                files=len(split.shards),
+                rows_each=manifest.shard_rows,
+                block_rows=manifest.block_rows,
+                checksums=checksums,
+                normalization=manifest.normalization,
+                permuted=split.permuted,
+                saturated=entry.saturated,
+                source=entry.source.name,
+                seed=manifest.seed,
+            ),
+        )
         if entry.saturated:
             warn(f"{entry.saturated:,} values were cut to the largest that {manifest.dtype} holds")
-        check_amplitude(split.path, amplitude)
-        check_spread(split, DEFAULT_NORM)
+        check_values(split, report.facts)
     return report
-
-
-def _checksum_problem(split: ShardedSplit) -> UserError | None:
-    """The error about the bytes of a split; None: they are as they were written."""
-    try:
-        split.verify()
-    except UserError as error:
-        return error
-    return None
-
-
-def _sample_blocks(split: ShardedSplit) -> Iterator[Float[np.ndarray, "C n"]]:
-    """Blocks of rows from all parts of a split, as `inspect.grouped.sample_blocks` gives them."""
-    blocks = [
-        (shard.file, start) for shard in split.shards for start in range(0, shard.rows, BLOCK_ROWS)
-    ]  # fmt: skip
-    for place in spread(len(blocks), SAMPLE_BLOCKS):
-        path, start = blocks[place]
-        with open_file(path) as file:
-            rows = file["data"][start : start + BLOCK_ROWS].astype(np.float32)
-        yield rows.swapaxes(0, 1).reshape(rows.shape[1], -1)

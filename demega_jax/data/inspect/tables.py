@@ -1,10 +1,10 @@
 """Reports of an inspection for people, on a terminal of 80 columns or more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +12,7 @@ from rich.text import Text
 from demega_jax.data.inspect.amplitude import Amplitude
 from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
-from demega_jax.data.inspect.recordings import RecordingFacts
+from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, together
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import listed
 from demega_jax.files import format_bytes
@@ -20,10 +20,15 @@ from demega_jax.files import format_bytes
 BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
 EIGHTHS = " ▏▎▍▌▋▊▉"
+ORDERED = ("sorted by label", "in blocks of a label")
 VERDICT_STYLE = {
-    "holds": "green", "same": "green", "nearly the same": "yellow", "cannot tell": "yellow",
-    "does not hold": "bold red", "different": "bold red",
-}  # fmt: skip
+    "holds": "green",
+    "same": "green",
+    "nearly the same": "yellow",
+    "cannot tell": "yellow",
+    "does not hold": "bold red",
+    "different": "bold red",
+}
 
 
 def print_report(report: Report, console: Console, *, histogram: bool = True) -> None:
@@ -51,13 +56,26 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
         return
     console.print()
     console.print(Text("Do levels hold the same phonemes?", style="bold"))
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, justify in (("split", "left"), ("levels", "right"), ("same?", "left"), ("why", "left")):
-        table.add_column(name, justify=justify, no_wrap=name != "why")  # type: ignore[arg-type]
+    table = _table(["split"], ["levels"], ["same?", "why"])
     for comparison in comparisons:
         verdict = Text(comparison.verdict, VERDICT_STYLE[comparison.verdict])
         first, second = comparison.levels
         table.add_row(comparison.split, f"{first}, {second}", verdict, comparison.reason)
+    _print_indented(table, console)
+
+
+def _table(left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> Table:
+    """An empty table with columns of text, of numbers and of text again. The first is bold, the last can be wrapped."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    names = [*left, *right, *last]
+    for name in names:
+        style = "bold" if name == names[0] else None
+        justify: JustifyMethod = "right" if name in right else "left"
+        table.add_column(name, style=style, justify=justify, no_wrap=name not in last[-1:])
+    return table
+
+
+def _print_indented(table: Table, console: Console) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
@@ -69,12 +87,12 @@ def _print_line(console: Console, name: str, text: str, style: str) -> None:
     console.print(table)
 
 
-def _print_pairs(console: Console, pairs: Sequence[tuple[str, str | Text]]) -> None:
+def _print_pairs(console: Console, pairs: Mapping[str, str | Text]) -> None:
     """Print names and values, one pair on a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column()
-    for name, value in pairs:
+    for name, value in pairs.items():
         table.add_row(f"  {name}", value)
     console.print(table)
 
@@ -83,40 +101,33 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
     best = facts.reference_macro_f1
     shape = f"{facts.rows:,} rows x {facts.sensors} sensors x {facts.time_points} time points"
     origin = {True: ", simulated", False: ", not marked as simulated", None: ""}[facts.simulated]
-    _print_pairs(
-        console,
-        [
-            ("data", f"{shape}, {facts.dtype}"),
-            ("level", "unknown" if facts.level is None else f"{facts.level} ({facts.split})"),
-            ("stored", f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}"),
-            *(_shard_pairs(facts.shards) if facts.shards else ()),
-            ("order", _order(facts.order)),
-            ("windows", _windows(facts)),
-            ("reference", "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier"),
-            ("classes", _classes(facts.classes, facts.counts, "rows") + _source(facts)),
-        ],
-    )  # fmt: skip
+    in_order = ": batches read in order hold few classes" if facts.order in ORDERED else ""
+    named = ", named in the file" if facts.own_classes else ", by position in the fixed inventory"
+    pairs = {
+        "data": f"{shape}, {facts.dtype}",
+        "level": "unknown" if facts.level is None else f"{facts.level} ({facts.split})",
+        "stored": f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}",
+        **(_shard_pairs(facts.shards) if facts.shards else {}),
+        "order": facts.order + in_order,
+        "windows": _windows(facts),
+        "reference": "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier",
+        "classes": _classes(facts.classes, facts.counts, "rows") + named,
+    }
+    _print_pairs(console, pairs)
     if histogram:
         _print_histogram(facts.classes, facts.counts, console)
     _print_amplitude(facts.amplitude, console)
 
 
-def _shard_pairs(facts: ShardFacts) -> list[tuple[str, str | Text]]:
+def _shard_pairs(facts: ShardFacts) -> dict[str, str | Text]:
     how = {"none": "as in the source", "raw": "as in the source; median and quartiles beside it"}
-    verified = facts.checksums == "verified"
     rows = "permuted" if facts.permuted else "in the order of the source"
-    return [
-        ("shards", f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}"),
-        ("checksums", Text(facts.checksums, "green" if verified else "bold red")),
-        ("normalised", how.get(facts.normalization, facts.normalization)),
-        ("made from", f"{facts.source}, seed {facts.seed}"),
-    ]
-
-
-def _order(order: str) -> str:
-    if order in ("sorted by label", "in blocks of a label"):
-        return f"{order}: batches read in order hold few classes"
-    return order
+    return {
+        "shards": f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}",
+        "checksums": Text(facts.checksums, "green" if facts.checksums == "verified" else "bold red"),
+        "normalised": how.get(facts.normalization, facts.normalization),
+        "made from": f"{facts.source}, seed {facts.seed}",
+    }
 
 
 def _windows(facts: GroupedFacts) -> str:
@@ -133,10 +144,6 @@ def _classes(classes: Sequence[str], counts: Sequence[int], unit: str) -> str:
     least, most = min(present, default=0), max(present, default=0)
     span = f"{least:,} {unit} each" if least == most else f"{least:,} to {most:,} {unit} each"
     return f"{len(present)} of {len(classes)} present, {span}"
-
-
-def _source(facts: GroupedFacts) -> str:
-    return ", named in the file" if facts.own_classes else ", by position in the fixed inventory"
 
 
 def _print_histogram(classes: Sequence[str], counts: Sequence[int], console: Console) -> None:
@@ -170,60 +177,53 @@ def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = Fa
     """Print a table of amplitudes. tesla: the data should be in tesla; small numbers are shown in pT or pT/m."""
     pico = tesla and all(of_type.median < 1e-9 for of_type in amplitude.types)
     scale = 1e12 if pico else 1.0
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(f"amplitude{' (pT)' if pico else ''}", style="bold", no_wrap=True)
-    for name in ("sensors", "median sd", "quartiles", "largest", "constant"):
-        table.add_column(name, justify="right", no_wrap=True)
+    name = f"amplitude{' (pT)' if pico else ''}"
+    table = _table([name], ["sensors", "median sd", "quartiles", "largest", "constant"])
     for kind in amplitude.types:
         still = kind.near_constant
         constant = Text(f"{len(still)}: {listed(still, 3)}", "yellow") if still else "0"
-        median, low, high, largest = (
-            _number(scale * value) for value in (kind.median, kind.low_quartile, kind.high_quartile, kind.largest)
-        )
+        numbers = (kind.median, kind.low_quartile, kind.high_quartile, kind.largest)
+        median, low, high, largest = (_number(scale * value) for value in numbers)
         table.add_row(kind.name, str(kind.sensors), median, f"{low} .. {high}", largest, constant)
-    console.print(Padding(table, (0, 0, 0, 2)))
-    order = Text.assemble((amplitude.order, VERDICT_STYLE[amplitude.order]), f": {amplitude.order_reason}")
-    _print_pairs(
-        console,
-        [("sampled", f"{amplitude.sampled:,} samples of each sensor"),
-         ("triplets", Text.assemble("order gradiometer, gradiometer, magnetometer ", order))],
-    )  # fmt: skip
+    _print_indented(table, console)
+    verdict = Text(amplitude.order, VERDICT_STYLE[amplitude.order])
+    order = Text.assemble("order gradiometer, gradiometer, magnetometer ", verdict, f": {amplitude.order_reason}")
+    _print_pairs(console, {"sampled": f"{amplitude.sampled:,} samples of each sensor", "triplets": order})
 
 
 def _print_recordings(facts: RecordingFacts, console: Console) -> None:
-    pairs: list[tuple[str, str | Text]] = [
-        (
-            "data",
-            f"{facts.sensors} sensors at {facts.rate:g} Hz, {facts.minutes:,.1f} minutes, {format_bytes(facts.nbytes)}",
-        ),
-        ("origin", "simulated" if facts.simulated else "not marked as simulated"),
-    ]
+    extent = f"{facts.minutes:,.1f} minutes, {format_bytes(facts.nbytes)}"
+    pairs: dict[str, str | Text] = {
+        "data": f"{facts.sensors} sensors at {facts.rate:g} Hz, {extent}",
+        "origin": "simulated" if facts.simulated else "not marked as simulated",
+    }
     if not facts.simulated:
         missing = "; ".join(facts.missing)
-        pairs.append(("missing", Text(missing, "yellow") if missing else "no gap in the sessions of a task"))
+        pairs["missing"] = Text(missing, "yellow") if missing else "no gap in the sessions of a task"
     _print_pairs(console, pairs)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("split", style="bold", no_wrap=True)
-    table.add_column("task", no_wrap=True)
-    for name in ("session runs", "minutes", "phonemes", "windows", "per s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for split in facts.splits:
-        tasks = list(dict.fromkeys(run.task for run in facts.runs if run.split == split))
-        rows = [(task, [run for run in facts.runs if (run.split, run.task) == (split, task)]) for task in tasks]
-        if len(tasks) > 1:
-            rows.append(("all", [run for run in facts.runs if run.split == split]))
-        for i, (task, runs) in enumerate(rows):
-            minutes, phonemes = sum(run.minutes for run in runs), sum(run.phonemes for run in runs)
+    table = _table(["split", "task"], ["session runs", "minutes", "phonemes", "windows", "per s"])
+    for split, whole in facts.splits.items():
+        of_split = [run for run in facts.runs if run.split == split]
+        rows: dict[str, SplitFacts] = {}
+        for task in dict.fromkeys(run.task for run in of_split):
+            rows[task] = together([run for run in of_split if run.task == task])
+        if len(rows) > 1:
+            rows["all"] = whole
+        for task, found in rows.items():
             table.add_row(
-                split if i == 0 else "", task, str(len(runs)), f"{minutes:,.1f}", f"{phonemes:,}",
-                f"{sum(run.windows for run in runs):,}", f"{phonemes / minutes / 60:.1f}",
+                split if task == next(iter(rows)) else "",
+                task,
+                str(found.runs),
+                f"{found.minutes:,.1f}",
+                f"{found.phonemes:,}",
+                f"{found.windows:,}",
+                f"{found.phonemes / found.minutes / 60:.1f}",
                 style="bold" if task == "all" else None,
-            )  # fmt: skip
-    console.print(Padding(table, (0, 0, 0, 2)))
-    first = next(iter(facts.splits))
-    counts = facts.splits[first].counts
-    _print_pairs(console, [(f"{first} windows", _classes(facts.classes, counts, "windows"))])
-    _print_histogram(facts.classes, counts, console)
+            )
+    _print_indented(table, console)
+    first, found = next(iter(facts.splits.items()))
+    _print_pairs(console, {f"{first} windows": _classes(facts.classes, found.counts, "windows")})
+    _print_histogram(facts.classes, found.counts, console)
     _print_amplitude(facts.amplitude, console, tesla=True)
 
 
@@ -231,33 +231,29 @@ def _print_run(facts: Any, console: Console) -> None:
     """facts: evaluation.inspect_run.RunFacts, which is not imported here as that would import JAX."""
     planned = "" if facts.planned is None else f" of {facts.planned:,}"
     epoch = "" if facts.epoch is None else f", epoch {facts.epoch:.2f}"
-    pairs: list[tuple[str, str | Text]] = [("steps", f"{facts.step:,}{planned}{epoch}")]
+    pairs: dict[str, str | Text] = {"steps": f"{facts.step:,}{planned}{epoch}"}
     if facts.best is None:
-        pairs.append(("validation", "none yet"))
+        pairs["validation"] = "none yet"
     else:
-        pairs.append(("best macro-F1", f"{facts.best:.4f} at step {facts.best_step:,}"))
-        pairs.append(("last macro-F1", f"{facts.last:.4f}, of {facts.validations} validations"))
+        pairs["best macro-F1"] = f"{facts.best:.4f} at step {facts.best_step:,}"
+        pairs["last macro-F1"] = f"{facts.last:.4f}, of {facts.validations} validations"
     if facts.train_loss is not None:
-        pairs.append(("training loss", f"{facts.train_loss:.4f}"))
+        pairs["training loss"] = f"{facts.train_loss:.4f}"
     if facts.skipped:
-        pairs.append(("not finite", Text(f"{facts.skipped} logged steps", "yellow")))
+        pairs["not finite"] = Text(f"{facts.skipped} logged steps", "yellow")
     sensors, time_points = facts.window
     size = "" if facts.parameters is None else f", {facts.parameters:,} parameters"
-    pairs.append(("model", f"{sensors} sensors x {time_points} time points, {facts.classes} classes{size}"))
-    pairs.append(("data", f"{facts.data}" + ("" if facts.level is None else f", level {facts.level}")))
-    pairs.append(("made with", ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "unknown"))
+    pairs["model"] = f"{sensors} sensors x {time_points} time points, {facts.classes} classes{size}"
+    pairs["data"] = f"{facts.data}" + ("" if facts.level is None else f", level {facts.level}")
+    pairs["made with"] = ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "unknown"
     _print_pairs(console, pairs)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("checkpoint", style="bold", no_wrap=True)
-    for name in ("step", "values", "size"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state")
+    table = _table(["checkpoint"], ["step", "values", "size"], ["state"])
     for found in facts.checkpoints:
         whole = found.state == "whole"
         state = Text("whole, checksums agree" if whole else found.state, "green" if whole else "bold red")
         table.add_row(found.kind, f"{found.step:,}", f"{found.values:,}", format_bytes(found.nbytes), state)
     if facts.checkpoints:
-        console.print(Padding(table, (0, 0, 0, 2)))
+        _print_indented(table, console)
 
 
 def _number(value: float) -> str:

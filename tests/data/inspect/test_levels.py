@@ -4,8 +4,8 @@ import numpy as np
 from helpers.data import grouped_path, write_grouped
 from helpers.errors import assert_facts
 
-from demega_jax.data.inspect.folder import compare_levels, inspect_data
-from demega_jax.data.inspect.levels import LevelWindows, compare
+from demega_jax.data.inspect.folder import inspect_data
+from demega_jax.data.inspect.levels import LevelWindows, compare, compare_levels
 
 
 def level(number: int, groups: dict[str, list[list[int]]], *, indices: bool = True) -> LevelWindows:

@@ -8,7 +8,8 @@ from helpers.data import ShardSettings, write_shards
 from helpers.errors import assert_facts
 from helpers.runs import flip_bit, inspect
 
-from demega_jax.data.inspect.folder import compare_levels, inspect_data
+from demega_jax.data.inspect.folder import inspect_data
+from demega_jax.data.inspect.levels import compare_levels
 
 
 @pytest.fixture(scope="module")
