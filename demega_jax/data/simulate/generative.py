@@ -80,7 +80,7 @@ class MatchedFilter:
         spatial, temporal = np.linalg.inv(model.spatial), np.linalg.inv(model.temporal)
         templates = model.templates.astype(np.float64)
         filters = between(spatial.T @ spatial, templates, temporal.T @ temporal)
-        self._model = model
+        self.model = model
         self._filters = filters.reshape(len(filters), -1).astype(np.float32)
         self._filter_sums = filters.sum(axis=2)  # [V, C]: what an offset, constant over time, adds to each score
         self._energy = np.einsum("vct,vct->v", filters, templates)
@@ -89,10 +89,10 @@ class MatchedFilter:
         self, x: Float[np.ndarray, "N C T"], sessions: Int[np.ndarray, "N S"]
     ) -> Float[np.ndarray, "N V"]:
         """The log posterior of each class, in nats, float64, up to a constant for each row."""
-        gain, offset, deviation = self._model.mix(sessions)
+        gain, offset, deviation = self.model.mix(sessions)
         match = x.reshape(len(x), -1) @ self._filters.T - offset @ self._filter_sums.T
         precision = 1 / deviation[:, None] ** 2
-        return precision * (gain[:, None] * match - gain[:, None] ** 2 * self._energy / 2) + np.log(self._model.prior)
+        return precision * (gain[:, None] * match - gain[:, None] ** 2 * self._energy / 2) + np.log(self.model.prior)
 
     def predict(self, x: Float[np.ndarray, "N C T"], sessions: Int[np.ndarray, "N S"]) -> Int[np.ndarray, " N"]:
         """The most probable class of each group."""

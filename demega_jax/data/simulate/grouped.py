@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.hdf5 import Disk, atomic_h5
+from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
 from demega_jax.metrics import macro_f1
@@ -27,7 +27,7 @@ def simulate_grouped(
     time_points: int = 125,
     seed: int = 0,
     classes: Sequence[str] = PHONEMES,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write OUT/grouped_K/{train,validation,test}_grouped.h5 for each level K and return their paths.
 
@@ -43,19 +43,14 @@ def simulate_grouped(
     targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
     for path in targets.values():
         if path.exists():
-            raise UserError(
-                path, "the file exists", "no file of this name", "choose another folder, or move the file away"
-            )
+            way_out = "choose another folder, or move the file away"
+            raise UserError(path, "the file exists", "no file of this name", way_out)
     rows = {split: groups if split == "train" else max(1, groups // 8) for split in SPLITS}
     _warn_of_missing(classes, rows)
-    model = generative_model(classes, sensors=sensors, time_points=time_points, seed=seed)
-    best = MatchedFilter(model)
+    best = MatchedFilter(generative_model(classes, sensors=sensors, time_points=time_points, seed=seed))
     for (level, split), path in targets.items():
-        with atomic_h5(path) as (file, disk):
-            labels = split_labels(classes, rows[split])
-            reference = _write(file, disk, model, best, labels, level=level, split=split, seed=seed)
-        if progress is not None:
-            progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
+        reference = _write(path, best, split_labels(classes, rows[split]), level, split, seed)
+        progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
     return list(targets.values())
 
 
@@ -88,57 +83,53 @@ def draw_blocks(
         yield rows, *model.draw(labels[rows], level, np.random.default_rng(bits))
 
 
-def _write(
-    file: h5py.File,
-    disk: Disk,
-    model: GenerativeModel,
-    best: MatchedFilter,
-    labels: Int[np.ndarray, " N"],
-    *,
-    level: int,
-    split: str,
-    seed: int,
-) -> float:
-    """Fill a file with the groups of a split and return its reference macro-F1."""
-    total, (_, sensors, time_points) = len(labels), model.templates.shape
-    shape, chunks = (total, sensors, time_points), (min(BLOCK_ROWS, total), sensors, time_points)
-    data = file.create_dataset("data", shape, np.float32, chunks=chunks)
-    file.create_dataset("labels", data=labels, chunks=(total,))
-    indices = file.create_dataset("group_indices", (total,), h5py.vlen_dtype(np.int32))
+def _write(path: Path, best: MatchedFilter, labels: Int[np.ndarray, " N"], level: int, split: str, seed: int) -> float:
+    """Write a file with the groups of a split and return its reference macro-F1."""
+    total, (_, sensors, time_points) = len(labels), best.model.templates.shape
     predictions = np.empty_like(labels)
-    for rows, x, sessions in draw_blocks(model, labels, level=level, split=split, seed=seed):
-        data[rows] = x
-        predictions[rows] = best.predict(x, sessions)
-        windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
-        indices[rows] = windows.reshape(-1, level)  # invented numbers: no window is in two groups
-        disk.check()
-    reference = macro_f1(labels, predictions)
-    file.attrs.update(
-        n_groups=total,
-        n_channels=sensors,
-        n_timepoints=time_points,
-        grouped_samples=level,
-        average_grouped_samples=True,
-        drop_remaining=False,
-        shuffle=split == "train",
-        shuffle_seed=seed if split == "train" else -1,
-        created_time=time.time(),
-        simulated=True,
-        seed=seed,
-        reference_macro_f1=reference,
-    )
-    file.attrs.create("classes", list(model.classes), dtype=h5py.string_dtype())
+    with atomic_h5(path) as (file, disk):
+        chunks = (min(BLOCK_ROWS, total), sensors, time_points)
+        data = file.create_dataset("data", (total, sensors, time_points), np.float32, chunks=chunks)
+        file.create_dataset("labels", data=labels, chunks=(total,))
+        indices = file.create_dataset("group_indices", (total,), h5py.vlen_dtype(np.int32))
+        for rows, x, sessions in draw_blocks(best.model, labels, level=level, split=split, seed=seed):
+            data[rows] = x
+            predictions[rows] = best.predict(x, sessions)
+            windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
+            indices[rows] = windows.reshape(-1, level)  # invented numbers: no window is in two groups
+            disk.check()
+        reference = macro_f1(labels, predictions)
+        file.attrs.update(
+            n_groups=total,
+            n_channels=sensors,
+            n_timepoints=time_points,
+            grouped_samples=level,
+            average_grouped_samples=True,
+            drop_remaining=False,
+            shuffle=split == "train",
+            shuffle_seed=seed if split == "train" else -1,
+            created_time=time.time(),
+            simulated=True,
+            seed=seed,
+            reference_macro_f1=reference,
+        )
+        file.attrs.create("classes", list(best.model.classes), dtype=h5py.string_dtype())
     return reference
+
+
+def check_least(sensors: int, time_points: int, seed: int, others: Sequence[tuple[str, int]] = ()) -> None:
+    """UserError: an option is too small. others: (option, its value), which must be at least 1."""
+    least = [("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)]
+    for option, value, minimum in [*((option, value, 1) for option, value in others), *least]:
+        if value < minimum:
+            raise UserError(option, f"{value}", f"at least {minimum}", f"use {option} {minimum} or more")
 
 
 def _check(
     levels: Sequence[int], groups: int, sensors: int, time_points: int, seed: int, classes: Sequence[str]
 ) -> None:
     """UserError: no files can be made of these arguments."""
-    least = [("--groups", groups, 1), ("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)]
-    for option, value, minimum in least + [("--level", level, 1) for level in levels]:
-        if value < minimum:
-            raise UserError(option, f"{value}", f"at least {minimum}", f"use {option} {minimum} or more")
+    check_least(sensors, time_points, seed, [("--groups", groups), *(("--level", level) for level in levels)])
     if not levels or len(set(levels)) != len(levels):
         raise UserError("--level", f"{list(levels)}", "one or more different levels", "name each level once")
     if len(classes) < 2 or len(set(classes)) != len(classes):

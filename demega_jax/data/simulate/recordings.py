@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
+from demega_jax.data.simulate.grouped import check_least
 from demega_jax.data.simulate.speech import Speech, draw_speech
 from demega_jax.errors import UserError
 from demega_jax.files import format_bytes, free_space, write_text
@@ -53,7 +54,7 @@ def simulate_recordings(
     time_points: int = 125,
     seed: int = 0,
     runs: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write a recording tree and return the paths of its recordings, in the order of `plan_runs`.
 
@@ -68,11 +69,8 @@ def simulate_recordings(
     """
     out = Path(out)
     plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
-    if progress is not None:
-        size = sum(run.samples for run in plan) * (4 * sensors + 8)
-        progress(
-            f"{len(plan)} session runs, {minutes:g} minutes of {sensors} sensors, {format_bytes(size)}, into {out}"
-        )
+    size = format_bytes(_nbytes(plan, sensors))
+    progress(f"{len(plan)} session runs, {minutes:g} minutes of {sensors} sensors, {size}, into {out}")
     model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
     scale = sensor_scale(sensors, seed)
     for run in plan:
@@ -81,9 +79,9 @@ def simulate_recordings(
         for_speech, for_noise = (np.random.default_rng(child) for child in bits.spawn(2))
         speech = draw_speech(run.samples / SAMPLE_RATE, time_points / SAMPLE_RATE, for_speech)
         write_text(events, speech.table)
-        _write_recording(meg, model, scale, run, speech, for_noise, seed)
-        if progress is not None:
-            progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
+        signal = draw_signal(model, speech, run.samples, run.session, for_noise)
+        _write_recording(meg, signal, run.samples, scale, seed)
+        progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
     return [run.paths(out)[0] for run in plan]
 
 
@@ -97,10 +95,9 @@ def plan_runs(minutes: float, runs: int | None = None) -> list[PlannedRun]:
     total = round(minutes * 60 * SAMPLE_RATE) if math.isfinite(minutes) else 0
     shortest, longest = int(SHORTEST * SAMPLE_RATE), int(LONGEST * SAMPLE_RATE)
     if total < 3 * shortest:
-        least = (
-            f"at least {3 * SHORTEST / 60:g}, as each of three session runs needs {SHORTEST:g} s to hold every phoneme"
-        )
-        raise UserError("--minutes", f"{minutes:g}", least, f"use --minutes {3 * SHORTEST / 60:g} or more")
+        least = f"{3 * SHORTEST / 60:g}"
+        why = f"each of three session runs needs {SHORTEST:g} s to hold every phoneme"
+        raise UserError("--minutes", f"{minutes:g}", f"at least {least}, as {why}", f"use --minutes {least} or more")
     held_out = max(shortest, min(int(total * HELD_OUT_SHARE), int(HELD_OUT_LONGEST * SAMPLE_RATE)))
     train = total - 2 * held_out
     fewest, most = -(-train // longest), train // shortest
@@ -170,29 +167,23 @@ def draw_signal(
 
 
 def _write_recording(
-    path: Path,
-    model: GenerativeModel,
-    scale: Float[np.ndarray, " C"],
-    run: PlannedRun,
-    speech: Speech,
-    rng: np.random.Generator,
-    seed: int,
+    path: Path, signal: Iterator[Float[np.ndarray, "C n"]], samples: int, scale: Float[np.ndarray, " C"], seed: int
 ) -> None:
     """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
     with atomic_h5(path) as (file, disk):
-        data = file.create_dataset("data", (len(scale), run.samples), np.float32)
-        for x in draw_signal(model, speech, run.samples, run.session, rng):
+        data = file.create_dataset("data", (len(scale), samples), np.float32)
+        for x in signal:
             total += x.sum(axis=1, dtype=np.float64)
             squares += np.square(x, dtype=np.float64).sum(axis=1)
             x *= scale.astype(np.float32)[:, None]
             data[:, begin : begin + x.shape[1]] = x
             begin += x.shape[1]
             disk.check()
-        file.create_dataset("times", data=np.arange(run.samples) / SAMPLE_RATE)
-        mean = total / run.samples
+        file.create_dataset("times", data=np.arange(samples) / SAMPLE_RATE)
+        mean = total / samples
         data.attrs["channel_means"] = scale * mean
-        data.attrs["channel_stds"] = scale * np.sqrt(squares / run.samples - mean**2)
+        data.attrs["channel_stds"] = scale * np.sqrt(squares / samples - mean**2)
         file.attrs.update(sample_frequency=SAMPLE_RATE, simulated=True, seed=seed)
 
 
@@ -200,21 +191,22 @@ def _checked_plan(
     out: Path, minutes: float, sensors: int, time_points: int, seed: int, runs: int | None
 ) -> list[PlannedRun]:
     """The plan of the session runs. UserError: it cannot be carried out."""
-    for option, value, least in (("--sensors", sensors, 1), ("--time-points", time_points, 2), ("--seed", seed, 0)):
-        if value < least:
-            raise UserError(option, f"{value}", f"at least {least}", f"use {option} {least} or more")
+    check_least(sensors, time_points, seed)
     longest = int(SHORTEST * SAMPLE_RATE / 2)
     if time_points > longest:
-        raise UserError(
-            "--time-points", f"{time_points}", f"at most {longest} (5 s)", f"use --time-points {longest} or fewer"
-        )
+        way_out = f"use --time-points {longest} or fewer"
+        raise UserError("--time-points", f"{time_points}", f"at most {longest} (5 s)", way_out)
     plan = plan_runs(minutes, runs)
     present = next(out.glob("*/derivatives"), None)
     if present is not None:
         came = f"holds recordings or events ({present.relative_to(out)})"
         raise UserError(out, came, "a folder without recordings", "choose another folder, or move them away")
-    need, free = sum(run.samples for run in plan) * (4 * sensors + 8), free_space(out)
+    need, free = _nbytes(plan, sensors), free_space(out)
     if need > free:
         came, wanted = f"{format_bytes(free)} are free", f"{format_bytes(need)} of free space"
         raise UserError(out, came, wanted, "free some space, or use fewer --minutes or --sensors")
     return plan
+
+
+def _nbytes(plan: Sequence[PlannedRun], sensors: int) -> int:
+    return sum(run.samples for run in plan) * (4 * sensors + 8)

@@ -16,6 +16,9 @@ SHORTEST_PHONEME, PHONEME_SCALE = 0.03, 0.0305  # s; a phoneme lasts the shortes
 PAUSE_SHARE, SHORTEST_PAUSE, PAUSE_SCALE = 0.12, 0.25, 0.55  # share of words with a pause after them; s; s
 UNKNOWN_SHARE = 0.004  # share of words that the aligner does not know
 
+# (kind, segment, onset, duration) of a line of the table. Its column `idx` counts phonemes, unknown words and silences.
+_Row = tuple[str, str, float, float]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Speech:
@@ -49,19 +52,25 @@ def draw_speech(seconds: float, tail: float, rng: np.random.Generator) -> Speech
     count = sum(len(word.onsets) for word in words if not word.unknown)
     labels = rng.permutation(split_labels(PHONEMES, count))
     onsets: list[float] = []
-    rows = _Rows()
-    rows.silence(0.0, LEAD)
+    groups = [_silence(0.0, LEAD)]
     for word in words:
         if word.unknown:
-            rows.word([("oov_S", word.onsets[0])], word.end, "oov")
+            groups += _spoken(["oov_S"], word, "oov")
         else:
             names = [PHONEMES[i] for i in labels[len(onsets) : len(onsets) + len(word.onsets)]]
             onsets += word.onsets
-            segments = [f"{name}_{position}" for name, position in zip(names, _positions(len(names)), strict=True)]
-            rows.word(list(zip(segments, word.onsets, strict=True)), word.end, "".join(names))
+            # The position in the word of each phoneme: begin, inside, end, or single.
+            positions = "S" if len(names) == 1 else f"B{'I' * (len(names) - 2)}E"
+            segments = [f"{name}_{place}" for name, place in zip(names, positions, strict=True)]
+            groups += _spoken(segments, word, "".join(names))
         if word.pause:
-            rows.silence(word.end, word.pause)
-    return Speech(np.array(onsets, np.float64), labels, "\n".join([HEADER, *rows.lines, ""]))
+            groups.append(_silence(word.end, word.pause))
+    lines = [
+        f"{index}\t{kind}\t{segment}\t{onset:.4f}\t{duration:.4f}"
+        for index, group in enumerate(groups)
+        for kind, segment, onset, duration in group
+    ]
+    return Speech(np.array(onsets, np.float64), labels, "\n".join([HEADER, *lines, ""]))
 
 
 def _draw_words(end: float, rng: np.random.Generator) -> list[_Word]:
@@ -79,32 +88,17 @@ def _draw_words(end: float, rng: np.random.Generator) -> list[_Word]:
         time = round(times[-1] + pause, 4)
 
 
-def _positions(length: int) -> str:
-    """The position in the word of each phoneme: begin, inside, end, or single."""
-    return "S" if length == 1 else f"B{'I' * (length - 2)}E"
+def _spoken(segments: list[str], word: _Word, name: str) -> list[list[_Row]]:
+    """The rows of each phoneme of a word; the word itself is beside its first phoneme."""
+    onsets = word.onsets[: len(segments)]
+    rows: list[list[_Row]] = [
+        [("phoneme", segment, onset, stop - onset)]
+        for segment, onset, stop in zip(segments, onsets, (*onsets[1:], word.end), strict=True)
+    ]
+    rows[0].append(("word", name, onsets[0], word.end - onsets[0]))
+    return rows
 
 
-class _Rows:
-    """The lines of the table. The column `idx` counts phonemes, unknown words and silences."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._count = 0
-
-    def word(self, segments: list[tuple[str, float]], end: float, name: str) -> None:
-        """The word and its phonemes. segments: (segment, onset) of each."""
-        stops = [onset for _, onset in segments[1:]] + [end]
-        for i, ((segment, onset), stop) in enumerate(zip(segments, stops, strict=True)):
-            self._add("phoneme", segment, onset, stop - onset)
-            if i == 0:
-                self._add("word", name, onset, end - onset)
-            self._count += 1
-
-    def silence(self, onset: float, duration: float) -> None:
-        """A silence, which aligners also list as a phoneme."""
-        self._add("phoneme", "sil", onset, duration)
-        self._add("silence", "silence", onset, duration)
-        self._count += 1
-
-    def _add(self, kind: str, segment: str, onset: float, duration: float) -> None:
-        self.lines.append(f"{self._count}\t{kind}\t{segment}\t{onset:.4f}\t{duration:.4f}")
+def _silence(onset: float, duration: float) -> list[_Row]:
+    """The rows of a silence, which aligners also list as a phoneme."""
+    return [("phoneme", "sil", onset, duration), ("silence", "silence", onset, duration)]
