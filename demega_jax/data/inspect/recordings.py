@@ -136,18 +136,10 @@ def _run_facts(recording: Recording) -> RunFacts:
     for count, what in ((events.duplicates, "duplicate events"), (events.unordered, "events out of order in time")):
         if count:
             warn(f"{name}: {count} {what}")
-    known = int((label >= 0).sum())
-    return RunFacts(
-        name=str(name),
-        task=name.task,
-        session=name.session,
-        split=OFFICIAL.get(name, "train"),
-        minutes=recording.samples / recording.rate / 60,
-        phonemes=known,
-        windows=int(counts.sum()),
-        unknown=len(label) - known,
-        counts=tuple(counts.tolist()),
-    )
+    split, minutes = OFFICIAL.get(name, "train"), recording.samples / recording.rate / 60
+    known, of_class = int((label >= 0).sum()), tuple(counts.tolist())
+    unknown = len(label) - known
+    return RunFacts(str(name), name.task, name.session, split, minutes, known, sum(of_class), unknown, of_class)
 
 
 def _check_times(recording: Recording) -> None:
@@ -197,13 +189,11 @@ def together(runs: Sequence[RunFacts]) -> SplitFacts:
 def missing_runs(names: Sequence[RunName]) -> list[str]:
     """What is known to be missing: the published session runs of validation and test, and gaps in a task's sessions."""
     missing = [f"the {split} session run {name}" for name, split in OFFICIAL.items() if name not in names]
-    tasks = sorted({name.task for name in names})
-    for task in tasks:
+    for task in sorted({name.task for name in names}):
         there = {int(name.session) for name in names if name.task == task and name.session.isdigit()}
-        gaps = [number for number in range(1, max(there, default=0)) if number not in there]
         # The sessions of validation and test are named above already.
-        official = {int(name.session) for name in OFFICIAL if name.task == task and name not in names}
-        gaps = [number for number in gaps if number not in official]
+        named = {int(name.session) for name in OFFICIAL if name.task == task and name not in names}
+        gaps = [number for number in range(1, max(there, default=0)) if number not in there | named]
         if gaps:
             missing.append(f"{task} session{'s' if len(gaps) > 1 else ''} {_ranges(gaps)}")
     return missing

@@ -21,14 +21,8 @@ BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
 EIGHTHS = " ▏▎▍▌▋▊▉"
 ORDERED = ("sorted by label", "in blocks of a label")
-VERDICT_STYLE = {
-    "holds": "green",
-    "same": "green",
-    "nearly the same": "yellow",
-    "cannot tell": "yellow",
-    "does not hold": "bold red",
-    "different": "bold red",
-}
+VERDICT_STYLE = {"holds": "green", "same": "green", "nearly the same": "yellow", "cannot tell": "yellow"}
+VERDICT_STYLE |= {"does not hold": "bold red", "different": "bold red"}
 
 
 def print_report(report: Report, console: Console, *, histogram: bool = True) -> None:
@@ -45,9 +39,9 @@ def print_report(report: Report, console: Console, *, histogram: bool = True) ->
     elif facts is not None:
         _print_run(facts, console)
     for note in report.notes:
-        _print_line(console, "note", note, "yellow")
+        _print_pairs(console, {"note:": note}, "yellow", gap=1)
     for problem in report.problems:
-        _print_line(console, "not sound", str(problem), "bold red")
+        _print_pairs(console, {"not sound:": str(problem)}, "bold red", gap=1)
 
 
 def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
@@ -79,19 +73,11 @@ def _print_indented(table: Table, console: Console) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _print_line(console: Console, name: str, text: str, style: str) -> None:
-    table = Table.grid(padding=(0, 1))
+def _print_pairs(console: Console, pairs: Mapping[str, str | Text], style: str = "cyan", gap: int = 2) -> None:
+    """Print names in a style and values, one pair on a line. gap: spaces between them."""
+    table = Table.grid(padding=(0, gap))
     table.add_column(style=style, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(f"  {name}:", text)
-    console.print(table)
-
-
-def _print_pairs(console: Console, pairs: Mapping[str, str | Text]) -> None:
-    """Print names and values, one pair on a line."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
     for name, value in pairs.items():
         table.add_row(f"  {name}", value)
     console.print(table)
@@ -210,16 +196,10 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
         if len(rows) > 1:
             rows["all"] = whole
         for task, found in rows.items():
-            table.add_row(
-                split if task == next(iter(rows)) else "",
-                task,
-                str(found.runs),
-                f"{found.minutes:,.1f}",
-                f"{found.phonemes:,}",
-                f"{found.windows:,}",
-                f"{found.phonemes / found.minutes / 60:.1f}",
-                style="bold" if task == "all" else None,
-            )
+            sums = (f"{found.runs}", f"{found.minutes:,.1f}", f"{found.phonemes:,}", f"{found.windows:,}")
+            per_second = f"{found.phonemes / found.minutes / 60:.1f}"
+            name, style = (split if task == next(iter(rows)) else ""), ("bold" if task == "all" else None)
+            table.add_row(name, task, *sums, per_second, style=style)
     _print_indented(table, console)
     first, found = next(iter(facts.splits.items()))
     _print_pairs(console, {f"{first} windows": _classes(facts.classes, found.counts, "windows")})
