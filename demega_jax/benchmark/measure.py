@@ -17,7 +17,6 @@ from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memor
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
-from demega_jax.training.memory import available_memory, check_memory
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.setup import Experiment, make_experiment
 
@@ -94,7 +93,6 @@ def measure(case: Case, given: CaseData, limits: Limits, tell: Callable[[str], N
 
 def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispatch, dict[str, Any]]:
     """The dispatch that the training loop would run, compiled, and figures of it. UserError: memory cannot hold it."""
-    placement, config = experiment.placement, experiment.config.train
     hits: list[str] = []
 
     def listen(event: str, **_: object) -> None:
@@ -105,13 +103,12 @@ def compile_step(experiment: Experiment, feed: Feed, state: Any) -> tuple[Dispat
         dispatch = compile_dispatch(experiment, feed, state)
     finally:
         jax.monitoring.unregister_event_listener(listen)
-    available, multiple = available_memory(placement.mesh.devices.flat[0]), placement.devices * config.accumulate
-    check_memory(dispatch.need, available, config.batch_size, multiple, placement.sharing)
+    dispatch.check(experiment)
     return dispatch, {
         "compile_seconds": dispatch.seconds,
         "compiled_from_cache": CACHE_HIT in hits,
         "step_memory_bytes": dispatch.need.total,
-        "feed_memory_bytes": experiment.data.plan.device_bytes(placement.devices),
+        "feed_memory_bytes": experiment.data.plan.device_bytes(experiment.placement.devices),
     }
 
 

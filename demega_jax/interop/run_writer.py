@@ -52,7 +52,7 @@ def write_run(
     folder, by name. UserError: the folder is not free, or cannot be written.
     """
     check_free(run)
-    with _beside(run) as aside:
+    with aside_of(run) as aside:
         folder = RunFolder(aside)
         folder.create(config)
         create_members(config, folder)
@@ -70,7 +70,7 @@ def write_run(
 
 
 @contextlib.contextmanager
-def _beside(run: Path) -> Iterator[Path]:
+def aside_of(run: Path) -> Iterator[Path]:
     """A new folder that takes the name of `run` at the end; on a failure it is removed."""
     try:
         run.absolute().parent.mkdir(parents=True, exist_ok=True)

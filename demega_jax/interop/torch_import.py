@@ -1,11 +1,7 @@
 """From a checkpoint of the published PyTorch system to a run folder that evaluates and from which training goes on."""
 
+import contextlib
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import check_new_folder
+from demega_jax.interop.run_writer import aside_of
 from demega_jax.interop.torch_file import Moments, TorchFile
 from demega_jax.interop.torch_names import Arrays, Shape, check_shapes, from_state_dict, unused_shapes
 from demega_jax.interop.torch_settings import Settings, config_from
@@ -124,16 +121,15 @@ def write_run(model: ImportedModel, file: TorchFile, run: Path) -> None:
     counts = file.class_counts or [1] * len(config.model.classes or ())
     meta = {"epoch": file.epoch, "feed": {"next_step": file.step}, "class_counts": counts}
     state = train_state(model, file.step)
-    with _aside(run) as path:
+    check_new_folder(run, "choose another RUN")
+    with aside_of(run) as path:
         folder = RunFolder(path)
         folder.create(config)
         folder.metrics.touch()
         member = Member(folder, config, None, None, 0)
-        try:
+        with contextlib.closing(member.checkpoints):
             member.save("latest", state, meta)
             member.save("best", state, meta)
-        finally:
-            member.close()
 
 
 def train_state(model: ImportedModel, step: int) -> TrainState:
@@ -157,21 +153,3 @@ def train_state(model: ImportedModel, step: int) -> TrainState:
             values[name] = known.get(".".join(name.split(".")[-2:]), value)
     opt_state = jax.tree.map(jax.numpy.asarray, unflatten(state.opt_state, values, Path("optimizer")))
     return dataclasses.replace(state, opt_state=opt_state, step=jax.numpy.asarray(step, jax.numpy.int32))
-
-
-@contextmanager
-def _aside(run: Path) -> Iterator[Path]:
-    """A new folder beside `run`, which takes its name at the end; on a failure it is removed."""
-    check_new_folder(run, "choose another RUN")
-    try:
-        run.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{run.name}.", suffix=".tmp", dir=run.parent))
-        try:
-            inner = aside / run.name
-            yield inner
-            os.replace(inner, run)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        came = f"cannot be written ({error.strerror or error})"
-        raise UserError(run, came, "a place that can be written to, with enough space", "choose another RUN") from error

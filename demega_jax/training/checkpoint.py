@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from demega_jax.errors import NO_SPACE, UserError, warn
 from demega_jax.model.parameters import Arrays, flatten
+from demega_jax.training.optimizer import KeyPath, path_name
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState
 
@@ -31,9 +32,10 @@ PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")
 DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 Kind = Literal["latest", "best"]
+Meta = dict[str, Any]  # what is known of a checkpoint beside its arrays, as JSON holds it
 
 
-class Damaged(ValueError):
+class Damaged(Exception):
     """A checkpoint that cannot be read as a whole; the message says what is wrong."""
 
 
@@ -77,11 +79,9 @@ class Checkpoints:
 
     def _manager(self, kind: Kind) -> ocp.CheckpointManager:
         if kind not in self._managers:
-            options = ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind], create=True)
+            folder, options = (self.folder / kind).absolute(), ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind])
             names = ("model", "training", "meta")
-            self._managers[kind] = ocp.CheckpointManager(
-                (self.folder / kind).absolute(), options=options, item_names=names
-            )
+            self._managers[kind] = ocp.CheckpointManager(folder, options=options, item_names=names)
         return self._managers[kind]
 
     def steps(self, kind: Kind) -> list[int]:
@@ -94,10 +94,10 @@ class Checkpoints:
         meta: what JSON can hold about the training run. Step, checksums, versions and format are added.
         """
         arrays = flatten(state)
-        model = {name: a for name, a in arrays.items() if name.partition(".")[0] in MODEL_FIELDS}
-        training = {name: a for name, a in arrays.items() if name not in model} if kind == "latest" else {}
         step = int(arrays["step"])
-        parts = {"model": model, "training": training} if training else {"model": model}
+        parts = {"model": {name: a for name, a in arrays.items() if name.partition(".")[0] in MODEL_FIELDS}}
+        if kind == "latest":
+            parts["training"] = {name: a for name, a in arrays.items() if name not in parts["model"]}
         versions = {package: version(package) for package in PACKAGES}
         checksums = {item: {name: checksum(a) for name, a in part.items()} for item, part in parts.items()}
         described = dict(meta, format=FORMAT, step=step, versions=versions, checksums=checksums)
@@ -135,7 +135,7 @@ class Checkpoints:
             way_out = "free space, then continue with --resume from the checkpoint before this one"
             raise UserError(self.folder, "no space left for a checkpoint", "space for one", way_out) from None
 
-    def read(self, kind: Kind, step: int, items: tuple[str, ...]) -> tuple[Arrays, dict[str, Any]]:
+    def read(self, kind: Kind, step: int, items: tuple[str, ...]) -> tuple[Arrays, Meta]:
         """Arrays (verified) and meta of one checkpoint. Damaged: it cannot be read. UserError: its format is newer."""
         folder = self.folder / kind / str(step)
         try:
@@ -153,15 +153,13 @@ class Checkpoints:
                     if checksum(found[name]) != wanted:
                         raise Damaged(f"the checksum of {name} is not the one that was written")
                 arrays.update(found)
-        except Damaged:
-            raise
         except DAMAGE as error:
             raise Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from error
         return arrays, meta
 
     def read_newest(
         self, kind: Kind, items: tuple[str, ...] = ("model",), *, at_most: int | None = None
-    ) -> tuple[Arrays, dict[str, Any]] | None:
+    ) -> tuple[Arrays, Meta] | None:
         """Arrays and meta of the newest checkpoint that can be read; None if there are no checkpoints.
 
         at_most: the largest step to take. Each damaged checkpoint is named in a warning. UserError: all are damaged.
@@ -180,30 +178,29 @@ class Checkpoints:
 
 def unflatten(target: Any, arrays: Arrays, where: Path) -> Any:
     """The tree of `target` (arrays or shapes) with the values of `arrays`. UserError: a name or a shape differs."""
-    wanted = jax.tree_util.tree_leaves_with_path(target)
-    values = []
-    for path, leaf in wanted:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+
+    def value(path: KeyPath, leaf: Any) -> np.ndarray:
+        name = path_name(path)
         if name not in arrays or arrays[name].shape != leaf.shape:
             came = f"{name} has shape {arrays[name].shape}" if name in arrays else f"there is no {name}"
             way_out = "use the config.yaml of the training run that wrote this checkpoint"
             raise UserError(where, came, f"{name} of shape {leaf.shape}", way_out)
-        values.append(arrays[name])
-    return jax.tree.unflatten(jax.tree.structure(target), values)
+        return arrays[name]
+
+    return jax.tree_util.tree_map_with_path(value, target)
 
 
-def read_model(run: RunFolder) -> tuple[Arrays, dict[str, Any]]:
+def read_model(run: RunFolder) -> tuple[Arrays, Meta]:
     """Arrays for prediction, and the meta, of the best checkpoint of a training run; of the latest if none is best.
 
     The arrays have names params.* and buffers.*. Where parameters were averaged, params.* are the averages.
     UserError: there is no checkpoint.
     """
-    checkpoints = Checkpoints(run.checkpoints)
-    found = checkpoints.read_newest("best") or checkpoints.read_newest("latest")
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
+        found = checkpoints.read_newest("best") or checkpoints.read_newest("latest")
     if found is None:
         way_out = f"train it until it saves one: `demega-jax train --resume --run {run.path}`"
         raise UserError(run.path, "no checkpoint", "a training run that has saved one", way_out)
     arrays, meta = found
-    averages = {name.replace("average.", "params.", 1): a for name, a in arrays.items() if name.startswith("average.")}
-    return {name: a for name, a in (arrays | averages).items() if not name.startswith("average.")}, meta
+    averages = {name: arrays.pop(name) for name in list(arrays) if name.startswith("average.")}
+    return arrays | {name.replace("average.", "params.", 1): a for name, a in averages.items()}, meta

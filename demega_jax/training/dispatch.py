@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from demega_jax.data.feeds.feed import Feed
-from demega_jax.training.memory import StepMemory, step_memory
+from demega_jax.training.memory import StepMemory, available_memory, check_memory, step_memory
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState
 
@@ -30,6 +30,18 @@ class Dispatch(NamedTuple):
     need: StepMemory
     seconds: float
     program: jax.stages.Compiled
+
+    def check(self, experiment: Experiment) -> None:
+        """UserError, with a batch size that fits: memory cannot hold the step."""
+        available, multiple, sharing = device_memory(experiment)
+        check_memory(self.need, available, experiment.config.train.batch_size, multiple, sharing)
+
+
+def device_memory(experiment: Experiment) -> tuple[int | None, int, int]:
+    """(bytes of a device, the number that divides every batch size, devices that share those bytes)."""
+    placement = experiment.placement
+    available = available_memory(placement.mesh.devices.flat[0])
+    return available, placement.devices * experiment.config.train.accumulate, placement.sharing
 
 
 def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:

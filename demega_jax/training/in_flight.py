@@ -16,6 +16,9 @@ DISPATCHES_IN_FLIGHT = 4
 COUNTERS = ("skipped", "last_skipped")  # metrics that count steps: of these the last value counts, not the mean
 
 
+Clock = Callable[[], float]
+
+
 class Finished(NamedTuple):
     """A finished dispatch: its last step, the metrics of its steps, and when the host saw that it had finished."""
 
@@ -31,9 +34,9 @@ class InFlight:
     work, not over what the host has started.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter, wait: Callable[[PyTree], PyTree] | None = None):
-        """clock: seconds, monotonic.  wait: returns when the arrays of a tree are computed; None: the one of jax."""
-        self._clock, self._wait = clock, wait or jax.block_until_ready
+    def __init__(self, clock: Clock = time.perf_counter, wait: Callable[[PyTree], PyTree] = jax.block_until_ready):
+        """clock: seconds, monotonic.  wait: returns when the arrays of a tree are computed."""
+        self._clock, self._wait = clock, wait
         self._queue: collections.deque[tuple[int, Mapping[str, Array]]] = collections.deque()
 
     def start(self, step: int, metrics: Mapping[str, Array]) -> Iterator[Finished]:
@@ -77,9 +80,8 @@ class Meter:
     """
 
     def __init__(
-        self, step: int, steps_per_dispatch: int, carried: Sums | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ):  # fmt: skip
+        self, step: int, steps_per_dispatch: int, carried: Sums | None = None, clock: Clock = time.perf_counter
+    ):
         """step: the last step before this training run begins or goes on.  carried: `sums` from its checkpoint."""
         self._clock, self._step, self._each, self._carried = clock, step, steps_per_dispatch, carried or {}
         self._began, self._left_out = clock(), 0.0
@@ -93,9 +95,7 @@ class Meter:
         """Values [steps, M] of each metric since the last line, or since the training run was resumed."""
         found = jax.device_get(self._metrics)
         names = found[0] if found else ()
-        return {
-            name: np.concatenate([np.reshape(metrics[name], (self._each, -1)) for metrics in found]) for name in names
-        }
+        return {name: np.concatenate([np.reshape(each[name], (self._each, -1)) for each in found]) for name in names}
 
     def sums(self, by_step: Mapping[str, np.ndarray] | None = None) -> Sums:
         """Sum and number of the finite values of each metric since the last line."""

@@ -1,9 +1,9 @@
 """The training loop: steps and, every so many steps, a line of the log, a validation and a checkpoint."""
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,15 +12,19 @@ from rich.console import Console
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
-from demega_jax.training.dispatch import compile_dispatch
+from demega_jax.metrics import Scores
+from demega_jax.training.checkpoint import Meta
+from demega_jax.training.dispatch import Dispatch, compile_dispatch, device_memory
 from demega_jax.training.in_flight import COUNTERS, Finished, InFlight, Lap, Meter, Sums
 from demega_jax.training.members import Member, Standing, member_config
-from demega_jax.training.memory import StepMemory, available_memory, check_memory, out_of_memory
+from demega_jax.training.memory import StepMemory, out_of_memory
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
 from demega_jax.training.signals import Interrupted, Signals
 from demega_jax.training.state import TrainState, evaluation_params
+
+Validate = Callable[[Any, Any], Scores]
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -28,24 +32,12 @@ def due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-class Scored(Protocol):
-    """The scores of a split. The loop needs only their summary."""
-
-    def summary(self) -> dict[str, float]:
-        """What a validation line of metrics.jsonl holds, `macro_f1` among it."""
-        ...
-
-
-Validate = Callable[[Any, Any], Scored]
-
-
 class Loop:
     """A training run under way. `run` takes it to its end, or to a signal."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: Sequence[dict[str, Any]] | None,
-        validate: Validate,
-    ):  # fmt: skip
+        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[Meta] | None, validate: Validate
+    ):
         """metas: of the checkpoints that `state` was restored from, one for each model; None for a new training run.
 
         validate: (params, buffers) -> the scores of the validation split.
@@ -63,7 +55,7 @@ class Loop:
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
         self._carried = _sums_of(metas)
         self._meter: Meter  # made before the first step
-        self._need: StepMemory | None = None
+        self._dispatch: Dispatch | None = None  # compiled before the first step
 
     def run(self, *, resumed: bool, signals: Signals, console: Console | None = None) -> list[Standing]:
         """Train to the end; returns the standing of each model. Interrupted: a signal came, and everything is saved.
@@ -72,10 +64,8 @@ class Loop:
         """
         with ExitStack() as stack:
             for member in self.members:
-                stack.callback(member.close)
-                member.open(self.start if resumed else None)
-            feed = self.experiment.feed()
-            stack.callback(feed.close)
+                stack.enter_context(member.opened(self.start if resumed else None))
+            feed = stack.enter_context(closing(self.experiment.feed()))
             feed.restore({"next_step": self.start})
             progress = stack.enter_context(Progress(self.total, start_step=self.start, console=console))
             if self.start < self.total and not all(member.stopped for member in self.members):
@@ -91,58 +81,37 @@ class Loop:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            available, multiple, sharing = self._memory()
+            available, multiple, sharing = device_memory(self.experiment)
             size = self.config.train.batch_size
-            need = self._need or StepMemory(0, size)  # while compiling, no more is known than that it was too much
+            # While compiling, no more is known than that it was too much.
+            need = StepMemory(0, size) if self._dispatch is None else self._dispatch.need
             # The step needed more than its analysis says (fragments, other programs): name a batch for half of that.
             seen = min(available or need.total * sharing, need.total * sharing) // 2
             raise out_of_memory(need, seen, size, multiple, sharing) from None
 
-    def _compile(self, feed: Feed, progress: Progress) -> tuple[Any, Callable[[], tuple[Any, ...]]]:
-        """The compiled dispatch (state, *inputs) -> (state, metrics), and the function that gives the next inputs.
-
-        UserError: memory cannot hold the batch.
-        """
-        progress.message("compiling the step ..")
-        dispatch = compile_dispatch(self.experiment, feed, self.state)
-        progress.message(f"compiled the step in {dispatch.seconds:.1f} s")
-        self._need = dispatch.need
-        available, multiple, sharing = self._memory()
-        check_memory(self._need, available, self.config.train.batch_size, multiple, sharing)
-        return dispatch.run, dispatch.take
-
-    def _memory(self) -> tuple[int | None, int, int]:
-        """(bytes of a device, the number that divides every batch size, devices that share those bytes)."""
-        placement = self.experiment.placement
-        available = available_memory(placement.mesh.devices.flat[0])
-        return available, placement.devices * self.config.train.accumulate, placement.sharing
-
-    def _cadences(self) -> tuple[int, int, int]:
-        """Steps between lines of the log, validations and checkpoints, rounded up to whole dispatches."""
+    def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
+        """Step to the end, or until every model has stopped early. Interrupted: a signal came."""
         train, each = self.config.train, self.config.train.steps_per_dispatch
         eval_every = train.eval_every or self.experiment.steps_per_epoch
         cadences = (train.log_every, eval_every, train.save_every or eval_every)
-        log_every, eval_every, save_every = (-(-every // each) * each for every in cadences)
-        return log_every, eval_every, save_every
-
-    def _steps(self, feed: Feed, progress: Progress, signals: Signals) -> None:
-        """Step to the end, or until every model has stopped early. Interrupted: a signal came."""
-        each, (log_every, eval_every, save_every) = self.config.train.steps_per_dispatch, self._cadences()
-        run, take = self._compile(feed, progress)
+        log_every, eval_every, save_every = (-(-every // each) * each for every in cadences)  # in whole dispatches
+        progress.message("compiling the step ..")
+        self._dispatch = dispatch = compile_dispatch(self.experiment, feed, self.state)
+        progress.message(f"compiled the step in {dispatch.seconds:.1f} s")
+        dispatch.check(self.experiment)
         feed.take_input_wait()  # the first batch, which opened the files, does not count
         in_flight = InFlight()
         self._meter = meter = Meter(self.start, each, self._carried)
 
         def log(finished: Iterable[Finished], last: int) -> None:
-            for dispatch in finished:
-                meter.add(dispatch.metrics)
-                if due(dispatch.step, log_every, last):
-                    ends = dispatch.step % log_every == 0
-                    self._log(dispatch.step, meter.lap(dispatch, ends=ends), feed, progress)
+            for done in finished:
+                meter.add(done.metrics)
+                if due(done.step, log_every, last):
+                    self._log(done.step, meter.lap(done, ends=done.step % log_every == 0), feed, progress)
 
         for step in range(self.start + each, self.total + 1, each):
-            inputs = take()
-            self.state, metrics = run(self.state, *inputs)  # the line that learns
+            inputs = dispatch.take()
+            self.state, metrics = dispatch.run(self.state, *inputs)  # the line that learns
             self.step = step
 
             stopping = signals.received is not None
@@ -218,7 +187,7 @@ class Loop:
             member.writers.write("validation", step, epoch, scores)
             if member.standing.update(scores["macro_f1"], step):
                 best = True
-                member.save("best", self.state, self._meta(step), scores)
+                member.save("best", self.state, self._meta(step) | {"validation": scores})
             if member.stopped and step < self.total:
                 standing = member.standing
                 progress.message(
@@ -234,7 +203,7 @@ class Loop:
             mine = {name: [float(total[number]), int(count[number])] for name, (total, count) in sums.items()}
             member.save("latest", self.state, self._meta(self.step) | {"since_last_line": mine})
 
-    def _meta(self, step: int) -> dict[str, Any]:
+    def _meta(self, step: int) -> Meta:
         train = self.experiment.data.train
         return {
             "epoch": step / self.experiment.steps_per_epoch,
@@ -245,7 +214,7 @@ class Loop:
         }
 
 
-def _sums_of(metas: Sequence[dict[str, Any]] | None) -> Sums:
+def _sums_of(metas: list[Meta] | None) -> Sums:
     """The sums of all members since the last line of the log, from the metas of their checkpoints."""
     found = [meta.get("since_last_line", {}) for meta in metas or ()]
     return {

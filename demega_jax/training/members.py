@@ -1,7 +1,8 @@
 """The models (members) of a training run: one, or several trained side by side, each with a folder of its own."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind
+from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind, Meta
 from demega_jax.training.run import RunFolder
 from demega_jax.training.writers import Writers, open_writers
 
@@ -49,17 +50,16 @@ def stack(trees: Sequence[Any]) -> Any:
 class Member:
     """One model of a training run: its folder, its checkpoints, its log and its standing.
 
-    number: its position among the members; None where it is the only model.
+    number: its position among the members; None where it is the only model.  writers: its log, once it is open.
     """
 
-    def __init__(
-        self, folder: RunFolder, config: Config, number: int | None, meta: dict[str, Any] | None, skipped: int
-    ):
+    writers: Writers
+
+    def __init__(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int):
         """meta: of the checkpoint that it goes on from; None for a new one.  skipped: steps skipped so far."""
         self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
         self.standing = Standing() if meta is None else Standing(**meta["standing"])
         self.checkpoints = Checkpoints(folder.checkpoints)
-        self._writers: Writers | None = None
 
     @property
     def name(self) -> str:
@@ -76,37 +76,23 @@ class Member:
         """The part of this model in a tree of arrays with members in front."""
         return tree if self.number is None else _part(tree, self.number)
 
-    def open(self, resume_step: int | None) -> None:
-        """Open its log. resume_step: the step after which a resumed training run goes on; None for a new one."""
-        report = self.config.report
-        self._writers = open_writers(
-            self.folder.path, tensorboard=report.tensorboard, wandb=report.wandb, config=self.config.model_dump(),
-            resume_step=resume_step,
-        )  # fmt: skip
+    @contextlib.contextmanager
+    def opened(self, resume_step: int | None) -> Iterator[None]:
+        """Within this block its log is open. At the end its checkpoints are on disk.
 
-    @property
-    def writers(self) -> Writers:
-        """Its open log."""
-        assert self._writers is not None
-        return self._writers
+        resume_step: the step after which a resumed training run goes on; None for a new one.
+        """
+        report, values = self.config.report, self.config.model_dump()
+        switched_on = {"tensorboard": report.tensorboard, "wandb": report.wandb}
+        with contextlib.closing(self.checkpoints):
+            self.writers = open_writers(self.folder.path, **switched_on, config=values, resume_step=resume_step)
+            with contextlib.closing(self.writers):
+                yield
 
-    def close(self) -> None:
-        """Close its log, and wait until its checkpoints are written."""
-        try:
-            if self._writers is not None:
-                self._writers.close()
-        finally:
-            self.checkpoints.close()
-
-    def save(self, kind: Kind, state: Any, meta: dict[str, Any], validation: Mapping[str, float] | None = None) -> None:
+    def save(self, kind: Kind, state: Any, meta: Meta) -> None:
         """Begin to write a checkpoint of the part of this model in the state."""
-        described = meta | {
-            "standing": dataclasses.asdict(self.standing),
-            "config": self.config.model_dump(mode="json"),
-        }
-        if validation is not None:
-            described["validation"] = dict(validation)
-        self.checkpoints.save(kind, self.of(state), described)
+        standing, config = dataclasses.asdict(self.standing), self.config.model_dump(mode="json")
+        self.checkpoints.save(kind, self.of(state), meta | {"standing": standing, "config": config})
 
 
 @jax.jit
@@ -114,7 +100,7 @@ def _part(tree: Any, number: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
-def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
+def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[Meta]] | None:
     """Arrays and meta of the checkpoint that each model goes on from, all of the same step; None if one has none.
 
     Members are saved one after the other. After a stop in between, all of them go on from the save before.
@@ -129,19 +115,12 @@ def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[dict[s
         if there[number][1]["step"] != step:
             earlier = _read(folder, step)
             if earlier is None or earlier[1]["step"] != step:
-                came = f"no checkpoint of step {step}, although another member has one"
-                wanted, way_out = (
-                    "checkpoints of all members at the same step",
-                    "start again in another folder with --run",
-                )
-                raise UserError(folder.checkpoints, came, wanted, way_out)
+                came, way_out = f"no checkpoint of step {step}", "start again in another folder with --run"
+                raise UserError(folder.checkpoints, came, "one of that step, as another member has", way_out)
             there[number] = earlier
     return [arrays for arrays, _ in there], [meta for _, meta in there]
 
 
-def _read(folder: RunFolder, at_most: int | None) -> tuple[Arrays, dict[str, Any]] | None:
-    checkpoints = Checkpoints(folder.checkpoints)
-    try:
+def _read(folder: RunFolder, at_most: int | None) -> tuple[Arrays, Meta] | None:
+    with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
         return checkpoints.read_newest("latest", ("model", "training"), at_most=at_most)
-    finally:
-        checkpoints.close()

@@ -33,11 +33,8 @@ def step_memory(compiled: Any, state: Any, held: int = 0) -> StepMemory:
     """
     analysis = compiled.memory_analysis()
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    whole = (
-        analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        + analysis.temp_size_in_bytes
-    )  # fmt: skip
-    return StepMemory(kept, max(0, whole - kept - held))
+    arrays = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return StepMemory(kept, max(0, arrays + analysis.temp_size_in_bytes - kept - held))
 
 
 def available_memory(device: jax.Device) -> int | None:
@@ -67,12 +64,7 @@ def out_of_memory(need: StepMemory, available: int, batch_size: int, multiple: i
     """The error that names a batch size that fits, taking memory to grow in proportion to the rows."""
     room = available * USABLE / devices_share - need.kept
     fits = int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple
-    if fits > 0:  # train.accumulate would need less memory too, but its losses are of each microbatch
-        way_out = f"use train.batch_size={fits}"
-    else:
-        way_out = "use a smaller model, or a device with more memory"
-    came, wanted = (
-        f"{batch_size} rows need {format_bytes(need.total * devices_share)}",
-        f"at most {format_bytes(available)}",
-    )
-    return UserError("train.batch_size", came, f"{wanted}, which is the memory there is", way_out)
+    # train.accumulate would need less memory too, but its losses are of each microbatch.
+    way_out = f"use train.batch_size={fits}" if fits > 0 else "use a smaller model, or a device with more memory"
+    came = f"{batch_size} rows need {format_bytes(need.total * devices_share)}"
+    return UserError("train.batch_size", came, f"at most {format_bytes(available)}, the memory there is", way_out)

@@ -13,15 +13,16 @@ from demega_jax.config import Config
 from demega_jax.errors import UserError
 
 Schedule = Callable[[Any], Any]
+KeyPath = tuple[Any, ...]
 FROZEN = "frozen"
 HEADS = ("aggregator", "classifier", "ipa", "projection")
 BODY = ("encoder",)
 DEFAULT_EPOCHS = 30
 
 
-def path_name(path: Sequence[Any]) -> str:
+def path_name(path: KeyPath) -> str:
     """A key path of jax.tree_util as a name such as `encoder.layers.0.norm1.scale`."""
-    return ".".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _below(name: str, prefix: str) -> bool:
@@ -36,7 +37,7 @@ def assign_groups(params: Any, groups: Mapping[str, Sequence[str]], frozen: Sequ
     """
     used: set[str] = set()
 
-    def group_of(path: Sequence[Any], _: Any) -> str:
+    def group_of(path: KeyPath, _: Any) -> str:
         name = path_name(path)
         matching = [p for p in frozen if _below(name, p) or _below(name, f"encoder.{p}")]
         used.update(matching)

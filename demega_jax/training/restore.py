@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError, warn
-from demega_jax.training.checkpoint import flatten, read_model, unflatten
+from demega_jax.training.checkpoint import Meta, flatten, read_model, unflatten
 from demega_jax.training.members import member_config, read_states, stack
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
@@ -20,7 +19,7 @@ from demega_jax.training.writers import truncate_after
 
 def start_state(
     experiment: Experiment, folder: RunFolder, init: Path | None, say: Callable[[str], None], *, resume: bool
-) -> tuple[TrainState, list[dict[str, Any]] | None]:
+) -> tuple[TrainState, list[Meta] | None]:
     """The state to begin from, and the metas of its checkpoints where it is restored. say: shows a line of text."""
     state = experiment.placement.replicate(experiment.fresh_state())
     if resume:
@@ -43,7 +42,7 @@ def create_members(config: Config, folder: RunFolder) -> None:
 
 def restore(
     experiment: Experiment, folder: RunFolder, state: TrainState, say: Callable[[str], None]
-) -> tuple[TrainState, list[dict[str, Any]] | None]:
+) -> tuple[TrainState, list[Meta] | None]:
     """The newest checkpoint that all members have, with logs cut back to it; the fresh state if none was saved."""
     folders = folder.members(experiment.config)
     found = read_states(folders)
@@ -82,12 +81,9 @@ def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -
         if name in theirs and (*front, *theirs[name].shape) == array.shape
     }
     if not taken:
-        came = "none of its parameters has the path and shape of one of this model"
-        raise UserError(
-            run.path, came, "a training run of a similar model", "name another run with --init, or leave it out"
-        )
-    treedef = jax.tree.structure(state.params)
-    params = jax.tree.unflatten(treedef, [taken.get(name, ours[name]) for name in ours])
+        came, way_out = "no parameter has the path and shape of one of this model", "use another --init, or none"
+        raise UserError(run.path, came, "a training run of a similar model", way_out)
+    params = unflatten({"params": state.params}, ours | taken, run.path)["params"]
     new = sorted({name.removeprefix("params.").rpartition(".")[0] for name in ours if name not in taken})
     line = f"{len(taken)} of {len(ours)} parameters from {run.path}" + (f"; new: {', '.join(new)}" if new else "")
     average = None if state.average is None else jax.tree.map(np.copy, params)

@@ -54,20 +54,17 @@ class Experiment:
 
 def make_experiment(config: Config, data: TrainingData, placement: Placement) -> Experiment:
     """Fill in the configuration from the data, and build optimizer, schedule and step."""
-    model = config.model.for_data(
-        sensors=data.train.sensors, time_points=data.train.time_points, classes=data.train.classes
-    )
+    rows = data.train
+    model = config.model.for_data(sensors=rows.sensors, time_points=rows.time_points, classes=rows.classes)
     data.plan.check(placement)
     steps_per_epoch = data.plan.steps_per_epoch
     total = run_length(config, steps_per_epoch)
     config = config.model_copy(update={"model": model})
     graphdef, params, _ = abstract(model)
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
-    train_step = TrainStep(
-        graphdef, config, loss_weights(config, data.train.class_counts()), ParameterGroups.of(config, params),
-        make_optimizer(config, schedule), swa_start_step(config, steps_per_epoch, total),
-        is_normalized(config, data.train),
-    )  # fmt: skip
+    weights, groups = loss_weights(config, data.train.class_counts()), ParameterGroups.of(config, params)
+    tx, swa_start = make_optimizer(config, schedule), swa_start_step(config, steps_per_epoch, total)
+    train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, is_normalized(config, data.train))
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)
 
 
@@ -97,8 +94,7 @@ def is_normalized(config: Config, rows: LabelledRows) -> bool:
 
 def loss_weights(config: Config, class_counts: Int[np.ndarray, " V"]) -> Float[Array, " V"] | None:
     """Weights of the classes in the loss, from the counts of the training split; None where all weigh the same."""
-    weights = class_weights(
-        class_counts, config.loss.class_weights, temperature=config.loss.class_weight_temperature,
-        beta=config.loss.effective_beta,
-    )  # fmt: skip
+    loss = config.loss
+    options = {"temperature": loss.class_weight_temperature, "beta": loss.effective_beta}
+    weights = class_weights(class_counts, loss.class_weights, **options)
     return None if weights is None else jnp.asarray(weights, jnp.float32)

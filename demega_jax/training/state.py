@@ -54,13 +54,10 @@ def initial_state(
     config: Config, params: Any, buffers: Any, tx: optax.GradientTransformation, groups: ParameterGroups
 ) -> TrainState:
     """The state before the first step."""
-
-    def zero() -> Int[Array, ""]:
-        return jnp.zeros((), jnp.int32)  # an array for each counter: a donated array may occur only once
-
     average = None if config.train.averaging == "none" else jax.tree.map(jnp.copy, params)
     key = jax.random.key_data(jax.random.key(config.train.seed, impl="threefry2x32"))
-    counters = {name: zero() for name in ("step", "skipped", "last_skipped", "averaged")}
+    # An array for each counter: a donated array may occur only once.
+    counters = {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "last_skipped", "averaged")}
     return TrainState(params, buffers, tx.init(groups.vectors(params)), average, key, **counters)
 
 

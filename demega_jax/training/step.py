@@ -75,10 +75,8 @@ class TrainStep:
         x = augment(x, keys, self.config.data.augment)
         outputs = model(x, normalized=True, noise=Noise(keys))
         table = model.feature_table[...] if model.ipa is not None else None
-        losses = objective(
-            outputs, batch["label"], batch["valid"], self.config.loss,
-            table=table, weights=self.weights, axis_name=axis_name,
-        )  # fmt: skip
+        label, valid, loss = batch["label"], batch["valid"], self.config.loss
+        losses = objective(outputs, label, valid, loss, table=table, weights=self.weights, axis_name=axis_name)
         return losses.loss, losses
 
     def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
@@ -101,7 +99,7 @@ class TrainStep:
                 filled = psum(jnp.any(part["valid"]).astype(jnp.float32), axis_name) > 0
                 return jax.tree.map(jnp.add, total, (of(part), filled.astype(jnp.float32))), None
 
-            zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(of, _first(parts)))
+            zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, jax.tree.map(lambda a: a[0], parts)))
             (total, filled), _ = jax.lax.scan(add, (zeros, jnp.zeros(())), parts)
             grads, losses = jax.tree.map(lambda a: a / jnp.maximum(filled, 1), total)
         if axis_name is not None:
@@ -118,28 +116,26 @@ class TrainStep:
         finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
         updates, opt_state = self.tx.update(gradients, state.opt_state, before)
         after = optax.apply_updates(before, updates)
-        average, averaged = self._average(state, after)
+        old_average = None if state.average is None else self.groups.vectors(state.average)
+        average, averaged = self._average(state, old_average, after)
         new = (after, opt_state, average, averaged)
-        old = (before, state.opt_state, self._vectors(state.average), state.averaged)
+        old = (before, state.opt_state, old_average, state.averaged)
         after, opt_state, average, averaged = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         step = state.step + 1
-        state = dataclasses.replace(
-            state, opt_state=opt_state, averaged=averaged, step=step,
-            params=self.groups.replace(state.params, after),
-            average=None if average is None else self.groups.replace(state.average, average),
-            skipped=state.skipped + jnp.where(finite, 0, 1),
-            last_skipped=jnp.where(finite, state.last_skipped, step),
-        )  # fmt: skip
+        params = self.groups.replace(state.params, after)
+        average = None if average is None else self.groups.replace(state.average, average)
+        skipped = state.skipped + jnp.where(finite, 0, 1)
+        last_skipped = jnp.where(finite, state.last_skipped, step)
+        state = TrainState(params, state.buffers, opt_state, average, state.key, step, skipped, last_skipped, averaged)
         # Copies, because the counters of the state are donated to the next step.
-        counts = jax.tree.map(jnp.copy, {"skipped": state.skipped, "last_skipped": state.last_skipped})
+        counts = {"skipped": jnp.copy(skipped), "last_skipped": jnp.copy(last_skipped)}
         return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)
 
-    def _vectors(self, tree: Any) -> Vectors | None:
-        return None if tree is None else self.groups.vectors(tree)
-
-    def _average(self, state: TrainState, params: Vectors) -> tuple[Vectors | None, Int[Array, ""]]:
+    def _average(
+        self, state: TrainState, average: Vectors | None, params: Vectors
+    ) -> tuple[Vectors | None, Int[Array, ""]]:
         """The average with the new parameters: exponential (ema), or the mean of those after swa_start (swa)."""
-        n, average = state.averaged, self._vectors(state.average)
+        n = state.averaged
         if average is None:
             return None, n
         if self.config.train.averaging == "ema":
@@ -149,7 +145,3 @@ class TrainStep:
             n = jnp.where(state.step >= self.swa_start, n + 1, 0)
             share = 1 / jnp.maximum(n, 1)
         return jax.tree.map(lambda a, p: jnp.where(share == 1, p, a + share * (p - a)), average, params), n
-
-
-def _first(parts: Any) -> Any:
-    return jax.tree.map(lambda a: a[0], parts)

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -96,9 +97,8 @@ class TensorBoardWriter:
     def __init__(self, folder: Path, *, resume_step: int | None):
         purge = None if resume_step is None else resume_step + 1
         # tensorboardX names files by the second. A training run resumed within it would overwrite its own file.
-        suffix = f".{time.time_ns()}"
-        summary_writer = _extra("tensorboardX", "tensorboard").SummaryWriter
-        self._writer = summary_writer(str(folder), purge_step=purge, filename_suffix=suffix)
+        suffix, package = f".{time.time_ns()}", _extra("tensorboardX", "tensorboard")
+        self._writer = package.SummaryWriter(str(folder), purge_step=purge, filename_suffix=suffix)
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         for name, value in {"epoch": epoch, **_finite(values)}.items():
@@ -156,14 +156,9 @@ class Writers:
 
     def close(self) -> None:
         """Flush and close every writer, even if one of them fails."""
-        self._close(self.writers)
-
-    def _close(self, writers: tuple[Writer, ...]) -> None:
-        if writers:
-            try:
-                writers[0].close()
-            finally:
-                self._close(writers[1:])
+        with ExitStack() as stack:
+            for writer in self.writers:
+                stack.callback(writer.close)
 
 
 def open_writers(

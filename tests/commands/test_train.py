@@ -16,7 +16,7 @@ from helpers import GOLDEN
 
 from demega_jax.cli import main
 from demega_jax.config.load import load_config
-from demega_jax.training import loop
+from demega_jax.training import dispatch, loop
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys)
 @pytest.mark.slow
 def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     """Hardly any memory: the message names a batch size, and that one runs."""
-    monkeypatch.setattr(loop, "available_memory", lambda device: 1_500_000)
+    monkeypatch.setattr(dispatch, "available_memory", lambda device: 1_500_000)
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--devices", 1, *SMALL]
     error = fails(capsys, *arguments, "train.batch_size=120", "--run", tmp_path / "a")
     size = error.partition("train.batch_size=")[2].split()[0].strip("();.")
