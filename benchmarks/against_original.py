@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 CLASSES, SENSORS, TIME_POINTS = 39, 306, 125
-# What `demega_jax.commands.shared.heap.keep_heap` sets, for a process that does not know it.
+# What `demega_jax.commands.shared.process.keep_heap` sets, for a process that does not know it.
 HEAP_KEPT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
 SIDES = ("original", "original, heap kept", "original, compiled", "ours")
 
@@ -59,7 +59,7 @@ def original_step(directory: str, batch_size: int, mode: str, *, compiled: bool)
 
 def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     """Our compiled step with the default recipe."""
-    from demega_jax.commands.shared.heap import keep_heap
+    from demega_jax.commands.shared.process import keep_heap
 
     keep_heap()
     import jax

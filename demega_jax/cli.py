@@ -123,7 +123,3 @@ def _without_reader() -> int:
     """The exit status where nobody reads the output any more, as after `| head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + 13
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,12 +27,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         way_out = self.way_out[:1].upper() + self.way_out[1:]
         parts = (f"{self.where}: {self.came}", f"Expected: {self.wanted}", way_out)
-        return " ".join(_sentence(" ".join(part.split())) for part in parts)
-
-
-def _sentence(text: str) -> str:
-    """The text with the mark that ends a sentence."""
-    return text if text.endswith(("?", "!", ".")) else text + "."
+        sentences = (" ".join(part.split()) for part in parts)
+        return " ".join(text if text.endswith(("?", "!", ".")) else f"{text}." for text in sentences)
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:

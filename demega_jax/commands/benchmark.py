@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Context, Option
 
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, all_devices, names, numbers
+from demega_jax.commands.shared.lists import all_devices, names, numbers
 from demega_jax.commands.shared.options import (
     Json,
     Overrides,
@@ -77,10 +77,11 @@ def command(
 
     from demega_jax.benchmark.cases import all_cases
     from demega_jax.benchmark.run import run_cases
+    from demega_jax.commands.shared.config import levels_there
     from demega_jax.commands.shared.console import status_line
 
     counts = numbers("--devices", devices, lambda: all_devices(jax.device_count())) or [jax.device_count()]
-    levels = numbers("--level", level, lambda: _levels_there(base)) or _default_levels(base)
+    levels = numbers("--level", level, lambda: levels_there(base.data)) or _default_levels(base)
     cases = all_cases(levels, feeds or [base.data.feed], counts, precisions or [base.model.dtype])
     own_batch = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
     if not own_batch and jax.default_backend() == "cpu":
@@ -106,13 +107,6 @@ def _asked_config(file: Path | None, overrides: Sequence[str], data: str | None,
         config = override(config, {"data.feed": "resident"}, "benchmark")
     options = {"data.path": ("--data", data), "train.batch_size": ("--batch-size", batch_size)}
     return changed(config, overrides, options)
-
-
-def _levels_there(base: "Config") -> list[int]:
-    """The levels that `all` and ranges stand for."""
-    from demega_jax.commands.shared.config import levels_there
-
-    return list(PUBLISHED_LEVELS) if base.data.path is None else levels_there(Path(base.data.path), base.data.feed)
 
 
 def _default_levels(base: "Config") -> list[int]:

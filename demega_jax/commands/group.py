@@ -32,7 +32,7 @@ def command(
     level: Annotated[list[str], level_option("Grouping levels", MADE)],
     tmin: Annotated[float, Option(metavar="S", help="Begin of a window, in seconds after the onset.")] = 0.0,
     tmax: Annotated[float, Option(metavar="S", help="End of a window, in seconds after the onset.")] = 0.5,
-    seed: Annotated[int, Option(metavar="S", help="Seed of the shuffle and of --split-shares.")] = 777,
+    seed: Annotated[int, Option(metavar="S", min=0, help="Seed of the shuffle and of --split-shares.")] = 777,
     no_shuffle: Annotated[bool, Option("--no-shuffle", help="Keep the order of the recordings in train.")] = False,
     drop_remaining: Annotated[
         bool, Option("--drop-remaining", help="Leave out groups of fewer than K windows.")
@@ -48,8 +48,6 @@ def command(
     for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
         if not math.isfinite(seconds):
             raise UserError(option, str(seconds), "seconds after the onset", f"write for example {option} 0.5")
-    if seed < 0:
-        raise UserError("--seed", str(seed), "an integer of at least 0", "write for example --seed 777")
     size = parse_size("--memory", memory)
     shares = None if split_shares is None else [_share(text) for text in split_shares]
     if splits is not None and shares is not None:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from demega_jax.commands.shared.heap import only_cpu
+from demega_jax.commands.shared.process import only_cpu
 
 SCRIPT = """
 import resource, sys
 import numpy as np
-from demega_jax.commands.shared.heap import keep_heap
+from demega_jax.commands.shared.process import keep_heap
 kept = sys.argv[1] == "keep" and keep_heap()
 faults = []
 for _ in range(3):
@@ -42,7 +42,7 @@ def test_only_cpu(monkeypatch):
     assert not only_cpu()
     monkeypatch.delenv("JAX_PLATFORMS")
     plugins: list[str] = []
-    monkeypatch.setattr("demega_jax.commands.shared.heap.entry_points", lambda group: plugins)
+    monkeypatch.setattr("demega_jax.commands.shared.process.entry_points", lambda group: plugins)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert only_cpu()
     plugins.append("cuda")

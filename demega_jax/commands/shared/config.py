@@ -20,7 +20,9 @@ def changed(config: Config, overrides: Sequence[str], options: Mapping[str, tupl
     if the option is not given.  UserError: an option and an override set the same key.
     """
     given: dict[str, str] = {}
-    for key, _, value in (text.partition("=") for text in overrides):
+    for text in overrides:
+        key, _, value = text.partition("=")
+        key = key.strip()
         if given.get(key, value) != value:
             warn(f"{key} is given twice, as {given[key]} and as {value}: the last one is used")
         given[key] = value
@@ -43,9 +45,11 @@ def absolute_paths(config: Config) -> Config:
     return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 
 
-def levels_there(folder: Path, feed: str) -> list[int]:
-    """The levels that `all` and ranges choose from: those of a folder; of recordings, the published ones."""
-    return list(PUBLISHED_LEVELS) if is_recorded(folder, feed) else sorted(find_levels(folder))
+def levels_there(data: DataConfig) -> Sequence[int]:
+    """The levels that `all` and ranges stand for: those of the data; the published ones of recordings or no data."""
+    if data.path is None or is_recorded(Path(data.path), data.feed):
+        return PUBLISHED_LEVELS
+    return sorted(find_levels(Path(data.path)))
 
 
 def with_levels(config: Config, items: Sequence[str] | None, overrides: Sequence[str], at: DataConfig) -> Config:
@@ -57,7 +61,7 @@ def with_levels(config: Config, items: Sequence[str] | None, overrides: Sequence
         return config
     if any(text.partition("=")[0] == "data.level" for text in overrides):
         raise UserError("--level", "given beside data.level", "only one of the two", "leave out --level or data.level")
-    asked = numbers("--level", items, lambda: levels_there(Path(at.path or "."), at.feed))
+    asked = numbers("--level", items, lambda: levels_there(at))
     return override(config, {"data.level": asked if len(asked) > 1 else asked[0]}, "command line")
 
 

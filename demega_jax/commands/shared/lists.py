@@ -10,24 +10,24 @@ from demega_jax.names import FEEDS, PRECISIONS, SPLITS
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
 
-_NUMBERS = re.compile(r"all|\d+(-\d+)?")
+NUMBERS = r"all|\d+(-\d+)?"
 # What an item of each list looks like. Older scripts have spaces, as in `--level 5 20 OUT`: words after the option
 # belong to its list as long as they look like its items.
 ITEMS = {
-    "level": _NUMBERS,
-    "devices": _NUMBERS,
-    "feed": re.compile("|".join((ALL, *FEEDS))),
-    "precision": re.compile("|".join((ALL, *PRECISIONS))),
-    "split": re.compile("|".join((ALL, *SPLITS))),
-    "run": re.compile(r"[^:/=]+:[^:/=]+:[^:/=]+"),
-    "against": re.compile(r"[^-].*"),  # folders: every word up to the next option
-    "split_shares": re.compile(r"\d*\.?\d+"),
+    "level": NUMBERS,
+    "devices": NUMBERS,
+    "feed": "|".join((ALL, *FEEDS)),
+    "precision": "|".join((ALL, *PRECISIONS)),
+    "split": "|".join((ALL, *SPLITS)),
+    "run": r"[^:/=]+:[^:/=]+:[^:/=]+",
+    "against": r"[^-].*",  # folders: every word up to the next option
+    "split_shares": r"\d*\.?\d+",
 }
 
 
 def is_list_word(name: str, word: str) -> bool:
     """Whether a word is an item, or a list of items, of the option of this name."""
-    return all(ITEMS[name].fullmatch(item.strip()) for item in word.split(","))
+    return all(re.fullmatch(ITEMS[name], item.strip()) for item in word.split(","))
 
 
 def numbers(option: str, items: Sequence[str] | None, there: Callable[[], Sequence[int]]) -> list[int]:

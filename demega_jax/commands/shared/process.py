@@ -1,6 +1,8 @@
 """The process of a command: its environment, its heap, its interrupts, and the settings of jax."""
 
+import ctypes
 import dataclasses
+import importlib.util
 import logging
 import os
 import signal
@@ -8,13 +10,15 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from demega_jax.commands.shared.heap import keep_heap, only_cpu
-
 if TYPE_CHECKING:
     from demega_jax.config import Config
+
+# Parameters of mallopt, from malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +37,35 @@ def prepare_process(process: Process, devices: int = 1) -> None:
         # Collectives of virtual CPU devices wait for each other in a pool of threads. By default it has a thread for
         # each core; on few cores they would deadlock.
         os.environ.setdefault("NPROC", str(max(32, 4 * devices)))
-        flag = f"--xla_force_host_platform_device_count={devices}"
-        if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+        _set_xla("--xla_force_host_platform_device_count", devices)
+
+
+def only_cpu() -> bool:
+    """Whether jax will compute on the CPU: by JAX_PLATFORMS, or because nothing else is installed."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    return not entry_points(group="jax_plugins") and importlib.util.find_spec("libtpu") is None
+
+
+def keep_heap() -> bool:
+    """Keep freed memory in this process, for its next use; returns whether that is possible.
+
+    A step on the CPU allocates and frees hundreds of megabytes. The C library would give them back to the system and
+    get them again page by page, which takes a quarter of the time of a step (benchmarks/NOTES.md). Call it before jax
+    starts its threads. Only glibc can do it; elsewhere nothing happens.
+    """
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # One heap, no memory maps beside it, and no trimming.
+    return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
+
+
+def _set_xla(flag: str, value: object) -> None:
+    """Set a flag of XLA, unless the environment sets it already."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={value}".strip()
 
 
 def set_numerics(process: Process, config: "Config", *, remember: bool = True) -> None:
@@ -44,8 +74,8 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
     remember: whether compiled programs are kept on disk for later commands. JAX_COMPILATION_CACHE_DIR says in which
     folder (empty: none), and if it is set it decides without remember too.
     """
-    if config.train.deterministic and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    if config.train.deterministic:
+        _set_xla("--xla_gpu_deterministic_ops", "true")
     with ending_at_once(process):
         import jax
     from demega_jax.files import cache_folder
