@@ -18,20 +18,14 @@ def of(*arguments: object) -> None:
 
 
 def train(data, folder, *keys):
-    of(
-        "train",
-        "configs/tiny.yaml",
-        "--data",
-        data,
-        "--run",
-        folder,
-        "--devices",
-        1,
-        *SMALL,
-        "data.feed=resident",
-        *keys,
-    )
+    of("train", "configs/tiny.yaml", "--data", data, "--run", folder, "--devices", 1, *SMALL, *keys)
     return folder
+
+
+@pytest.fixture(scope="module")
+def single(data, tmp_path_factory):
+    """A run of one model with another seed than `run`."""
+    return train(data, tmp_path_factory.mktemp("runs") / "single", "train.seed=9")
 
 
 @pytest.fixture(scope="module")
