@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demega_jax.evaluation.compare import Comparison, SeedComparison, Side
-from demega_jax.evaluation.statistics import PairedDifference
+from demega_jax.evaluation.statistics import SAMPLES, PairedDifference
 
 ALPHA = 0.05  # a smaller p is called a difference
 
@@ -50,8 +50,13 @@ def _add(table: Table, name: str, side: Side) -> None:
 def _rows(found: PairedDifference) -> str:
     if found.p < ALPHA:
         better, other = ("A", "B") if found.difference > 0 else ("B", "A")
-        return f"{better} is better than {other}, p = {found.p:.3g}."
-    return f"no difference is shown, p = {found.p:.3g}."
+        return f"{better} is better than {other}, {_p(found.p)}."
+    return f"no difference is shown, {_p(found.p)}."
+
+
+def _p(p: float) -> str:
+    """A p of bootstrap samples, in which a share below 2 / SAMPLES cannot be seen."""
+    return f"p = {p:.3g}" if p else f"p < {2 / SAMPLES:g}"
 
 
 def _which(seeds: SeedComparison) -> str:

@@ -29,7 +29,7 @@ MEANS = {
     ("probe", "level"): "it tells classes apart, and so does the number of averaged windows",
     ("prior", "frequent"): "one answer for every row scores more than chance",
     ("prior", "drawn"): "answers drawn without a window score more than chance",
-    ("prior", "accuracy"): "accuracy counts how frequent classes are; macro-F1 does not",
+    ("prior", "accuracy"): "counts how frequent classes are, as macro-F1 does not",
 }
 
 

@@ -31,13 +31,13 @@ def print_audit(audit: Audit, title: str, console: Console) -> None:
         style="dim", highlight=False,
     )  # fmt: skip
     console.print(_table(audit))
-    console.print("at chance: mean and standard error of the score with permuted labels", style="dim", highlight=False)
     notes: dict[tuple[str, str], list[str]] = {}
     for line in audit.lines:
         if line.meaning and line.control != "windows":
             notes.setdefault((line.kind, line.meaning), []).append(name_of(line, audit))
     for (kind, meaning), names in notes.items():
-        console.print(Text.assemble((f"{kind}, {', '.join(names)}: ", "yellow"), meaning, "."))
+        who = "" if kind == "prior" else f"{kind}, "
+        console.print(Text.assemble((f"{who}{', '.join(names)}: ", "yellow"), meaning, "."))
     if not notes:
         console.print("Every control is at chance.", style="green", highlight=False)
 
@@ -53,7 +53,7 @@ def _table(audit: Audit) -> Table:
     table.add_column("macro-F1 of", max_width=25, overflow="fold")
     table.add_column("score", justify="right", no_wrap=True, style="bold")
     table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("at chance", justify="right", no_wrap=True)
+    table.add_column("permuted labels", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     before = None
     for line in audit.lines:

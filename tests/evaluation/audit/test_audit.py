@@ -168,7 +168,7 @@ def test_lines_by_hand(tmp_path):
 def test_scores_at_chance_have_the_error_that_is_said():
     """Of predictions that know nothing, the errors have mean 0 and deviation 1, and few lines are called above."""
     lines = []
-    for seed in range(150):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         labels, predicted = rng.choice(5, 200, p=[0.4, 0.3, 0.1, 0.1, 0.1]), rng.integers(0, 5, 200)
         lines.append(judged("model", "phases", labels, predicted, 5))
