@@ -70,7 +70,7 @@ class Line:
         if self.word == "at chance":
             return ""
         if self.word == "unclear":
-            return f"{self.errors:.1f} standard errors above chance; try another --seed, or more --rows"
+            return f"{self.errors:.1f} standard errors above chance; try another --seed or --split, or more --rows"
         return MEANS[self.kind, self.control]
 
     @property
