@@ -63,6 +63,10 @@ def small(words: list[str]) -> list[str]:
         overrides = [w for w in words[3:] if re.match(r"\w+\.\w+=", w) and not w.startswith("model.")]
         kept = [w for w in words[1:] if not re.match(r"\w+\.\w+=", w)]
         return [*kept, *([] if "--devices" in words else ["--devices", "1"]), *SMALL_MODEL, *overrides]
+    if words[1] == "sweep":
+        return [*words[1:], "--devices", "1", *SMALL_MODEL]
+    if words[1] == "stack":
+        return [*words[1:], "stack.epochs=2", "stack.folds=2", "stack.seeds=2", "stack.best=1", "stack.width=16"]
     if words[1] == "benchmark":
         return [*words[1:], "--devices", "1", "--steps", "3", *SMALL_MODEL, "model.sensors=5", "model.time_points=9"]
     return words[1:]
