@@ -183,7 +183,7 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
     """What follows from the times of a case."""
     config, placement = experiment.config, experiment.placement
     median, size = statistics.median(times.steps), config.train.batch_size
-    steps = -(-given.epoch_groups // size)
+    groups, steps = given.epoch_groups, -(-given.epoch_groups // size)
     return {
         **dataclasses.asdict(case),
         "platform": placement.mesh.devices.flat[0].platform,
@@ -193,16 +193,18 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
         "steps_per_dispatch": config.train.steps_per_dispatch,
         "split_rows": given.data.train.rows,
         "step_seconds": {
-            "median": median, "p95": float(np.percentile(times.steps, 95)), "mean": statistics.fmean(times.steps),
-            "min": min(times.steps), "max": max(times.steps), "all": times.steps,
+            "median": median,
+            "p95": float(np.percentile(times.steps, 95)),
+            "mean": statistics.fmean(times.steps),
+            "min": min(times.steps),
+            "max": max(times.steps),
+            "all": times.steps,
         },
         "input_wait_seconds": times.input_wait,
         "host_seconds": times.host,
         "samples_per_second": config.train.members * size / median,
-        "epoch": {
-            "groups": given.epoch_groups, "about": given.about, "steps": steps, "seconds": steps * median
-        },
-    }  # fmt: skip
+        "epoch": {"groups": groups, "about": given.simulated, "steps": steps, "seconds": steps * median},
+    }
 
 
 def against_machine(seconds: float, work: Work, precision: str, devices: int, machine: Machine) -> dict[str, Any]:

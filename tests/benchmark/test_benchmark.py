@@ -174,7 +174,7 @@ def test_simulated_data_have_the_shape_of_a_level(tmp_path):
     for level, feed in ((5, "stream"), (50_000, "stream"), (7, "regroup"), (100_000, "resident")):
         given = open_case(case_config(base, Case(level, feed, 1, "float32")), tmp_path, 1)
         assert (given.data.train.sensors, given.data.train.time_points) == (5, 9)
-        assert given.simulated and given.about and given.epoch_groups == round(1.6e6 / level)
+        assert given.simulated and given.epoch_groups == round(1.6e6 / level)
         found[level] = given
     assert (found[5].config.data.memory, found[50_000].config.data.memory) == ("0", "1M")  # 58 MB, and 5.8 kB
     assert found[100_000].data.train.rows == 16
@@ -195,7 +195,7 @@ def test_files_are_real_unless_they_say_otherwise(tmp_path):
     with h5py.File(files[0], "a") as file:
         del file.attrs["simulated"]
     real = open_case(config, tmp_path, 1)
-    assert not real.simulated and (real.epoch_groups, real.about) == (80, False)
+    assert not real.simulated and real.epoch_groups == 80
 
 
 def test_peaks_are_of_this_machine():
