@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from demega_jax.benchmark.cases import Case, CaseData
-from demega_jax.benchmark.compiled import CompilerFigures, compiler_figures
-from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
+from demega_jax.benchmark.program import CompilerFigures, compiler_figures, matrix_flops
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
