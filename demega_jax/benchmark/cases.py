@@ -37,7 +37,7 @@ def all_cases(
 ) -> list[Case]:
     """Every combination, each once, level by level."""
     every = itertools.product(levels, feeds, devices, precisions)
-    return list(dict.fromkeys(Case(level, feed, count, precision) for level, feed, count, precision in every))
+    return [Case(*each) for each in dict.fromkeys(every)]
 
 
 def case_config(base: Config, case: Case) -> Config:
@@ -53,13 +53,12 @@ def case_config(base: Config, case: Case) -> Config:
 @dataclasses.dataclass(frozen=True)
 class CaseData:
     """The splits of a case. simulated: noise, or files that say they are.  epoch_groups: the groups of an epoch of the
-    real training split; about: their number is estimated."""
+    real training split, about as many where the data are simulated."""
 
     config: Config
     data: TrainingData
     simulated: bool
     epoch_groups: int
-    about: bool
 
 
 def open_case(config: Config, folder: Path, devices: int) -> CaseData:
@@ -70,11 +69,10 @@ def open_case(config: Config, folder: Path, devices: int) -> CaseData:
     level = config.data.levels[0]
     if config.data.path is not None:
         data = open_training(config)
-        simulated = data.train.simulated
-        groups = published_groups(level) if simulated else data.train.rows
-        return CaseData(config, data, simulated, groups, simulated)
+        rows = data.train
+        return CaseData(config, data, rows.simulated, published_groups(level) if rows.simulated else rows.rows)
     shape = (config.model.sensors or SENSORS, config.model.time_points or TIME_POINTS)
     if config.data.feed == "stream":
         config = stream_memory(config, int(np.prod(shape)) * 4)
     data = simulated_data(config, folder, shape, jax.devices()[0], devices)
-    return CaseData(config, data, True, published_groups(level), True)
+    return CaseData(config, data, True, published_groups(level))

@@ -1,6 +1,7 @@
 """What a machine can do, measured: matrix products, copies; and what it is, as it says itself."""
 
 import dataclasses
+import functools
 import os
 import platform
 import re
@@ -54,8 +55,7 @@ def matrix_peak(device: jax.Device, dtype: str) -> float:
     best, size = 0.0, SMALLEST
     while True:
         one = jax.device_put(np.ones((size, size), np.float32), device).astype(dtype)
-        product = jax.jit(jnp.matmul)
-        seconds = _best(lambda product=product, one=one: product(one, one))  # type: ignore[misc]
+        seconds = min(repeated(functools.partial(jax.jit(jnp.matmul), one, one)))
         best = max(best, 2 * size**3 / seconds)
         if seconds > LONG_ENOUGH or size >= LARGEST:
             return best
@@ -74,18 +74,18 @@ def copy_bandwidth(device: jax.Device) -> float:
         target = copy(source, target)
         return target
 
-    return 2 * 4 * count / _best(again)
+    return 2 * 4 * count / min(repeated(again))
 
 
-def _best(work: Callable[[], Any]) -> float:
-    """The least seconds of a repetition, after one that compiles."""
+def repeated(work: Callable[[], Any]) -> list[float]:
+    """Seconds of each repetition, after one that compiles."""
     jax.block_until_ready(work())
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
         jax.block_until_ready(work())
         seconds.append(time.perf_counter() - began)
-    return min(seconds)
+    return seconds
 
 
 def hardware(device: jax.Device) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from demega_jax.benchmark.cases import Case, CaseData
-from demega_jax.benchmark.compiled import CompilerFigures, compiler_figures
-from demega_jax.benchmark.flops import matrix_flops
 from demega_jax.benchmark.machine import Machine, forget_peak_memory, peak_memory
+from demega_jax.benchmark.program import CompilerFigures, compiler_figures, matrix_flops
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.training.dispatch import Dispatch, compile_dispatch
 from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT
@@ -183,7 +182,7 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
     """What follows from the times of a case."""
     config, placement = experiment.config, experiment.placement
     median, size = statistics.median(times.steps), config.train.batch_size
-    steps = -(-given.epoch_groups // size)
+    groups, steps = given.epoch_groups, -(-given.epoch_groups // size)
     return {
         **dataclasses.asdict(case),
         "platform": placement.mesh.devices.flat[0].platform,
@@ -193,16 +192,18 @@ def figures(case: Case, given: CaseData, experiment: Experiment, times: Times) -
         "steps_per_dispatch": config.train.steps_per_dispatch,
         "split_rows": given.data.train.rows,
         "step_seconds": {
-            "median": median, "p95": float(np.percentile(times.steps, 95)), "mean": statistics.fmean(times.steps),
-            "min": min(times.steps), "max": max(times.steps), "all": times.steps,
+            "median": median,
+            "p95": float(np.percentile(times.steps, 95)),
+            "mean": statistics.fmean(times.steps),
+            "min": min(times.steps),
+            "max": max(times.steps),
+            "all": times.steps,
         },
         "input_wait_seconds": times.input_wait,
         "host_seconds": times.host,
         "samples_per_second": config.train.members * size / median,
-        "epoch": {
-            "groups": given.epoch_groups, "about": given.about, "steps": steps, "seconds": steps * median
-        },
-    }  # fmt: skip
+        "epoch": {"groups": groups, "about": given.simulated, "steps": steps, "seconds": steps * median},
+    }
 
 
 def against_machine(seconds: float, work: Work, precision: str, devices: int, machine: Machine) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """The figures of a benchmark as a chart: times by level, and the roofline."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from demega_jax.benchmark.tables import members
+from demega_jax.benchmark.tables import Figures, batch, varying
 from demega_jax.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, save_figure
 
-Figures = Mapping[str, Any]
 # Where an axis of times has marks: what people say of a clock.
 CLOCK = (
     [t * u for u in (1e-6, 1e-3) for t in (1, 2, 5, 10, 20, 50, 100, 200, 500)]
@@ -22,6 +22,15 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
 
 
+class Series(NamedTuple):
+    """Cases that differ by level alone, and how they are drawn."""
+
+    name: str
+    cases: Sequence[Figures]
+    color: str
+    marker: str
+
+
 def plot_result(result: Figures, png: Path) -> Path:
     """Step and epoch time by level on the left, the cases below the machine's roofline on the right; returns `png`."""
     figure = new_figure(12.5, 5.6)
@@ -29,46 +38,38 @@ def plot_result(result: Figures, png: Path) -> Path:
     left, right = halves
     step, epoch = left.subplots(2, 1, sharex=True)
     roofline = right.subplots()
-    first = result["cases"][0]
-    data = "simulated data" if result["data"] == "simulated" else "real data"
-    sensors, time_points = result["window"]
-    hardware = result["hardware"]
+    hardware, data = result["hardware"], "simulated data" if result["data"] == "simulated" else "real data"
     device = hardware["processor"] if hardware["platform"] == "cpu" else hardware["device"]
-    figure.suptitle(
-        f"Training step, batch {first['batch_size']} of {sensors} x {time_points}{members(first)}, {data}\n{device}, "
-        f"jax {result['versions']['jax']}, {result['date'][:10]}", fontsize=11,
-    )  # fmt: skip
+    versions = f"jax {result['versions']['jax']}, {result['date'][:10]}"
+    figure.suptitle(f"Training step, {batch(result)}, {data}\n{device}, {versions}", fontsize=11)
     series = _series(result["cases"])
     _times(step, series, lambda case: case["step_seconds"]["median"], "step time (to p95)", to_p95=True)
     _times(epoch, series, lambda case: case["epoch"]["seconds"], "epoch time")
     epoch.set_xlabel("grouping level K")
-    _roofline(roofline, result, series)
+    _roofline(roofline, result["cases"], series)
     handles, names = step.get_legend_handles_labels()
     # One for both sides, outside: it covers no point, wherever points lie.
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9)
     return save_figure(figure, png)
 
 
-def _series(cases: Sequence[Figures]) -> dict[str, list[Figures]]:
-    """Cases that differ by level alone, named by what tells them from the others."""
-    names = [name for name in ("feed", "devices", "precision") if len({case[name] for case in cases}) > 1]
+def _series(cases: Sequence[Figures]) -> list[Series]:
+    """The series of the cases, each named by what tells it from the others."""
+    names = varying(cases)
     found: dict[str, list[Figures]] = {}
     for case in cases:
         parts = [f"{case[name]} dev." if name == "devices" else str(case[name]) for name in names]
         found.setdefault(", ".join(parts) or f"{case['feed']}, {case['precision']}", []).append(case)
-    return found
+    looks = zip(itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=False)
+    return [Series(name, group, *look) for (name, group), look in zip(found.items(), looks, strict=False)]
 
 
-def _look(number: int) -> tuple[str, str]:
-    """(colour, marker) of a series."""
-    return COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-
-
-def _times(axes: Axes, series: Mapping[str, Sequence[Figures]], of: Any, label: str, *, to_p95: bool = False) -> None:
+def _times(
+    axes: Axes, series: Sequence[Series], of: Callable[[Figures], float], label: str, *, to_p95: bool = False
+) -> None:
     """A line a series over the levels, which stand at equal distances."""
-    levels = sorted({case["level"] for cases in series.values() for case in cases})
-    for number, (name, cases) in enumerate(series.items()):
-        color, marker = _look(number)
+    levels = sorted({case["level"] for each in series for case in each.cases})
+    for name, cases, color, marker in series:
         place = [levels.index(case["level"]) for case in cases]
         values = [of(case) for case in cases]
         axes.plot(place, values, color=color, marker=marker, markersize=6, linewidth=1.4, label=name)
@@ -102,34 +103,28 @@ def _intensity(case: Figures) -> float:
     return case["flops"] / case["compiled"]["bytes_accessed"]
 
 
-def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures]]) -> None:
+def _roofline(axes: Axes, cases: Sequence[Figures], series: Sequence[Series]) -> None:
     """Achieved FLOP/s over FLOP a byte, with a roof for each precision and number of devices: the lesser of the peak of
     products and what the bandwidth of copies allows. Cases whose bytes the compiler does not give are left out."""
-    cases = result["cases"]
     known = [case for case in cases if case["compiled"]["bytes_accessed"]]
-    tera = any(case["peak_flops_per_second"] >= 1e12 for case in cases)
-    scale, unit = (1e12, "TFLOP/s") if tera else (1e9, "GFLOP/s")
     roofs = {(case["peak_flops_per_second"], case["copy_bytes_per_second"]): case for case in cases}
+    highest, lowest = max(peak for peak, _ in roofs), min(bandwidth for _, bandwidth in roofs)
+    scale, unit = (1e12, "TFLOP/s") if highest >= 1e12 else (1e9, "GFLOP/s")
     places = [peak / bandwidth for peak, bandwidth in roofs] + [_intensity(case) for case in known]
-    span = np.array([min(places) / 6, max(places) * 6])
+    left, right = min(places) / 6, max(places) * 6
     for peak, bandwidth in roofs:
-        x = np.array([span[0], peak / bandwidth, span[1]])
+        x = np.array([left, peak / bandwidth, right])
         axes.plot(x, np.minimum(peak, x * bandwidth) / scale, color=GREY, linewidth=1.6, zorder=1)
-    _name_roofs(axes, {peak: case for (peak, _), case in roofs.items()}, span[1], scale)
-    lowest = min(bandwidth for _, bandwidth in roofs)
-    axes.annotate(
-        f"copies: {lowest / 1e9:.3g} GB/s", (span[0], span[0] * lowest / scale), ha="left", va="top", xytext=(14, 2),
-        textcoords="offset points", fontsize=9, color=GREY,
-    )  # fmt: skip
-    for number, group in enumerate(series.values()):
-        _points(axes, _look(number), [case for case in group if case in known], scale)
+    _name_roofs(axes, {peak: case for (peak, _), case in roofs.items()}, right, scale, unit)
+    _write(axes, f"copies: {lowest / 1e9:.3g} GB/s", (left, left * lowest / scale), (14, 2), "left", "top", GREY)
+    for each in series:
+        _points(axes, each, [case for case in each.cases if case in known], scale)
     axes.set_xscale("log")
     axes.set_yscale("log")
     some_missing = "" if len(known) == len(cases) else ";\ncases without such a count are left out"
     axes.set_xlabel(f"FLOP a byte (bytes as the compiler counts them{some_missing})")
     axes.set_ylabel(unit)
-    slowest, highest = min(case["flops_per_second"] for case in cases), max(peak for peak, _ in roofs)
-    axes.set_ylim(slowest / scale / 5, 2 * highest / scale)
+    axes.set_ylim(min(case["flops_per_second"] for case in cases) / scale / 5, 2 * highest / scale)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
@@ -137,36 +132,34 @@ def _roofline(axes: Axes, result: Figures, series: Mapping[str, Sequence[Figures
     _finish(axes)
 
 
-def _points(axes: Axes, look: tuple[str, str], cases: Sequence[Figures], scale: float) -> None:
+def _points(axes: Axes, look: Series, cases: Sequence[Figures], scale: float) -> None:
     """The cases of a series on the roofline, and how much of the peak of products the best of them reaches."""
     if not cases:
         return
-    color, marker = look
-    heights = [case["flops_per_second"] / scale for case in cases]
-    axes.plot(
-        list(map(_intensity, cases)), heights, marker=marker, color=color, linestyle="none", markersize=8, zorder=3
-    )
+    x, y = [_intensity(case) for case in cases], [case["flops_per_second"] / scale for case in cases]
+    axes.plot(x, y, marker=look.marker, color=look.color, linestyle="none", markersize=8, zorder=3)
     best = max(cases, key=lambda case: case["share_of_peak"])
-    axes.annotate(
-        f"{best['share_of_peak']:.0%} of products", (_intensity(best), best["flops_per_second"] / scale), ha="right",
-        va="center", xytext=(-9, 0), textcoords="offset points", fontsize=9, color=color,
-    )  # fmt: skip
+    at = (_intensity(best), best["flops_per_second"] / scale)
+    _write(axes, f"{best['share_of_peak']:.0%} of products", at, (-9, 0), "right", "center", look.color)
 
 
-def _name_roofs(axes: Axes, peaks: Mapping[float, Figures], at: float, scale: float) -> None:
+def _name_roofs(axes: Axes, peaks: Mapping[float, Figures], at: float, scale: float, unit: str) -> None:
     """What each horizontal line is: above it, or below where another is close above."""
-    several, unit = len({case["devices"] for case in peaks.values()}) > 1, "TFLOP/s" if scale == 1e12 else "GFLOP/s"
-    before = float("inf")
+    several, before = "devices" in varying([*peaks.values()]), float("inf")
     for peak in sorted(peaks, reverse=True):
         case = peaks[peak]
         devices = f", {case['devices']} dev." if several else ""
-        below = before < 1.5 * peak
-        axes.annotate(
-            f"{case['precision']} products{devices}: {peak / scale:.3g} {unit}", (at, peak / scale), ha="right",
-            va="top" if below else "bottom", xytext=(0, -4 if below else 3), textcoords="offset points", fontsize=9,
-            color=GREY,
-        )  # fmt: skip
+        text = f"{case['precision']} products{devices}: {peak / scale:.3g} {unit}"
+        offset, va = ((0, -4), "top") if before < 1.5 * peak else ((0, 3), "bottom")
+        _write(axes, text, (at, peak / scale), offset, "right", va, GREY)
         before = peak
+
+
+def _write(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], ha: str, va: str, color: str
+) -> None:
+    """Write a text so many points from a place."""
+    axes.annotate(text, at, offset, textcoords="offset points", ha=ha, va=va, fontsize=9, color=color)
 
 
 def _finish(axes: Axes) -> None:

@@ -12,7 +12,6 @@ from demega_jax.config.load import override
 from demega_jax.data.combined import ArraySplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.open import TrainingData, plan_regroup, plan_rows
-from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.tree import RecordingTree
@@ -46,11 +45,6 @@ def noise_split(rows: int, sensors: int, time_points: int, level: int | None = N
         x=np.random.default_rng(1).standard_normal((count, sensors, time_points), np.float32),
     )  # fmt: skip
     return combine([block] * -(-rows // count), block.path)
-
-
-def _unchanged(sensors: int) -> StatisticsOf:
-    """Statistics that standardise nothing."""
-    return lambda: Statistics(np.zeros(sensors), np.ones(sensors))
 
 
 def write_noise_file(path: Path, rows: int, sensors: int, time_points: int, level: int = 1) -> None:
@@ -103,8 +97,7 @@ def simulated_data(
     folder: for the files that the stream and the regroup feed read; those that are there are used again.
     The rows of the same kind stand for validation, which a benchmark never reads.
     """
-    (sensors, time_points), size = shape, config.train.batch_size
-    level = config.data.levels[0]
+    (sensors, time_points), size, level = shape, config.train.batch_size, config.data.levels[0]
     few = noise_split(FEW_BATCHES, sensors, time_points, level)
     if config.data.feed == "regroup":
         return TrainingData(plan_regroup(*_noise_recordings(config, folder, shape, device)), few)
@@ -122,8 +115,7 @@ def _noise_recordings(
     config: Config, folder: Path, shape: tuple[int, int], device: jax.Device
 ) -> tuple[Config, RecordingTree]:
     """A recording tree of noise, and the configuration by which groups are made of it."""
-    (sensors, time_points), size = shape, config.train.batch_size
-    level = config.data.levels[0]
+    (sensors, time_points), size, level = shape, config.train.batch_size, config.data.levels[0]
     root = folder / f"recordings_{level}"
     if not root.exists():
         seconds = max(
@@ -133,14 +125,11 @@ def _noise_recordings(
         write_noise_recording(root, max(seconds * RATE, 4 * time_points), sensors)
     # Groups overlap, so that each has K windows, and an epoch has a few batches: what a batch costs is as in the
     # published recordings, where there are K windows for each group.
-    groups = config.data.regroup.model_copy(
-        update={
-            "target_rows": math.ceil(FEW_BATCHES * size / len(PHONEMES)), "min_level": level, "overlap": 1e6,
-            "tmin": 0.0, "tmax": time_points / RATE,
-        }
-    )  # fmt: skip
+    update = {"target_rows": math.ceil(FEW_BATCHES * size / len(PHONEMES)), "min_level": level, "overlap": 1e6}
+    groups = config.data.regroup.model_copy(update=update | {"tmin": 0.0, "tmax": time_points / RATE})
     data = config.data.model_copy(update={"regroup": groups, "level": level})
-    tree = RecordingTree(root, {"train": find_recordings(root)}, _unchanged(sensors), data)
+    unchanged = Statistics(np.zeros(sensors), np.ones(sensors))
+    tree = RecordingTree(root, {"train": find_recordings(root)}, lambda: unchanged, data)
     return config.model_copy(update={"data": data}), tree
 
 

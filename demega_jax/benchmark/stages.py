@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from demega_jax.benchmark.machine import repeated
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.model.conformer import ConformerEncoder, ConformerLayer
-from demega_jax.model.demega import DeMEGa
+from demega_jax.model.demega import DeMEGa, Outputs
 from demega_jax.model.dropout import Noise, dropout, row_keys
 from demega_jax.training.setup import Experiment
-from demega_jax.training.step import TrainStep, inputs
-
-REPEATS = 5
+from demega_jax.training.step import Batch, TrainStep, inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +32,16 @@ class Stage:
 
     def seconds(self) -> float:
         """Median time of one call, compiled."""
-        jitted = jax.jit(self.run, donate_argnums=0 if self.carried else ())
-        compiled = jitted.lower(*self.arguments).compile()
-        arguments, seconds = self.arguments, []
-        for _ in range(REPEATS + 1):
-            began = time.perf_counter()
-            out = jax.block_until_ready(compiled(*arguments))
-            seconds.append(time.perf_counter() - began)
+        compiled = jax.jit(self.run, donate_argnums=0 if self.carried else ()).lower(*self.arguments).compile()
+        arguments = list(self.arguments)
+
+        def call() -> Any:
+            out = compiled(*arguments)
             if self.carried:
-                arguments = (out[0], *arguments[1:])
-        return statistics.median(seconds[1:])
+                arguments[0] = out[0]
+            return out
+
+        return statistics.median(repeated(call))
 
 
 def stage_figures(experiment: Experiment, tell: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -72,7 +70,7 @@ def stages(experiment: Experiment) -> list[Stage]:
         features = _noise((size, time_points, config.model.width), dtype)
         layer, layers = model.encoder.layers[0], config.model.layers
         found += [
-            _with_gradient("stem", 1, model.encoder.stem, _stem, (), (x,)),
+            _with_gradient("stem", 1, model.encoder.stem, lambda stem, x: stem(x.swapaxes(1, 2)), (), (x,)),
             _with_gradient("attention", layers, layer, _attention, (features,), (keys,)),
             _with_gradient("convolution and feed-forward", layers, layer, _others, (features,), (keys,)),
         ]
@@ -83,19 +81,16 @@ def stages(experiment: Experiment) -> list[Stage]:
     found.append(_with_gradient("head", 1, heads, _outputs, (features,), (keys,)))
     outputs = _like(jax.eval_shape(lambda x: _outputs(heads, x, keys), features))
 
-    def losses(outputs: Any, batch: Any, table: Any) -> Any:
-        return jax.value_and_grad(
-            lambda out: objective(
-                out, batch["label"], batch["valid"], config.loss, table=table, weights=step.weights
-            ).loss
-        )(outputs)  # fmt: skip
+    def loss(outputs: Outputs, batch: Batch, table: Any) -> jax.Array:
+        label, valid = batch["label"], batch["valid"]
+        return objective(outputs, label, valid, config.loss, table=table, weights=step.weights).loss
 
     table = model.feature_table[...] if model.ipa is not None else None
     given = _GivenGradients(**vars(step))
     gradients = (_like(state.params), Losses(*jnp.zeros(4)))
     return [
         *found,
-        Stage("losses", 1, losses, (outputs, batch, table)),
+        Stage("losses", 1, jax.value_and_grad(loss), (outputs, batch, table)),
         Stage("optimiser", 1, given.__call__, (state, gradients), carried=True),
     ]
 
@@ -160,10 +155,6 @@ def _noise_batch(experiment: Experiment) -> dict[str, jax.Array]:
     given = {"label": jnp.arange(size, dtype=jnp.int32) % classes, "valid": jnp.ones(size, bool)}
     arrays = experiment.data.plan.batch.items()
     return given | {name: _noise((size, *shape), dtype) for name, (shape, dtype) in arrays if name not in given}
-
-
-def _stem(stem: Any, x: Any) -> Any:
-    return stem(x.swapaxes(1, 2))
 
 
 def _encoder(encoder: Any, x: Any, keys: Any) -> Any:

@@ -10,15 +10,23 @@ from rich.text import Text
 
 from demega_jax.training.progress import duration
 
-Figures = Mapping[str, Any]
+Figures = Mapping[str, Any]  # of a case, a stage or a whole result, as the JSON file holds them
+Columns = dict[str, Callable[[Figures], str]]
+
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}  # powers of 1000, as bandwidths are
+FLOP = {"T": 1e12, "G": 1e9, "M": 1e6, "": 1.0}
 
 
 def seconds(value: float) -> str:
     """Three digits: 850 us, 12.3 ms, 1.45 s; minutes and more as `duration`."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= size:
-            return duration(value) if value >= 100 else f"{_three(value / size)} {unit}"
-    return f"{_three(value * 1e6)} us"
+    return duration(value) if value >= 100 else _scaled(value, SECONDS)
+
+
+def _scaled(value: float, units: Mapping[str, float]) -> str:
+    """Three digits in the largest unit that the value reaches, else in the smallest: 1.50 GB."""
+    unit = next((unit for unit, size in units.items() if value >= size), [*units][-1])
+    return f"{_three(value / units[unit])} {unit}"
 
 
 def _three(value: float) -> str:
@@ -27,31 +35,17 @@ def _three(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _size(count: float) -> str:
-    """1.50 GB, in powers of 1000, as bandwidths are."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{_three(count / size)} {unit}"
-    return f"{count:.0f} B"
+def _size(count: float | None) -> str:
+    """Bytes; a dash where the compiler does not give them."""
+    return "-" if count is None else _scaled(count, BYTES)
 
 
-def _share(value: float) -> str:
-    return f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"
+def _share(value: float | None) -> str:
+    """Per cent; a dash where there is no figure."""
+    return "-" if value is None else f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"
 
 
-def _flops(rate: float) -> str:
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
-        if rate >= size:
-            return f"{_three(rate / size)} {unit}"
-    return f"{rate:.0f} "
-
-
-def _known(text: Callable[[float], str], value: float | None) -> str:
-    """A dash for a figure that the compiler does not give."""
-    return "-" if value is None else text(value)
-
-
-TIMES: dict[str, Callable[[Figures], str]] = {
+TIMES: Columns = {
     "compile": lambda case: seconds(case["compile_seconds"]) + ("*" if case["compiled_from_cache"] else ""),
     "step": lambda case: seconds(case["step_seconds"]["median"]),
     "p95": lambda case: seconds(case["step_seconds"]["p95"]),
@@ -61,14 +55,14 @@ TIMES: dict[str, Callable[[Figures], str]] = {
     "epoch": lambda case: seconds(case["epoch"]["seconds"]),
     "memory": lambda case: _size(case["peak_memory_bytes"]),
 }
-SCALING = {"scaling": lambda case: _share(case["scaling_efficiency"])}
-SHARES: dict[str, Callable[[Figures], str]] = {
-    "FLOP": lambda case: _flops(case["flops"]).strip(),
-    "FLOP/s": lambda case: _flops(case["flops_per_second"]).strip(),
+SCALING: Columns = {"scaling": lambda case: _share(case["scaling_efficiency"])}
+SHARES: Columns = {
+    "FLOP": lambda case: _scaled(case["flops"], FLOP).strip(),
+    "FLOP/s": lambda case: _scaled(case["flops_per_second"], FLOP).strip(),
     "of peak": lambda case: _share(case["share_of_peak"]),
-    "bytes": lambda case: _known(_size, case["compiled"]["bytes_accessed"]),
-    "bytes/s": lambda case: _known(_size, case["bytes_per_second"]),
-    "of copy": lambda case: _known(_share, case["share_of_copy"]),
+    "bytes": lambda case: _size(case["compiled"]["bytes_accessed"]),
+    "bytes/s": lambda case: _size(case["bytes_per_second"]),
+    "of copy": lambda case: _share(case["share_of_copy"]),
     "floor": lambda case: seconds(case["floor_seconds"]),
     "step/floor": lambda case: _three(case["over_floor"]),
 }
@@ -84,13 +78,11 @@ def print_result(result: Figures, console: Console) -> None:
     """The whole of a benchmark: what was measured on what, two tables of the cases, and the stages where there are
     some."""
     cases = result["cases"]
-    first = cases[0]
     console.print()
     console.print(Text(_title(result), style="bold"), soft_wrap=True)
     for line in _about(result):
         console.print(Text(line, style="dim"), soft_wrap=True)
-    several = len({case["devices"] for case in cases}) > 1
-    _print_cases(cases, TIMES | SCALING if several else TIMES, console)
+    _print_cases(cases, TIMES | SCALING if "devices" in varying(cases) else TIMES, console)
     for line in _notes(cases):
         console.print(Text(line, style="dim"))
     console.print()
@@ -98,33 +90,36 @@ def print_result(result: Figures, console: Console) -> None:
     _print_cases(cases, SHARES, console)
     console.print(Text(BESIDE, style="dim"))
     if result["stages"] is not None:
-        _print_stages(result["stages"], first, console)
+        _print_stages(result["stages"], cases[0], console)
+
+
+def varying(cases: Sequence[Figures]) -> list[str]:
+    """What tells cases of one level apart: which of feed, devices and precision are not the same in all."""
+    return [name for name in ("feed", "devices", "precision") if len({case[name] for case in cases}) > 1]
 
 
 def _title(result: Figures) -> str:
     """What was measured; simulated data first of all."""
-    first = result["cases"][0]
+    first, several = result["cases"][0], varying(result["cases"])
     data = "SIMULATED data (not LibriBrain)" if result["data"] == "simulated" else "real data"
-    sensors, time_points = result["window"]
-    fixed = [
-        f"{first[name]} device{'s' if first[name] > 1 else ''}" if name == "devices" else str(first[name])
-        for name in ("feed", "devices", "precision") if len({case[name] for case in result["cases"]}) == 1
-    ]  # fmt: skip
-    together = f", {', '.join(fixed)}" if fixed else ""
-    return (
-        f"Training step on {data}: batch {first['batch_size']} of {sensors} x {time_points}{members(first)}{together}"
-    )
+    devices = f"{first['devices']} device{'s' if first['devices'] > 1 else ''}"
+    fixed = {"feed": first["feed"], "devices": devices, "precision": first["precision"]}
+    together = "".join(f", {text}" for name, text in fixed.items() if name not in several)
+    return f"Training step on {data}: {batch(result)}{together}"
 
 
-def members(case: Figures) -> str:
-    """How a title goes on where several models train side by side."""
-    return f" for each of {case['members']} members" if case["members"] > 1 else ""
+def batch(result: Figures) -> str:
+    """The batch of a step, as a title names it: `batch 64 of 306 x 125`, where several models train for each."""
+    first, (sensors, time_points) = result["cases"][0], result["window"]
+    members = f" for each of {first['members']} members" if first["members"] > 1 else ""
+    return f"batch {first['batch_size']} of {sensors} x {time_points}{members}"
 
 
 def _about(result: Figures) -> list[str]:
     hardware, machine = result["hardware"], result["machine"]
     device = hardware["device"] if hardware["platform"] != "cpu" else "CPU"
-    peaks = ", ".join(f"{_flops(rate)}FLOP/s in {name}" for name, rate in machine["matrix_flops_per_second"].items())
+    rates = machine["matrix_flops_per_second"]
+    peaks = ", ".join(f"{_scaled(rate, FLOP)}FLOP/s in {name}" for name, rate in rates.items())
     return [
         f"{hardware['processor']}, {hardware['cores']} cores; {hardware['devices']} x {device}; "
         f"jax {result['versions']['jax']}, {result['date']}",
@@ -132,13 +127,13 @@ def _about(result: Figures) -> list[str]:
     ]
 
 
-def _print_cases(cases: Sequence[Figures], columns: Mapping[str, Callable[[Figures], str]], console: Console) -> None:
+def _print_cases(cases: Sequence[Figures], columns: Columns, console: Console) -> None:
     """A line a case, below a heading for each feed and precision where there are several."""
-    telling: dict[str, Callable[[Figures], str]] = {"level": lambda case: str(case["level"])}
-    if len({case["devices"] for case in cases}) > 1:
+    telling: Columns = {"level": lambda case: str(case["level"])}
+    if "devices" in varying(cases):
         telling["dev"] = lambda case: str(case["devices"])
-    cells = [[cell(case) for cell in {**telling, **columns}.values()] for case in cases]
     names = [*telling, *columns]
+    cells = [[cell(case) for cell in (telling | columns).values()] for case in cases]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     kinds = [f"{case['feed']}, {case['precision']}" for case in cases]
     for number, kind in enumerate(dict.fromkeys(kinds)):
@@ -157,8 +152,8 @@ def _print_cases(cases: Sequence[Figures], columns: Mapping[str, Callable[[Figur
 def _notes(cases: Sequence[Figures]) -> list[str]:
     """What has to be known to read the first table."""
     first = cases[0]
-    steps = [len(case["step_seconds"]["all"]) * case["steps_per_dispatch"] for case in cases]
-    span = f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
+    steps = sorted({len(case["step_seconds"]["all"]) * case["steps_per_dispatch"] for case in cases})
+    span = " to ".join(str(count) for count in dict.fromkeys((steps[0], steps[-1])))
     groups = "the data's own groups"
     if any(case["epoch"]["about"] for case in cases):
         each = dict.fromkeys(f"{case['epoch']['groups']:,} at {case['level']}" for case in cases)
@@ -184,13 +179,11 @@ def _print_stages(found: Sequence[Figures], first: Figures, console: Console) ->
     console.print(Text(f"Stages, forward and backward, each compiled alone on one device ({each})", style="bold"))
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("stage", style="bold", no_wrap=True)
-    table.add_column("median", justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
-    for stage in found:
-        name = stage["stage"] + (f" x {stage['times']}" if stage["times"] > 1 else "")
-        table.add_row(name, f"{stage['seconds'] * 1e3:,.2f} ms", _share(stage["share"]))
-    total = sum(stage["seconds"] for stage in found)
-    table.add_row("sum", f"{total * 1e3:,.2f} ms", "")
-    table.add_row(Text("step", style="bold"), f"{first['step_seconds']['median'] * 1e3:,.2f} ms", "")
+    for name in ("median", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = [(stage["stage"], stage["times"], stage["seconds"], _share(stage["share"])) for stage in found]
+    total = ("sum", 1, sum(stage["seconds"] for stage in found), "")
+    for name, times, median, share in (*rows, total, ("step", 1, first["step_seconds"]["median"], "")):
+        table.add_row(f"{name} x {times}" if times > 1 else name, f"{median * 1e3:,.2f} ms", share)
     console.print(table)
     console.print(Text("The sum is not the step: in the step the compiler fuses across stages.", style="dim"))

@@ -62,7 +62,7 @@ def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
     support = confusion.sum(1)
     rows = support.sum()
     present = support > 0
-    focal_share, ce_share = loss_shares(config.loss.class_loss, config.loss.label_smoothing)
+    focal_share, ce_share = loss_shares(config.loss)
     focal = np.asarray(counts.focal, np.float64)
     by_class = config.loss.class_loss == "balanced_focal"
     focal_mean = np.mean(focal[present] / support[present]) if by_class else focal.sum() / rows

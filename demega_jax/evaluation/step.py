@@ -104,11 +104,8 @@ class EvaluateStep:
         """`counts` with those of a batch added."""
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         logits, ipa_logits = self._outputs(params, buffers, x)
-        label, valid, loss = batch["label"], batch["valid"], self.config.loss
-        focal, cross_entropy = row_losses(
-            logits, label, kind=loss.class_loss, gamma=loss.focal_gamma, smoothing=loss.label_smoothing,
-            weights=self.weights,
-        )  # fmt: skip
+        label, valid = batch["label"], batch["valid"]
+        focal, cross_entropy = row_losses(logits, label, self.config.loss, self.weights)
         classes = logits.shape[-1]
         ipa_correct = jnp.zeros_like(counts.ipa_correct)
         if ipa_logits is not None:

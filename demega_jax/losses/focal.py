@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from demega_jax.config import LossConfig
 from demega_jax.losses.reduce import masked_mean, psum
 
 ClassWeights = Literal["none", "temperature", "inverse", "inverse_sqrt", "effective"]
@@ -57,24 +58,19 @@ def mean_over_present_classes(sums: Float[Array, " V"], counts: Float[Array, " V
     return jnp.sum(sums / jnp.maximum(counts, 1)) / jnp.maximum(jnp.sum(present), 1)
 
 
-def loss_shares(kind: str, smoothing: float) -> tuple[float, float]:
+def loss_shares(config: LossConfig) -> tuple[float, float]:
     """(share of the focal part, share of the cross-entropy part) of a class loss."""
-    if kind == "cross_entropy":
+    if config.class_loss == "cross_entropy":
         return 0.0, 1.0
-    share = BALANCED_CE_SHARE if kind == "balanced_focal" else FOCAL_CE_SHARE
-    return (1.0 - share, share) if smoothing else (1.0, 0.0)
+    share = BALANCED_CE_SHARE if config.class_loss == "balanced_focal" else FOCAL_CE_SHARE
+    return (1.0 - share, share) if config.label_smoothing else (1.0, 0.0)
 
 
 def row_losses(
-    logits: Float[Array, "B V"],
-    label: Int[Array, " B"],
-    *,
-    kind: str,
-    gamma: float,
-    smoothing: float,
-    weights: Float[Array, " V"] | None,
+    logits: Float[Array, "B V"], label: Int[Array, " B"], config: LossConfig, weights: Float[Array, " V"] | None
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """(focal part, cross-entropy part) of each row's class loss."""
+    kind, gamma, smoothing = config.class_loss, config.focal_gamma, config.label_smoothing
     log_p = jax.nn.log_softmax(logits)
     cross_entropy = smoothed_cross_entropy(log_p, label, smoothing)
     if kind == "balanced_focal":
@@ -92,18 +88,16 @@ def class_loss(
     logits: Float[Array, "B V"],
     label: Int[Array, " B"],
     valid: Bool[Array, " B"],
+    config: LossConfig,
     *,
-    kind: str = "balanced_focal",
-    gamma: float = 2.0,
-    smoothing: float = 0.12,
     weights: Float[Array, " V"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy."""
-    focal, cross_entropy = row_losses(logits, label, kind=kind, gamma=gamma, smoothing=smoothing, weights=weights)
-    focal_share, ce_share = loss_shares(kind, smoothing)
+    focal, cross_entropy = row_losses(logits, label, config, weights)
+    focal_share, ce_share = loss_shares(config)
     total = ce_share * masked_mean(cross_entropy, valid, axis_name)
-    if kind == "balanced_focal":
+    if config.class_loss == "balanced_focal":
         sums, counts = psum(class_sums(focal, label, valid, logits.shape[-1]), axis_name)
         return focal_share * mean_over_present_classes(sums, counts) + total
     return focal_share * masked_mean(focal, valid, axis_name) + total

@@ -45,16 +45,7 @@ def objective(
     axis_name: str | None = None,
 ) -> Losses:
     """All losses of a batch (model.md section 6). table: features of the classes; weights: of the classes."""
-    classification = class_loss(
-        outputs.logits,
-        label,
-        valid,
-        kind=config.class_loss,
-        gamma=config.focal_gamma,
-        smoothing=config.label_smoothing,
-        weights=weights,
-        axis_name=axis_name,
-    )
+    classification = class_loss(outputs.logits, label, valid, config, weights=weights, axis_name=axis_name)
     contrastive = ipa = jnp.zeros((), jnp.float32)
     if config.contrastive_weight and outputs.projection is not None:
         contrastive = supervised_nt_xent(

@@ -53,25 +53,22 @@ def median_iqr(x: Float[Array, "*B C T"]) -> Float[Array, "*B C T"]:
     return (x - median) / (quantile(0.75) - quantile(0.25) + IQR_EPSILON)
 
 
-def instance(x: Float[Array, "*B C T"]) -> Float[Array, "*B C T"]:
-    """Zero mean and unit variance per sensor over time (instance normalisation; Ulyanov et al., 2016)."""
-    return _standardise(x, (-1,))
-
-
-def zscore(x: Float[Array, "*B C T"]) -> Float[Array, "*B C T"]:
-    """Zero mean and unit variance over sensors and time together: amplitudes between sensors are kept."""
-    return _standardise(x, (-2, -1))
-
-
-def _standardise(x: Float[Array, "*B C T"], axes: tuple[int, ...]) -> Float[Array, "*B C T"]:
+def standardised(x: Float[Array, "*B C T"], axes: tuple[int, ...]) -> Float[Array, "*B C T"]:
+    """Zero mean and unit variance over these axes."""
     centred = x - jnp.mean(x, axis=axes, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=axes, keepdims=True)
     return centred * jax.lax.rsqrt(variance + VARIANCE_EPSILON)
 
 
 def normalize(x: Float[Array, "*B C T"], how: Norm) -> Float[Array, "*B C T"]:
-    """The window normalised in float32, as `model.input_norm` says, without a gradient."""
+    """The window normalised in float32, as `model.input_norm` says, without a gradient.
+
+    instance: standardised per sensor over time (Ulyanov et al., 2016).  zscore: over sensors and time together, which
+    keeps the amplitudes between sensors.
+    """
     x = x.astype(jnp.float32)
-    if how != "none":
-        x = {"median_iqr": median_iqr, "instance": instance, "zscore": zscore}[how](x)
+    if how == "median_iqr":
+        x = median_iqr(x)
+    elif how != "none":
+        x = standardised(x, (-1,) if how == "instance" else (-2, -1))
     return jax.lax.stop_gradient(x)

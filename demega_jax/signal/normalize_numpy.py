@@ -6,9 +6,7 @@ from jaxtyping import Float
 from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON, Norm
 
 
-def median_and_iqr(
-    x: Float[np.ndarray, "n C T"],
-) -> tuple[Float[np.ndarray, "n C"], Float[np.ndarray, "n C"]]:
+def median_and_iqr(x: Float[np.ndarray, "n C T"]) -> tuple[Float[np.ndarray, "n C"], Float[np.ndarray, "n C"]]:
     """Median and interquartile range of each sensor over time, in float32.
 
     Quartiles interpolate linearly; the median of an even number of time points is the lower middle value. The

@@ -119,7 +119,7 @@ def test_padded_rows_count_nowhere(numbers, kind):
 
 def test_a_batch_of_padding_alone_is_zero_and_finite():
     logits = jnp.ones((4, 5))
-    value, gradient = jax.value_and_grad(class_loss)(logits, jnp.zeros(4, int), jnp.zeros(4, bool))
+    value, gradient = jax.value_and_grad(class_loss)(logits, jnp.zeros(4, int), jnp.zeros(4, bool), LossConfig())
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
@@ -129,5 +129,6 @@ def test_focal_of_a_certain_row_has_a_finite_gradient(gamma):
     """p = 1 in float32: (1 - p)^gamma has an infinite slope at gamma < 1 unless it is clipped."""
     logits = jnp.array([[200.0, 0.0, 0.0]])
     for kind in ("focal", "balanced_focal"):
-        gradient = jax.grad(class_loss)(logits, jnp.array([0]), jnp.array([True]), kind=kind, gamma=gamma)
+        config = LossConfig(class_loss=kind, focal_gamma=gamma)
+        gradient = jax.grad(class_loss)(logits, jnp.array([0]), jnp.array([True]), config)
         assert np.isfinite(gradient).all()
