@@ -38,6 +38,7 @@ def command(
         bool, Option("--drop-remaining", help="Leave out groups of fewer than K windows.")
     ] = False,
     by_position: Annotated[bool, Option("--by-position", help="Group by position in the word (B, I, E, S).")] = False,
+    denoise: Annotated[bool, Option("--denoise", help="Denoise the averages by wavelets.")] = False,
     run: SessionRuns = None,
     splits: Annotated[Path | None, Option(metavar="FILE", help="File splits.json, as --split-shares writes.")] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
@@ -61,11 +62,11 @@ def command(
     found = _only(find_recordings(recordings), run)
     assigned = _assign(recordings, found, splits, shares, seed, bool(run))
     settings = GroupSettings(None if no_shuffle else seed, drop_remaining, by_position)
-    targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax)
+    targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax, denoised=denoise)
     _print_plan(out, targets, len(plan_passes(targets, size)))
     if shares is not None:
         write_splits(out / "splits.json", assigned)
-    write_groups(targets, statistics(assigned["train"], print), size, print)
+    write_groups(targets, statistics(assigned["train"], print), size, print, denoised=denoise)
     return 0
 
 
@@ -96,7 +97,14 @@ def _assign(
 
 
 def make_targets(
-    out: Path, assigned: "Assigned", levels: Sequence[int], settings: "GroupSettings", *, tmin: float, tmax: float
+    out: Path,
+    assigned: "Assigned",
+    levels: Sequence[int],
+    settings: "GroupSettings",
+    *,
+    tmin: float,
+    tmax: float,
+    denoised: bool = False,
 ) -> "list[Target]":
     """The files to write. UserError: a folder holds files already, or a level has no groups."""
     from demega_jax.data.recordings.grouping import Target, make_groups
@@ -108,6 +116,7 @@ def make_targets(
         shuffle = split == "train" and settings.seed is not None
         attributes: dict[str, object] = {"drop_remaining": settings.drop_remaining, "by_position": settings.by_position}
         attributes |= {"shuffle": shuffle, "shuffle_seed": settings.seed if shuffle else -1, "tmin": tmin, "tmax": tmax}
+        attributes |= {"denoised": True} if denoised else {}
         for level in levels:
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
             files = path.parent.iterdir() if path.parent.is_dir() else ()

@@ -16,7 +16,7 @@ from demega_jax.config import DataConfig
 from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
+from demega_jax.data.split import RowNumbers, RowReader, Split
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
@@ -33,7 +33,7 @@ class PseudoLabelled(Split):
 
     def reader(self) -> RowReader:
         """Reads the chosen rows of the source."""
-        return ChosenRows(self.source.reader(), self.chosen)
+        return self.source.reader_of(self.chosen)
 
     def describe(self) -> str:
         """How many windows are used, and how many there are of each class."""
@@ -49,17 +49,6 @@ class WithPseudoLabels(CombinedSplit):
     def describe(self) -> str:
         """One line about all rows, and about those with pseudo-labels."""
         return f"{super().describe()}, with {self.parts[-1].describe()}"
-
-
-class ChosenRows:
-    """Some rows of another reader, with numbers of their own."""
-
-    def __init__(self, source: RowReader, chosen: RowNumbers):
-        self._source, self._chosen = source, chosen
-
-    def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
-        """The rows in the order asked for."""
-        return self._source.read(self._chosen[rows], out)
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> Float[np.ndarray, "N V"]:

@@ -1,10 +1,13 @@
 """`demega-jax group`: which session runs go where. What it writes is tested in tests/data/recordings."""
 
+import h5py
+import numpy as np
 import pytest
 from command_line import fails
 
 from demega_jax.cli import main
 from demega_jax.data.simulate.recordings import simulate_recordings
+from demega_jax.signal.denoise import denoise
 
 WINDOW = ["--tmax", "0.05"]
 
@@ -55,3 +58,15 @@ def test_levels_add_up(tree, tmp_path):
     words = ["--level", "5", "--level", "7", "--level=10-15", "--run", "1:Sherlock1:1"]
     assert main(["group", str(tree), str(tmp_path / "out"), *words, *WINDOW]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"grouped_{k}" for k in (10, 15, 5, 7)]
+
+
+def test_averages_are_denoised_before_they_are_written(tree, tmp_path):
+    for name, more in (("plain", ()), ("clean", ("--denoise",))):
+        words = ["group", str(tree), str(tmp_path / name), "--level", "5", "--tmax", "0.2", "--split-shares", "1,0,0"]
+        assert main([*words, *more]) == 0
+    plain, clean = (h5py.File(tmp_path / name / "grouped_5" / "train_grouped.h5") for name in ("plain", "clean"))
+    x = plain["data"][:]
+    np.testing.assert_allclose(clean["data"][:], denoise(x), rtol=1e-5, atol=1e-6)
+    assert np.abs(denoise(x) - x).max() > 0.05
+    assert clean.attrs["denoised"] and "denoised" not in plain.attrs
+    np.testing.assert_array_equal(clean["labels"][:], plain["labels"][:])

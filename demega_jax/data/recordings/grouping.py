@@ -21,6 +21,7 @@ from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
+from demega_jax.signal.denoise import denoise
 
 CHUNK_ROWS = 32
 THREADS = min(4, os.cpu_count() or 1)  # each thread adds up the windows of some of the sensors
@@ -176,11 +177,17 @@ def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target
 
 
 def write_groups(
-    targets: Sequence[Target], statistics: Statistics, memory: int, progress: Callable[[str], None] | None = None
+    targets: Sequence[Target],
+    statistics: Statistics,
+    memory: int,
+    progress: Callable[[str], None] | None = None,
+    *,
+    denoised: bool = False,
 ) -> None:
     """Write every target in as few passes over the recordings as `memory` allows, one recording in memory at a time.
 
     Files are written atomically. progress: called with a line of text for each recording and each finished file.
+    denoised: whether the means are denoised by wavelets before they are written.
     UserError: a full disk, a recording that is not sound.
     """
     say = progress or (lambda line: None)
@@ -195,7 +202,7 @@ def write_groups(
                     files[part.target.path] = (own, *own.enter_context(atomic_h5(part.target.path)))
                     _begin(files[part.target.path][1], part.target)
                 own, file, disk = files[part.target.path]
-                _write_means(file["data"], part, total)
+                _write_means(file["data"], part, total, denoised=denoised)
                 disk.check()
                 if part.stop == len(part.target.groups):
                     own.close()  # the file is whole and gets its final name now
@@ -212,8 +219,8 @@ def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[F
     return means
 
 
-def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"]) -> None:
-    """Divide the sums of windows by their number, in place, and write them to the file.
+def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"], *, denoised: bool) -> None:
+    """Divide the sums of windows by their number, in place, and write them to the file, denoised if that is asked for.
 
     One chunk at a time, so that it is still in the processor's cache when it is written.
     """
@@ -221,6 +228,8 @@ def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray
     for first in range(0, len(total), CHUNK_ROWS):
         mean = total[first : first + CHUNK_ROWS]
         mean /= sizes[first : first + CHUNK_ROWS, None, None]
+        if denoised:
+            mean = denoise(mean)
         if mean.shape == data.chunks:
             data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # without the copies that HDF5 makes
         else:
