@@ -97,4 +97,7 @@ def _which(models: "Sequence[Model]") -> str:
     """Which checkpoints are scored, in words."""
     steps = [step for model in models for step in model.steps]
     listed = ", ".join(map(str, steps))
-    return f"step {listed}" if len(steps) == 1 else f"{len(steps)} models, steps {listed}"
+    if len(steps) == 1:
+        return f"step {listed}"
+    which = f"mean of {len(steps)} members" if len(models) == 1 else f"{len(steps)} models"
+    return f"{which}, steps {listed}"

@@ -110,6 +110,10 @@ class Model:
             way_out = "use `predict`, or give data with labels"
             raise UserError(split.path, "rows without a label", "a label for every row", way_out)
         check_spread(split, self.config.model.input_norm)
+        return self.count(split, batch_size)
+
+    def count(self, split: Split, batch_size: int | None = None) -> Scores:
+        """`evaluate` for a split that was opened for this model, without its checks."""
         placement, batch_size = self.placement(batch_size or self.config.train.batch_size)
         step = make_evaluate_step(self.config, self.graphdef, self.class_counts, split, members=self.members)
         params, buffers = placement.replicate((self.params, self.buffers))

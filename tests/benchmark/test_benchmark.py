@@ -262,7 +262,7 @@ def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
     assert max(map(len, tables)) <= 80 and "…" not in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_other_feeds_and_half_precision(tmp_path):
     file = tmp_path / "figures.json"
     words = [
@@ -289,7 +289,7 @@ def test_the_other_feeds_and_half_precision(tmp_path):
     assert read == {level: ROWS * level * (5 * 9 * 4) for level in (5, 60)}  # K windows a row
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_do_the_work_of_as_many(tmp_path, capsys):
     cases = {}
     for count in (1, 2):

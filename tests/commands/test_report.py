@@ -47,7 +47,7 @@ def test_report_shows_what_evaluate_finds(copy, tmp_path, capsys):
     assert "test split, simulated data" in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_formats_are_those_that_are_asked_for_and_other_files_stay(copy):
     (copy / "report").mkdir()
     (copy / "report" / "mine.json").write_text("{}")
@@ -58,7 +58,7 @@ def test_formats_are_those_that_are_asked_for_and_other_files_stay(copy):
     assert (copy / "report" / "index.html").read_text().count("<figure") == len(FIGURES) + 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluate_writes_the_same_report_where_asked(copy, capsys):
     assert main(["report", str(copy)]) == 0
     made = files_in(copy / "report")
@@ -69,14 +69,14 @@ def test_evaluate_writes_the_same_report_where_asked(copy, capsys):
     assert files_in(copy / "report") == made
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_metrics_has_a_report_without_curves(copy):
     (copy / "metrics.jsonl").unlink()
     assert main(["report", str(copy)]) == 0
     assert "training_curve.png" not in names(copy)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_are_listed_beside_their_ensemble(data, tmp_path):
     folder = tmp_path / "two"
     words = ["train", "configs/tiny.yaml", "--data", data, "--run", folder, "--devices", 1, *SMALL, "train.members=2"]
@@ -95,5 +95,5 @@ def test_what_cannot_be_reported_is_refused_and_leaves_nothing(copy, run, tmp_pa
     assert "--report" in error and "2 training runs" in error
     assert not (copy / "report").exists()
     (copy / "report").write_text("a file where the folder would be")
-    assert "below" in fails(capsys, "report", copy)
+    assert "Not a directory" in fails(capsys, "report", copy)
     assert (copy / "report").read_text() == "a file where the folder would be"

@@ -169,7 +169,7 @@ def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     assert error.startswith("error: train.batch_size: 16 rows") and 0 < size < 16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_programs_are_remembered(data, tmp_path):
     """A second process takes the step from the cache: nothing is added to it."""
     cache = tmp_path / "cache"

@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+import typer
 from command_line import fails
 
-from demega_jax.cli import COMMANDS, main
-from demega_jax.commands.shared.lists import SPLITS, all_devices, names, numbers
+from demega_jax.cli import COMMANDS, build_app, main
+from demega_jax.commands.shared.lists import ITEMS, SPLITS, all_devices, names, numbers
 from demega_jax.commands.shared.words import is_override, sort_words
 from demega_jax.errors import UserError, did_you_mean
 
@@ -133,3 +134,15 @@ def test_help_has_every_option_with_examples_and_fits_a_terminal(capsys, monkeyp
     assert f"demega-jax {command} " in shown and "Examples" in shown
     assert not any(python in shown for python in ("<bool>", "<path>", "list["))
     assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+
+
+def test_every_option_that_takes_a_list_has_a_form_for_its_items():
+    """Otherwise the words after it could not be sorted."""
+    app = typer.main.get_command(build_app())
+    several = {
+        parameter.name
+        for command in app.commands.values()
+        for parameter in command.params
+        if parameter.param_type_name == "option" and parameter.multiple
+    }
+    assert {"level", "base", "against", "formats"} <= several <= set(ITEMS)

@@ -83,7 +83,7 @@ def test_train_and_evaluate_from_the_command_line(data, source, tmp_path, capsys
     capsys.readouterr()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shards_and_files_train_alike(data, tmp_path, capsys):
     """From shards that are not permuted the run is that of the files, but for rounding."""
     more = ["train.batch_size=96", "model.dropout=0.0", "train.log_every=1"]  # all rows: their order is no matter

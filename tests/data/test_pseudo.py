@@ -55,7 +55,7 @@ def test_windows_above_the_threshold_follow_those_of_train(data, holdout, warnin
     assert any("32 of 39 classes" in line for line in warnings)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_uses_them_and_validation_does_not(data, holdout, tmp_path, capsys):
     folder, *_ = holdout
     keys = ["model.width=8", "model.layers=1", "model.heads=2", "train.batch_size=16", "train.epochs=1",

@@ -71,7 +71,7 @@ def test_labels_of_any_kind_come_back(windows, labels):
     assert (model.model_.config.model.ipa_width == 8) == phonemes  # a head for features, where there are any
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_seed_decides(windows):
     x, y = windows
     few = {"train.epochs": 1}
@@ -82,7 +82,7 @@ def test_the_seed_decides(windows):
     np.testing.assert_array_equal(one, drawn)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_early_stopping_and_the_last_step(windows):
     """With a learning rate that changes nothing, no validation is better than the first: patience 2 ends at epoch 3."""
     x, y = windows
@@ -125,7 +125,7 @@ def test_saved_as_a_run_folder(fitted, windows, tmp_path):
         fitted.save(tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cross_validation_and_a_search(windows):
     x, y = windows
     folds = StratifiedKFold(2, shuffle=True, random_state=0)

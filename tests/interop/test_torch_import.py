@@ -284,7 +284,7 @@ def test_names_that_lightning_gives_are_no_overrides(tmp_path, capsys, monkeypat
 # Training goes on
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_goes_on(numbers, tmp_path, capsys):
     """--init begins with the parameters and the feature table; --resume after the imported step."""
     run, data = tiny_run(numbers, tmp_path / "run"), tmp_path / "data"

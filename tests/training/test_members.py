@@ -177,7 +177,7 @@ def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
         assert_same_arrays(newest_arrays(run / "members" / m), wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_early_stopping_is_each_member_s_own(data, tmp_path, capsys):
     run = tmp_path / "run"
     stop = ("train.members=3", "train.eval_every=1", "train.early_stopping=2", "optim.learning_rate=1e-9")

@@ -151,7 +151,7 @@ def test_an_existing_run_is_not_overwritten(data, whole, capsys):
     assert (whole / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_resume_on_more_devices(data, whole, tmp_path):
     """Other devices, other rounding, the same run: and from a checkpoint of one device."""
     run = tmp_path / "run"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from demega_jax.errors import UserError, did_you_mean
-from demega_jax.names import FEEDS, PRECISIONS, SPLITS
+from demega_jax.names import FEEDS, PICTURES, PRECISIONS, SPLITS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
@@ -20,7 +20,11 @@ ITEMS = {
     "precision": "|".join((ALL, *PRECISIONS)),
     "split": "|".join((ALL, *SPLITS)),
     "run": r"[^:/=]+:[^:/=]+:[^:/=]+",
-    "against": r"[^-].*",  # folders: every word up to the next option
+    "formats": "|".join((ALL, *PICTURES)),
+    # Folders: every word up to the next option; for --base, or up to the next override.
+    "against": r"[^-].*",
+    "base": r"[^-=][^=]*",
+    "scores": r"[^-].*\.json",
     "split_shares": r"\d*\.?\d+",
 }
 

@@ -76,7 +76,7 @@ def score(
     from demega_jax.evaluation.ensemble_report import report_of, scores_of_probabilities
 
     single = len(models) == 1 and asked.method == "mean" and asked.tta is None and asked.stack is None
-    counted = models[0].evaluate(split) if single else None
+    counted = models[0].count(split) if single else None
     if counted is not None and not models[0].members:
         return counted, None
     ensemble = make_ensemble(models, split, asked)

@@ -81,7 +81,7 @@ def test_other_commands_use_a_stack(whole, data, tmp_path):
     assert run_command("submit", whole, "--holdout", holdout, "--output", tmp_path / "s.csv") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_stack_goes_on_at_its_stage(data, tmp_path, monkeypatch, capsys):
     """A signal comes while the second base model trains. The first one is not trained again."""
     from demega_jax.evaluation.stack import stages
@@ -110,7 +110,7 @@ def test_a_stopped_stack_goes_on_at_its_stage(data, tmp_path, monkeypatch, capsy
     assert (folder / "report.json").read_text() == report
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_sample_is_said_to_be_too_good(bases, tmp_path, capsys):
     assert run_command(*given(bases, tmp_path / "stack", "--in-sample")) == 0
     captured = capsys.readouterr()
