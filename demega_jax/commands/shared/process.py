@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -78,17 +77,15 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
         _set_xla("--xla_gpu_deterministic_ops", "true")
     with ending_at_once(process):
         import jax
-    from demega_jax.files import cache_folder
+    from demega_jax.training.program_cache import keep_programs
 
     if config.train.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs much that nobody needs
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled")) if remember else None)
-    elif not remember:
-        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] or None)
-    # Where the cache cannot be read or written, programs are compiled again, and nothing else is lost.
-    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    if remember:
+        keep_programs()
+    else:
+        jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or None)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Cell:
         write_json(path, dataclasses.asdict(self))
 
 
-def test_level(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
+def score_cell(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
     """Test the models of a level at another level."""
     config = sweep.config_of(tested)
     split = open_split(
@@ -86,9 +86,6 @@ def test_level(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
         ensemble=macro_f1(found.labels, together), low=interval.low, high=interval.high,
         step_seconds=step, epoch_seconds=epoch,
     )  # fmt: skip
-
-
-test_level.__test__ = False  # type: ignore[attr-defined]  # its name does not make it a test
 
 
 def over_seeds(scores: Sequence[float]) -> Interval:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from demega_jax.evaluation.fit import fit
 from demega_jax.evaluation.model import load
-from demega_jax.evaluation.sweep.cells import Cell, test_level
+from demega_jax.evaluation.sweep.cells import Cell, score_cell
 from demega_jax.evaluation.sweep.plan import Sweep
 from demega_jax.training.signals import Interrupted, Signals
 
@@ -27,7 +27,7 @@ def run_sweep(
         for tested in missing:
             if signals.received is not None:
                 raise Interrupted(signals.received)
-            cell = test_level(sweep, model, trained, tested)
+            cell = score_cell(sweep, model, trained, tested)
             cell.write(sweep.cell(trained, tested))
             say(f"level {trained}, tested at {tested}: macro-F1 {cell.mean:.4f} (sd {cell.deviation:.4f})")
 

@@ -90,13 +90,13 @@ def test_a_stopped_sweep_goes_on_cell_by_cell(whole, data, tmp_path, capsys, mon
     """A signal comes while the models of the first level are tested: its first cell is kept, the others follow."""
     from demega_jax.evaluation.sweep import run as module
 
-    folder, test_level = tmp_path / "stopped", module.test_level
+    folder, score_cell = tmp_path / "stopped", module.score_cell
 
     def signalled(*arguments):
         signal.raise_signal(signal.SIGTERM)
-        return test_level(*arguments)
+        return score_cell(*arguments)
 
-    monkeypatch.setattr(module, "test_level", signalled)
+    monkeypatch.setattr(module, "score_cell", signalled)
     assert run_command(*arguments(data, folder)) == 143
     assert [path.name for path in (folder / "cells").iterdir()] == ["trained_5_tested_5_validation.json"]
     kept = (folder / "cells" / "trained_5_tested_5_validation.json").stat().st_mtime_ns
