@@ -69,7 +69,7 @@ class EvaluationCounts(NamedTuple):
         return cls(confusion, jnp.zeros(classes), jnp.zeros(classes), right, bins, bins, jnp.zeros(BINS))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EvaluateStep:
     """The function (params, buffers, counts, batch) -> counts, with what stays the same for all batches.
 

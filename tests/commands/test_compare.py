@@ -62,7 +62,7 @@ def test_compare_two_models(run, single, rows, tmp_path, capsys):
     assert f"{scores[0] - scores[1]:+.4f}" in shown and "single model" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compare_with_the_same_seeds(two, other, rows, tmp_path, capsys):
     of("compare", two, "--against", other, "--split", "test", "--json", tmp_path / "c.json")
     shown, found = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
@@ -78,7 +78,7 @@ def test_compare_with_the_same_seeds(two, other, rows, tmp_path, capsys):
     assert f"{difference:+.4f}" in shown and "Wilcoxon signed-rank, 2 pairs" in " ".join(shown.split())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compare_with_other_seeds_and_several_runs(run, two, other, tmp_path, capsys):
     of("compare", run, "--against", two, other, "--json", tmp_path / "c.json")
     assert "single model" in capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_compare_with_other_seeds_and_several_runs(run, two, other, tmp_path, ca
     assert "not paired" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_member_has_a_seed_of_its_own(two, other, tmp_path):
     """The folder of a member is a run like any other, and is paired like one."""
     sides = [[run / "members" / str(member) for member in range(2)] for run in (two, other)]

@@ -254,3 +254,13 @@ def test_no_space_left_for_a_checkpoint(data, tmp_path):
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and lines[0].startswith(f"error: {run}/checkpoints: no space left"), done.stderr
+
+
+@pytest.mark.slow
+def test_weights_of_classes_are_validated_too(data, tmp_path):
+    """The compiled step holds an array of weights, which has no hash."""
+    keys = [*SMALL, "train.steps=2", "train.eval_every=2", "loss.class_weights=inverse_sqrt"]
+    run = tmp_path / "run"
+    words = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(run), "--devices", "1", *keys]
+    assert main(words) == 0
+    assert main(["evaluate", str(run)]) == 0

@@ -58,7 +58,7 @@ def test_it_learns_windows_that_differ(fitted, windows):
     assert {line["split"] for line in fitted.history_} == {"train", "validation"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("labels", [[4, 0, 7], [True, False, True], ["aa", "b", "zh"], [0.0, 1.0, 2.0]])
 def test_labels_of_any_kind_come_back(windows, labels):
     x, y = windows
@@ -94,7 +94,7 @@ def test_early_stopping_and_the_last_step(windows):
     assert sum(line["split"] == "validation" for line in last.history_) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_are_averaged(windows):
     x, y = windows
     more = {"train.epochs": 1, "train.members": 2, "data.feed": "resident", "data.shares": 4}
@@ -136,7 +136,7 @@ def test_cross_validation_and_a_search(windows):
     assert learned > 0.9 > still
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_epochs_in_tesla(windows, warnings):
     """As `epochs.get_data()` gives them: a warning says that they are too small. Scaled in a pipeline they work."""
     x, y = windows

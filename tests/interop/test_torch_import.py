@@ -30,7 +30,7 @@ def numbers(golden) -> dict:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.slow
+@pytest.mark.long
 def test_logits_of_every_variant(numbers, variant, tmp_path):
     model = demega_jax.load(tiny_run(numbers, tmp_path / "run", variant))
     np.testing.assert_allclose(model.predict_logits(numbers["x"]), numbers[f"{variant}/logits"], **TOLERANCE)

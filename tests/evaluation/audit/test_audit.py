@@ -196,7 +196,7 @@ def by_mean_response(train):
     return predict
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_simulated_data_at_a_low_level_have_every_control_at_chance(tmp_path):
     """One window a row: responses are so weak that their own mean and size are lost in the noise."""
     simulate_grouped(tmp_path, levels=[1], groups=3200, sensors=9, time_points=125, seed=3)

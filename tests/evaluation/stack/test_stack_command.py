@@ -43,7 +43,7 @@ def whole(bases, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rows_and_base_models_are_what_evaluate_says(whole, bases, tmp_path):
     validation, test = json.loads((whole / "report.json").read_text())["splits"]
     assert (validation["split"], test["split"], test["level"]) == ("validation", "test", 20)
@@ -55,7 +55,7 @@ def test_rows_and_base_models_are_what_evaluate_says(whole, bases, tmp_path):
     assert "cross-fitted" in (whole / "report.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_features_are_the_mean_logits_of_each_base(whole, bases, data):
     split = demega_jax.open_levels(data, 20, "test")
     x = split.reader().read(np.arange(split.rows))
@@ -65,7 +65,7 @@ def test_features_are_the_mean_logits_of_each_base(whole, bases, data):
     np.testing.assert_array_equal(found["labels"], split.labels)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_commands_use_a_stack(whole, data, tmp_path):
     scores = evaluate(whole, tmp_path / "s.json", "--data", data, "--split", "test")
     report = json.loads((whole / "report.json").read_text())["splits"][1]
@@ -117,7 +117,7 @@ def test_in_sample_is_said_to_be_too_good(bases, tmp_path, capsys):
     assert "too good" in captured.err and "in-sample" in captured.out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_refused(whole, bases, data, tmp_path, capsys):
     new = ["--run", tmp_path / "new"]
     for arguments, facts in [
