@@ -7,17 +7,18 @@ from demega_jax.data.open import open_training
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.training.loop import Loop
 from demega_jax.training.members import Standing
-from demega_jax.training.parallel import make_placement
+from demega_jax.training.parallel import Mode, make_placement
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder, resumed_config
-from demega_jax.training.setup import Experiment, make_experiment
+from demega_jax.training.setup import Experiment, make_experiment, warn_of_no_learning
 from demega_jax.training.signals import Signals
 
 
-def open_experiment(config: Config, devices: int | None) -> Experiment:
+def open_experiment(config: Config, devices: int | None, parallel: Mode = "jit") -> Experiment:
     """The experiment of a configuration, with its data open. devices: how many; None for all."""
-    placement = make_placement("jit", devices, config.train.batch_size, config.train.accumulate)
-    return make_experiment(config, open_training(config), placement)
+    data = open_training(config)
+    placement = make_placement(parallel, devices, config.train.batch_size, config.train.accumulate)
+    return make_experiment(config, data, placement)
 
 
 def fit(
@@ -32,6 +33,8 @@ def fit(
     if resume:
         config = resumed_config(folder.read_config(), config, folder.path)
     experiment = open_experiment(config, devices)
+    experiment.data.plan.check_spread(config.model.input_norm)
     state, metas = start_state(experiment, folder, None, say, resume=resume)
+    warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
     loop = Loop(experiment, folder, state, metas, validation_of(experiment))
     return loop.run(resumed=resume, signals=signals)

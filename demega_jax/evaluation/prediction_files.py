@@ -8,18 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.split import UNKNOWN
-from demega_jax.errors import UserError
 from demega_jax.evaluation.predict import Predictions, joined
 from demega_jax.files import atomic_write
 
 PREFIX = "p_"  # of the columns with probabilities, so that a class can have any name
 Rows = tuple[Predictions, Float[np.ndarray, "n V"]]  # the predictions of models, and of their ensemble
-
-
-def check_output(path: Path) -> None:
-    """UserError: the ending of an output is neither .csv nor .npz."""
-    if path.suffix not in (".csv", ".npz"):
-        raise UserError(path, "an ending that is not known", "a file that ends in .csv or .npz", "choose another name")
 
 
 def write_predictions(path: Path, batches: Iterable[Rows], classes: Sequence[str], *, labelled: bool) -> None:

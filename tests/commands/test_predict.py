@@ -11,6 +11,8 @@ from sklearn.metrics import f1_score
 
 import demega_jax
 from demega_jax.cli import main
+from demega_jax.data.simulate.grouped import simulate_grouped
+from demega_jax.evaluation import runs
 
 
 def of(*arguments: object) -> None:
@@ -174,3 +176,27 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_written(run, tmp
         np.save(tmp_path / "x.npy", x)
         assert fact in fails(capsys, "predict", run, "--input", tmp_path / "x.npy", "--output", tmp_path / "p.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["evaluate", "predict"])
+def test_weights_are_fitted_at_the_level_that_is_scored(asked, tmp_path, monkeypatch):
+    """The runs were trained at level 100; the rows are of level 5. The spy sees which validation rows are used."""
+    data = tmp_path / "data"
+    simulate_grouped(data, levels=[5, 100], groups=125, sensors=5, time_points=9, seed=1)
+    with h5py.File(data / "grouped_5" / "validation_grouped.h5", "a") as file:
+        five = file["labels"][...] = file["labels"][::-1]  # the levels have the same labels otherwise
+    for seed in (1, 2):
+        of("train", "configs/tiny.yaml", "--data", data, "--level", 100, "--run", tmp_path / str(seed), "--devices", 1,
+           *SMALL, "train.steps=2", "train.eval_every=2", f"train.seed={seed}")  # fmt: skip
+    seen, fit = [], runs.fit_weights
+
+    def spy(p, labels):
+        seen.append(labels.tolist())
+        return fit(p, labels)
+
+    monkeypatch.setattr(runs, "fit_weights", spy)
+    words = [asked, tmp_path / "1", tmp_path / "2", "--level", 5, "--split", "test", "--ensemble", "weighted"]
+    of(*words, *(() if asked == "evaluate" else ("--input", data, "--output", tmp_path / "p.csv")))
+    assert seen == [five.tolist()]
+    assert five.tolist() != five[::-1].tolist()

@@ -94,3 +94,11 @@ def test_standardised_data_are_no_news(tmp_path, capsys):
     capsys.readouterr()
     assert train(tmp_path, tmp_path / "run", *SMALL) == 0
     assert "tesla" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_says_so_too(tesla, tmp_path, capsys):
+    more = [*SMALL, "train.steps=2", "train.eval_every=2"]
+    words = ["sweep", "configs/tiny.yaml", "--data", tesla, "--run", tmp_path / "sweep", "--seeds", 1, "--devices", 1]
+    assert run_command(*words, *more) == 0
+    assert any("train_grouped.h5" in line for line in spread_lines(capsys))

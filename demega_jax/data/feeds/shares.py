@@ -51,9 +51,10 @@ def check_fits(feed: str, what: str, need: int, placement: Placement, ways_out: 
     free = placement.free_bytes()
     if free is None or need <= free:
         return
+    some = ", ".join(ways_out[:-1])
     raise UserError(
         "data.feed", f"with {feed}, {what} take {format_bytes(need)} on each of {placement.devices} devices",
-        f"at most {format_bytes(free)}, which are free", f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}",
+        f"at most {format_bytes(free)}, which are free", f"use {f'{some}, or ' if some else ''}{ways_out[-1]}",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from demega_jax.data.split import Split
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.fit import fit
 from demega_jax.evaluation.model import Model
+from demega_jax.evaluation.plan_file import begin_or_join
 from demega_jax.evaluation.predict import Predictions
 from demega_jax.evaluation.runs import Ensemble, load_runs
 from demega_jax.evaluation.stack.crossfit import (
@@ -75,6 +76,15 @@ class StackPlan:
     def bases(self) -> tuple[Path, ...]:
         """The run folders of the base models."""
         return self.given or tuple(self.folder / "bases" / f"level_{level}" for level in self.levels)
+
+    def begin_or_join(self, *, join: bool) -> None:
+        """Write plan.json into a new folder, or join the same stack there: what is kept is of these very settings.
+
+        UserError: as for `plan_file.begin_or_join`.
+        """
+        plan: dict[str, object] = {"bases": [str(path.absolute()) for path in self.given], "levels": list(self.levels)}
+        plan |= {"in_sample": self.in_sample, "config": self.config.model_dump(mode="json")}
+        begin_or_join(self.folder / "plan.json", "stack", plan, join=join)
 
     def base_config(self, level: int) -> Config:
         """The configuration of a base model of a level. The keys of the stackers are not its own."""

@@ -1,18 +1,16 @@
 """What a sweep trains and tests, and the folder that keeps it."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax.config import Config
-from demega_jax.config.load import override, validated
+from demega_jax.config.load import override
 from demega_jax.data.folder import data_folder, find_level, is_recorded
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.evaluation.plan_file import begin_or_join
 from demega_jax.training.run import RunFolder
 
-FORMAT = 1
 NAME = "sweep.json"
 
 
@@ -72,52 +70,10 @@ class Sweep:
             if not is_recorded(folder, self.config.data.feed):
                 find_level(folder, level)
 
-    def describe(self) -> dict[str, object]:
-        """What sweep.json holds."""
-        plan = {"levels": list(self.levels), "seeds": self.seeds, "config": self.config.model_dump(mode="json")}
-        return {"format": FORMAT, **plan}
-
     def create_or_join(self, *, join: bool) -> None:
         """Write sweep.json into a new folder, or join the sweep there. The tested split may be another one.
 
-        UserError: there is a sweep and join is false, or it is another sweep, or the folder holds something else.
+        UserError: as for `begin_or_join`.
         """
-        path = self.folder / NAME
-        if not path.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
-                raise UserError(self.folder, "a folder that holds no sweep", "a new folder", "choose another --run")
-            write_text(path, json.dumps(self.describe(), indent=1) + "\n", "choose another --run")
-            return
-        if not join:
-            way_out = "continue it with --resume, or choose another --run"
-            raise UserError(self.folder, "it holds a sweep already", "a new folder for a new sweep", way_out)
-        there = _read(path)
-        # Keys that came later have their defaults.
-        there["config"] = validated(there.get("config"), str(path)).model_dump(mode="json")
-        for key, value in self.describe().items():
-            if there.get(key) != value:
-                came = f"another sweep: {_difference(key, there.get(key), value)}"
-                raise UserError(self.folder, came, "the same sweep as before", "choose another --run")
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(path, f"it cannot be read ({reason})", "a sweep", "choose another --run") from None
-    number = found.get("format") if isinstance(found, dict) else None
-    if not isinstance(number, int):
-        raise UserError(path, "it describes no sweep", "a sweep", "choose another --run")
-    if number > FORMAT:
-        way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-        raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
-    return found
-
-
-def _difference(key: str, old: object, new: object) -> str:
-    """The first key in which two values differ, with both."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        name = next(name for name in {**old, **new} if old.get(name) != new.get(name))
-        return _difference(name if key == "config" else f"{key}.{name}", old.get(name), new.get(name))
-    return f"{key} was {old} and is {new}"
+        plan = {"levels": list(self.levels), "seeds": self.seeds, "config": self.config.model_dump(mode="json")}
+        begin_or_join(self.folder / NAME, "sweep", plan, join=join)

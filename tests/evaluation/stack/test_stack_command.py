@@ -1,5 +1,6 @@
 """`stack`: its stages from files to a report, stops on the way, use by other commands, and what is refused."""
 
+import dataclasses
 import json
 import signal
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 from helpers import TINY_MODEL
 from helpers.data import simulate_grouped
-from helpers.errors import fails_with
+from helpers.errors import fails_with, refused
 from helpers.runs import evaluate, run_command, train
 
 import demega_jax
+from demega_jax.config import Config
+from demega_jax.config.load import override
+from demega_jax.evaluation.stack.stages import StackPlan
 
 KEYS = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=30", "train.eval_every=10",
         "optim.learning_rate=1e-2"]  # fmt: skip
@@ -108,6 +112,28 @@ def test_a_stopped_stack_goes_on_at_its_stage(data, tmp_path, monkeypatch, capsy
     assert run_command(*arguments, "--resume") == 0
     assert (folder / "features" / "validation.npz").stat().st_mtime_ns == features
     assert (folder / "report.json").read_text() == report
+
+
+def test_a_resumed_stack_is_of_the_same_settings(data, tmp_path, capsys):
+    """Otherwise logits of other rows, or folds that overlap, would be used again without a word."""
+    folder = tmp_path / "stack"
+    words = ["stack", "configs/tiny.yaml", "--data", data, "--level", "5,20", "--run", folder, *KEYS, *STACK]
+    plan = StackPlan(folder, Config(), (), (5, 20), in_sample=False)
+    plan.begin_or_join(join=False)
+    for change, facts in [
+        ({"config": override(plan.config, {"stack.level": 5}, "test")}, ["stack.level", "None", "5"]),
+        ({"config": override(plan.config, {"stack.folds": 3}, "test")}, ["stack.folds", "5", "3"]),
+        ({"config": override(plan.config, {"data.path": "other"}, "test")}, ["data.path", "other"]),
+        ({"levels": (5, 10)}, ["levels", "20"]),
+        ({"given": (data,)}, ["bases", data]),
+        ({"in_sample": True}, ["in_sample"]),
+    ]:
+        with refused(*facts, where=folder):
+            dataclasses.replace(plan, **change).begin_or_join(join=True)
+    plan.begin_or_join(join=True)
+    fails_with(capsys, words, "--resume")
+    fails_with(capsys, [*words, "--resume"], folder, "another stack")
+    assert [path.name for path in folder.iterdir()] == ["plan.json"]
 
 
 @pytest.mark.long
