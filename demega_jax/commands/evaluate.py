@@ -70,7 +70,7 @@ def _evaluate(
     split = open_scored(config.data, name, models, asked)
     if asked.method == "weighted" and name == "validation":
         warn("--ensemble weighted: the weights are fitted on the rows that are scored, so the score is too good")
-    scores, ensemble = score(models, split, config.data.path, asked)
+    scores, ensemble = score(models, split, config.data, asked)
     if json_file is not None:
         runs = [model.name for model in models]
         content = scores.to_json() | {"run": runs[0] if len(runs) == 1 else runs, "split": name}

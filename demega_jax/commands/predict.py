@@ -21,6 +21,7 @@ from demega_jax.commands.shared.predicting import (
     make_ensemble,
     open_models,
     prepared,
+    validation_data,
 )
 from demega_jax.errors import UserError
 
@@ -69,7 +70,7 @@ def command(
     models = open_models(ctx.obj, bases)
     rows = prepared(_open(input_path, split, level, models[0], asked), models, asked)
     placed = make_ensemble(models, rows, asked)
-    combination = fit_combination(placed, data, asked)
+    combination = fit_combination(placed, validation_data(models[0], data, rows), asked)
     _predict(placed, combination, rows, output)
     return 0
 
@@ -114,10 +115,10 @@ def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination"
     models = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
     console.print(f"{output}: {split.rows:,} rows, {len(split.classes)} classes, {models}", soft_wrap=True)
     if split.labelled:
-        _print_score(pairs, len(split.classes), console)
+        _print_score(pairs, len(split.classes))
 
 
-def _print_score(pairs: "collections.Counter[tuple[int, int]]", classes: int, console: "object") -> None:
+def _print_score(pairs: "collections.Counter[tuple[int, int]]", classes: int) -> None:
     import numpy as np
 
     from demega_jax.evaluation.statistics import bootstrap_macro_f1, macro_f1_of

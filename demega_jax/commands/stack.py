@@ -61,10 +61,8 @@ def command(
     check_outputs(json_file)
     for path in base or ():
         check_there(path, "the folder of a training run", folder=True)
-    if not resume and run.exists() and any(run.iterdir()):
-        way_out = "continue it with --resume, or choose another --run"
-        raise UserError(run, "the folder exists and is not empty", "a new folder for a new stack", way_out)
     plan = _plan(run, config, overrides or [], base or [], data, level, in_sample, devices)
+    plan.begin_or_join(join=resume)
     prepare_process(process, devices or 1)
     set_numerics(process, plan.config)
     return _run(plan, split, json_file)

@@ -18,6 +18,7 @@ from demega_jax.commands.shared.predicting import (
     make_ensemble,
     open_models,
     prepared,
+    validation_data,
 )
 from demega_jax.errors import UserError
 
@@ -87,7 +88,7 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
         warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")
     segments = prepared(segments, models, asked)
     ensemble = make_ensemble(models, segments, asked)
-    combination = fit_combination(ensemble, data, asked)
+    combination = fit_combination(ensemble, validation_data(first, data, segments), asked)
     p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
     write_submission(output, p)
     models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"

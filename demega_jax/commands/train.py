@@ -61,9 +61,10 @@ def command(
     with ending_at_once(process):
         set_numerics(process, asked)
         from demega_jax.commands.train_describe import print_plan
-        from demega_jax.commands.train_run import begin, make
+        from demega_jax.commands.train_run import begin
+        from demega_jax.evaluation.fit import open_experiment
 
-        experiment = make(asked, parallel, devices)
+        experiment = open_experiment(asked, devices, parallel)
         if dry_run:
             return print_plan(experiment)
         return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)

@@ -3,27 +3,16 @@
 import shlex
 import time
 from pathlib import Path
-from typing import Literal
 
 from demega_jax.commands.train_describe import describe, make_console
-from demega_jax.config import Config
-from demega_jax.data.open import open_training
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.report.curves import plot_training_curve
 from demega_jax.training.checkpoint import quiet_failed_saves
 from demega_jax.training.loop import Loop
-from demega_jax.training.parallel import make_placement
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import Experiment, make_experiment, warn_of_no_learning
+from demega_jax.training.setup import Experiment, warn_of_no_learning
 from demega_jax.training.signals import Interrupted, Signals
-
-
-def make(config: Config, parallel: Literal["jit", "pmap"], devices: int | None) -> Experiment:
-    """The experiment of a configuration, with its data open. devices: how many; None for all."""
-    data = open_training(config)
-    placement = make_placement(parallel, devices, config.train.batch_size, config.train.accumulate)
-    return make_experiment(config, data, placement)
 
 
 def begin(experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool) -> int:

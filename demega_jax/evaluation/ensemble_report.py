@@ -75,11 +75,15 @@ class Combine(Protocol):
 def report_of(found: Predictions, combination: Combine) -> EnsembleReport:
     """The report of predictions for rows that all have labels."""
     labels = found.labels
-    methods = {method: Score.of(labels, combine(found, method)) for method in METHODS if method != "weighted"}
+    methods: dict[str, Score] = {
+        method: Score.of(labels, combine(found, method)) for method in METHODS if method != "weighted"
+    }
+    if combination.method not in methods:
+        methods[combination.method] = Score.of(labels, combination(found))
     without = dataclasses.replace(found, tta=None)
     return EnsembleReport(
         models={name: Score.of(labels, p) for name, p in zip(found.names, found.probabilities, strict=True)},
-        ensembles=methods | {combination.method: Score.of(labels, combination(found))},
+        ensembles=methods,
         method=combination.method,
         disagreement=disagreement(found),
         without_tta=None if found.tta is None else Score.of(labels, combination(without)),

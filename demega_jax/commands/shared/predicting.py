@@ -12,6 +12,7 @@ from demega_jax.commands.shared.process import Process, prepare_process, set_num
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from demega_jax.config import DataConfig
     from demega_jax.data.split import Split
     from demega_jax.evaluation.model import Model
     from demega_jax.evaluation.runs import Combination, Ensemble
@@ -109,8 +110,21 @@ def make_ensemble(models: "Sequence[Model]", split: "Split", asked: Asked) -> "E
     return Ensemble.of(models, rows=split.rows, embedding=asked.embedding, tta=tta)
 
 
-def fit_combination(ensemble: "Ensemble", data: str | None, asked: Asked) -> "Combination | StackCombination":
-    """The combination that is asked for; weights are fitted on the validation split of the first run, or of `data`."""
+def validation_data(model: "Model", folder: str | None, rows: "Split") -> "DataConfig":
+    """Where the validation split is that fits rows to predict: their level, where there is one, else that of training.
+
+    folder: None: that of training.
+    """
+    from demega_jax.data.folder import find_levels, has_recordings
+
+    data = model.config.data.model_copy(update={} if folder is None else {"path": folder})
+    path = Path(data.path or ".")
+    there = rows.level is not None and (rows.level in find_levels(path) or has_recordings(path))
+    return data.model_copy(update={"level": rows.level}) if there else data
+
+
+def fit_combination(ensemble: "Ensemble", data: "DataConfig", asked: Asked) -> "Combination | StackCombination":
+    """The combination that is asked for; weights are fitted on the validation split of `data`."""
     if asked.stack is not None:
         from demega_jax.evaluation.stack.use import StackCombination
 
@@ -125,6 +139,6 @@ def fit_combination(ensemble: "Ensemble", data: str | None, asked: Asked) -> "Co
         wanted, way_out = "two models or more", "name more training runs, or leave out --ensemble"
         raise UserError("--ensemble", "weighted, for one model", wanted, way_out)
     first = ensemble.models[0]
-    folder = data_folder(data or first.config.data.path)
-    validation = open_split(folder, "validation", first.config.data, classes=first.classes, expect_shape=first.window)
+    folder = data_folder(data.path)
+    validation = open_split(folder, "validation", data, classes=first.classes, expect_shape=first.window)
     return Combination.fit(asked.method, ensemble, prepared(validation, ensemble.models, asked))

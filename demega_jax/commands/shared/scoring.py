@@ -67,11 +67,12 @@ def open_scored(data: "DataConfig", name: str, models: "Sequence[Model]", asked:
 
 
 def score(
-    models: "Sequence[Model]", split: "DataSplit", data: str | None, asked: Asked
+    models: "Sequence[Model]", split: "DataSplit", data: "DataConfig", asked: Asked
 ) -> "tuple[Scores, EnsembleReport | None]":
     """The scores; and of several models, or with test-time augmentation, the report on each of them.
 
-    A run without either is counted on the devices, with its loss and its IPA features.
+    A run without either is counted on the devices, with its loss and its IPA features.  data: where the split is, and
+    its level; weights are fitted on the validation split there.
     """
     from demega_jax.evaluation.ensemble_report import report_of, scores_of_probabilities
 
