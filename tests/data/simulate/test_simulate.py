@@ -1,13 +1,12 @@
 """Simulated grouped files, against the model's own definition, scipy's Gaussian and scikit-learn's scores."""
 
-import gc
-import resource
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from helpers.errors import refused, the_warning
+from helpers.errors import assert_facts, refused, the_warning
+from helpers.runs import run_with_full_disk
 from scipy.stats import multivariate_normal
 from sklearn.metrics import f1_score
 
@@ -283,16 +282,12 @@ def test_existing_file_is_refused_before_anything_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("room", [500, 200_000, 1_290_000])  # in the header, in the data, in the last metadata
-@pytest.mark.filterwarnings("error")  # HDF5 prints what it could not write when it lets go of a file
 def test_full_disk_leaves_no_file(tmp_path, room):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # the kernel refuses more
-    try:
-        with refused("train_grouped.h5", "cannot be written", "File too large"):
-            simulate_grouped(tmp_path, levels=[2], groups=1000, sensors=12, time_points=25)
-        gc.collect()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    words = ["--level", 2, "--groups", 1000, "--sensors", 12, "--time-points", 25]
+    done = run_with_full_disk(room, "simulate", tmp_path / "out", *words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()  # and nothing that HDF5 prints when it lets go of a file it could not write
+    assert_facts(line, "error", "train_grouped.h5", "cannot be written", "File too large")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -3,14 +3,13 @@
 import csv
 import dataclasses
 import re
-import resource
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from helpers.errors import assert_facts, fails_with, refused
-from helpers.runs import leave_on_disk, run_command
+from helpers.runs import leave_on_disk, run_command, run_with_full_disk
 
 from demega_jax.data.recordings.runs import OFFICIAL, RunName, find_recordings
 from demega_jax.data.recordings.statistics import statistics
@@ -248,15 +247,12 @@ def test_too_little_space_is_found_before_anything_is_written(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("room", [50, 20_000])  # in the events, in the data
-@pytest.mark.filterwarnings("error")
 def test_full_disk_leaves_no_half_file(tmp_path, room):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        with refused("cannot be written", "File too large"):
-            simulate(tmp_path, minutes=0.5, sensors=6)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    words = ["--recordings", "--minutes", 0.5, "--sensors", 6]
+    done = run_with_full_disk(room, "simulate", tmp_path, *words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert_facts(line, "error", "cannot be written", "File too large")
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == ([".tsv"] if room > 50 else [])
 
 
