@@ -101,11 +101,9 @@ def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
     data = config.data
     windows = tree.windows("train", config.model.classes)
     tables = make_tables(windows, tree.levels, data.regroup, data.shares, data.shares_seed)
-    return RegroupPlan(
-        groups=tree.labelled("train", windows, tables.labels()), windows=windows, tables=tables,
-        statistics=tree.statistics, new_groups=data.regroup.new_groups,
-        adapted=data.regroup.target_rows is not None, **_on_devices(config),
-    )  # fmt: skip
+    groups, common = tree.labelled("train", windows, tables.labels()), _on_devices(config)
+    statistics, regroup = tree.statistics, data.regroup
+    return RegroupPlan(groups=groups, windows=windows, tables=tables, statistics=statistics, regroup=regroup, **common)
 
 
 def _on_devices(config: Config) -> dict[str, Any]:

@@ -4,8 +4,10 @@ Every batch takes equally many rows of each share, and a device holds whole shar
 between devices, and batches do not depend on the number of devices.
 """
 
+import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,11 @@ from demega_jax.data.feeds.feed import (
     FeedPlan,
     Placement,
     Sampling,
+    ShareFunction,
 )
-from demega_jax.data.feeds.shares import cumulative_chances, planned_epochs, steps_of
+from demega_jax.data.feeds.shares import check_shares, cumulative_chances
+from demega_jax.errors import UserError
+from demega_jax.files import format_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,6 +54,32 @@ class DevicePlan(FeedPlan):
         """Models that train side by side."""
         return len(self.seeds)
 
+    @property
+    def planned_epochs(self) -> int:
+        """The largest number of epochs that the steps of one dispatch can belong to."""
+        return 1 + -(-(self.steps_per_dispatch - 1) // self.steps_per_epoch)
+
+    def check(self, placement: Placement) -> None:
+        """UserError: shares that do not divide, or data that the devices cannot hold."""
+        self.check_shares(placement)
+        need, free = self.device_bytes(placement.devices), placement.free_bytes()
+        if free is None or need <= free:
+            return
+        what, smaller = self.held(placement.devices)
+        ways_out = ["data.dtype=float16 (half the bytes)", *smaller] if self.dtype == "float32" else smaller
+        came = f"with {self.name}, {what} take {format_bytes(need)} on each of {placement.devices} devices"
+        raise UserError(
+            "data.feed", came, f"at most {format_bytes(free)}, which are free", f"use {', or '.join(ways_out)}"
+        )
+
+    def check_shares(self, placement: Placement) -> None:
+        """UserError: these devices cannot hold whole shares, or a batch cannot take equally many rows of each."""
+        check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
+
+    @abc.abstractmethod
+    def held(self, devices: int) -> tuple[str, list[str]]:
+        """What the devices hold, and what else takes less memory on them than that."""
+
 
 class DeviceFeed(Feed):
     """Training batches without end, from rows that are divided into shares; a pure function of (seed, step).
@@ -57,6 +88,9 @@ class DeviceFeed(Feed):
     its seed alone gives. A subclass sets `_arrays`, and `_gather` makes rows from them; `_plan` may change them for
     each epoch.
     """
+
+    draw: Callable[..., Batch]
+    """(arrays, order, counts, place) -> the batch of one step."""
 
     def __init__(
         self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], plan: DevicePlan, placement: Placement,
@@ -67,39 +101,30 @@ class DeviceFeed(Feed):
         array_specs: the sharding of `_arrays`, one for all or one for each name.
         """
         super().__init__()
-        shares, seeds = len(labels), plan.seeds
-        self.members = len(seeds) if plan.members > 1 else None
+        plan.check_shares(placement)
+        self.members = plan.members if plan.members > 1 else None
         self._placement, self._sampling = placement, plan.sampling
-        self._part = plan.batch_size // shares
-        self.steps_per_epoch = steps_of(labels.shape[1], plan.batch_size, shares)
-        self._planned = planned_epochs(self.steps_per_epoch, plan.steps_per_dispatch)
+        self._part = plan.batch_size // plan.shares
+        self.steps_per_epoch, self._planned = plan.steps_per_epoch, plan.planned_epochs
         self._counts = placement.put(there.sum(axis=1).astype(np.int32), SHARDED)
-        self._shares = placement.put(np.arange(shares, dtype=np.uint32), SHARDED)
+        self._shares = placement.put(np.arange(plan.shares, dtype=np.uint32), SHARDED)
         self._weights = placement.put(cumulative_chances(labels, there, plan.sampling), SHARDED)
-        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in seeds]
+        keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in plan.seeds]
         self._keys = placement.put(np.stack(keys) if self.members else np.asarray(keys[0]), REPLICATED)
         self._arrays: dict[str, Array] = {}
         self._draw_order = self._on_shares(
             self._orders, specs=(MEMBER_REPLICATED, SHARDED, SHARDED, SHARDED, REPLICATED), result=MEMBER_SHARDED
         )
-        self._draw = self._on_shares(
-            self._batch_of_shares, specs=(array_specs, MEMBER_SHARDED, SHARDED, REPLICATED), result=MEMBER_SHARDED,
-            finish=self._finish,
-        )  # fmt: skip
+        specs = (array_specs, MEMBER_SHARDED, SHARDED, REPLICATED)
+        self.draw = self._on_shares(self._batch_of_shares, specs=specs, result=MEMBER_SHARDED, finish=self._finish)
         self._go_on = jax.jit(lambda place, steps: place + steps, static_argnums=1)
         self._order: Array | None = None
         self._place: Array | None = None
         self._first_epoch = -1
 
-    @property
-    def draw(self) -> Callable[..., Batch]:
-        """(arrays, order, counts, place) -> the batch of one step."""
-        return self._draw
-
     def _on_shares(
-        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec,
-        finish: Callable[[PyTree], PyTree] | None = None,
-    ) -> Callable[..., PyTree]:  # fmt: skip
+        self, function: ShareFunction, *, specs: PyTree, result: PartitionSpec, finish: ShareFunction | None = None
+    ) -> ShareFunction:
         """`function`, written for one model, mapped over members if there are any; each device does its shares."""
         if self.members:
             axes = jax.tree.map(lambda spec: 0 if MEMBER in spec else None, specs)
@@ -125,7 +150,7 @@ class DeviceFeed(Feed):
         """The order of rows of each epoch in each of a device's shares; padding comes last."""
         slots = self.steps_per_epoch * self._part
 
-        def one(share: Array, count: Array, weights: Array, epoch: Array) -> Array:
+        def one(epoch: Array, share: Array, count: Array, weights: Array) -> Array:
             drawn = jax.random.fold_in(jax.random.fold_in(key_of(key), epoch), share)
             if self._sampling == "balanced":
                 at = jax.random.uniform(drawn, (slots,)) * weights[-1]
@@ -134,9 +159,7 @@ class DeviceFeed(Feed):
             empty = (number >= count).astype(jnp.uint32)
             return jax.lax.sort((empty, jax.random.bits(drawn, (slots,)), number), num_keys=2)[2]
 
-        return jax.vmap(jax.vmap(one, in_axes=(None, None, None, 0)), in_axes=(0, 0, 0, None))(
-            share, count, weights, epochs
-        )
+        return jax.vmap(lambda *each: jax.vmap(lambda epoch: one(epoch, *each))(epochs))(share, count, weights)
 
     def _batch_of_shares(self, arrays: dict[str, Array], order: Array, count: Array, place: Array) -> dict[str, Array]:
         """This device's rows of a batch, share by share.  place: of the step in the planned epochs."""
@@ -153,17 +176,14 @@ class DeviceFeed(Feed):
             epoch, place = divmod(self._next_step, self.steps_per_epoch)
             last = (self._next_step + steps - 1) // self.steps_per_epoch
             if self._place is None or not self._first_epoch <= epoch <= last < self._first_epoch + self._planned:
-                epochs = np.arange(epoch, epoch + self._planned, dtype=np.uint32)
-                self._plan_epochs(self._placement.put(epochs, REPLICATED))
+                epochs = self._placement.put(np.arange(epoch, epoch + self._planned, dtype=np.uint32), REPLICATED)
+                self._order = self._draw_order(self._keys, self._shares, self._counts, self._weights, epochs)
+                self._plan(epochs, self._order)
                 self._place, self._first_epoch = self._placement.put(np.int32(place), REPLICATED), epoch
             inputs = (self._arrays, self._order, self._counts, self._place)
             self._place = self._go_on(self._place, steps)
             self._next_step += steps
         return inputs
-
-    def _plan_epochs(self, epochs: Int[Array, " E"]) -> None:
-        self._order = self._draw_order(self._keys, self._shares, self._counts, self._weights, epochs)
-        self._plan(epochs, self._order)
 
     def __next__(self) -> Batch:
         return self.draw(*self.take(1))
@@ -175,6 +195,27 @@ class DeviceFeed(Feed):
     def close(self) -> None:
         """Free the devices' memory."""
         self._arrays, self._order, self._place = {}, None, None
+
+
+def filled(
+    shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray], spec: PartitionSpec, placement: Placement
+) -> Array:
+    """An array on the devices, filled with parts that follow each other along its second axis.
+
+    Only one part at a time is in the host's memory.
+    """
+    whole = placement.zeros(shape, dtype, spec)
+    fill = placement.on_shares(
+        functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1),
+        specs=(spec, spec, REPLICATED),
+        result=spec,
+        donate=(0,),
+    )
+    first = 0
+    for part in parts:
+        whole = fill(whole, placement.put(part, spec), placement.put(np.int32(first), REPLICATED))
+        first += part.shape[1]
+    return whole
 
 
 def without_members(spec: PartitionSpec) -> PartitionSpec:

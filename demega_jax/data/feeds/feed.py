@@ -24,6 +24,7 @@ MEMBER_REPLICATED, MEMBER_SHARDED = PartitionSpec(MEMBER), PartitionSpec(MEMBER,
 
 Sampling = Literal["uniform", "balanced"]
 Batch = Mapping[str, jax.Array]
+ShareFunction = Callable[..., PyTree]  # of arrays that hold a device's shares
 
 
 class RowSpec(NamedTuple):
@@ -63,9 +64,9 @@ class Placement(Protocol):
         ...
 
     def on_shares(
-        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: Callable[[PyTree], PyTree] | None = None,
-    ) -> Callable[..., PyTree]:  # fmt: skip
+        self, function: ShareFunction, *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
+        finish: ShareFunction | None = None,
+    ) -> ShareFunction:  # fmt: skip
         """`function`, compiled to run on each device for its own shares; nothing crosses devices."""
         ...
 
@@ -76,6 +77,9 @@ class Feed(abc.ABC):
     The position is one number, the step whose batch comes next; `restore` continues from there.
     """
 
+    draw: Callable[..., Batch] | None = None
+    """Makes a batch from the results of `take`, inside a larger compiled program. None: batches come from the host."""
+
     def __init__(self) -> None:
         self._next_step, self._waited = 0, 0.0
 
@@ -85,14 +89,6 @@ class Feed(abc.ABC):
     @abc.abstractmethod
     def __next__(self) -> Batch:
         """The batch of the next step."""
-
-    @property
-    def draw(self) -> Callable[..., Batch] | None:
-        """A function that makes a batch from the results of `take`, inside a larger compiled program.
-
-        None: batches come from the host.
-        """
-        return None
 
     def take(self, steps: int) -> tuple[PyTree, ...]:
         """The arguments from which `draw` makes the next `steps` batches."""

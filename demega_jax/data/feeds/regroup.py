@@ -9,11 +9,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from demega_jax.data.feeds.device_feed import DeviceFeed, key_of
+from demega_jax.data.feeds.device_feed import DeviceFeed, filled, key_of
 from demega_jax.data.feeds.feed import MEMBER_REPLICATED, MEMBER_SHARDED, REPLICATED, SHARDED, Placement
 from demega_jax.data.feeds.regroup_tables import Layout, RegroupTables
-from demega_jax.data.feeds.shares import check_shares
-from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.windows import Windows
 
@@ -61,13 +59,12 @@ class RegroupFeed(DeviceFeed):
     """
 
     def __init__(self, plan: "RegroupPlan", placement: Placement):
-        tables, windows = plan.tables, plan.windows
-        check_shares(plan.shares, placement.devices, plan.batch_size, placement.mode, plan.name)
+        tables, windows, dtype = plan.tables, plan.windows, np.dtype(plan.dtype)
         samples = SHARDED if tables.dealt else REPLICATED
         specs = dict.fromkeys(("first", "size", "label"), MEMBER_SHARDED) | {"samples": samples}
         super().__init__(tables.group_label, tables.there, plan, placement, specs)
         self._time_points, self._largest = windows.time_points, int(tables.group_size.max())
-        self._new_groups = plan.new_groups
+        self._new_groups = plan.regroup.new_groups
         self._put_tables(tables, samples)
         orders = MEMBER_SHARDED if tables.dealt else MEMBER_REPLICATED
         self._draw_windows = self._on_shares(
@@ -76,7 +73,10 @@ class RegroupFeed(DeviceFeed):
         self._draw_groups = self._on_shares(
             self._groups_in_order, specs=(SHARDED, orders, MEMBER_SHARDED, SHARDED), result=MEMBER_SHARDED
         )
-        self._arrays = {"samples": _load(windows, tables, plan.statistics, np.dtype(plan.dtype), placement)}
+        layout = tables.layout
+        shape = (layout.parts, layout.samples, windows.recordings[0].sensors)  # time before sensors
+        rounds = _rounds(windows, layout, plan.statistics(), dtype)
+        self._arrays = {"samples": filled(shape, dtype, rounds, samples, placement)}
 
     def _put_tables(self, tables: RegroupTables, samples: PartitionSpec) -> None:
         """Put the tables of groups, and of the windows of each part, on the devices."""
@@ -96,15 +96,13 @@ class RegroupFeed(DeviceFeed):
     ) -> Int[Array, "p E W"]:
         """First samples of the windows of a device's parts, class by class, each class in the epoch's own order."""
 
-        def one(label: Array, sample: Array, part: Array, epoch: Array) -> Array:
+        def one(epoch: Array, label: Array, sample: Array, part: Array) -> Array:
             if not self._new_groups:
                 return sample
             drawn = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key_of(key), WINDOW_KEY), epoch), part)
             return jax.lax.sort((label, jax.random.bits(drawn, sample.shape), sample), num_keys=2)[2]
 
-        return jax.vmap(jax.vmap(one, in_axes=(None, None, None, 0)), in_axes=(0, 0, 0, None))(
-            label, sample, part, epochs
-        )
+        return jax.vmap(lambda *each: jax.vmap(lambda epoch: one(epoch, *each))(epochs))(label, sample, part)
 
     def _groups_in_order(
         self, tables: dict[str, Array], windows: Int[Array, "p E W"], order: Int[Array, "s E slots"], count: Array
@@ -151,23 +149,6 @@ class RegroupFeed(DeviceFeed):
         """Free the devices' memory."""
         super().close()
         self._windows_of, self._tables = (), {}
-
-
-def _load(
-    windows: Windows, tables: RegroupTables, statistics: StatisticsOf, dtype: np.dtype, placement: Placement
-) -> Array:
-    """The samples [P, n, C], time before sensors, on the devices, which are filled round by round."""
-    layout = tables.layout
-    spec = SHARDED if tables.dealt else REPLICATED
-    samples = placement.zeros((layout.parts, layout.samples, windows.recordings[0].sensors), dtype, spec)
-    fill = placement.on_shares(
-        lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        specs=(spec, spec, REPLICATED), result=spec, donate=(0,),
-    )  # fmt: skip
-    for number, some in enumerate(_rounds(windows, layout, statistics(), dtype)):
-        at = placement.put(np.int32(number * some.shape[1]), REPLICATED)
-        samples = fill(samples, placement.put(some, spec), at)
-    return samples
 
 
 def _rounds(

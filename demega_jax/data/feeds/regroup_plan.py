@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from demega_jax.config import RegroupConfig
 from demega_jax.data.feeds.device_feed import DevicePlan
 from demega_jax.data.feeds.feed import Placement, RowSpec, batch_specs, sampling_line
 from demega_jax.data.feeds.regroup import RegroupFeed
 from demega_jax.data.feeds.regroup_tables import RegroupTables
-from demega_jax.data.feeds.shares import check_fits, check_shares, planned_epochs, steps_of
 from demega_jax.data.recordings.averaged import StatisticsOf
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.data.split import LabelledRows
@@ -22,15 +22,14 @@ class RegroupPlan(DevicePlan):
     """The plan of a `RegroupFeed`.
 
     groups: the rows of an epoch.  statistics: means and standard deviations that standardise the recordings.
-    new_groups: whether each epoch draws new groups.  adapted: whether rare classes have smaller groups.
+    regroup: how groups are made.
     """
 
     groups: LabelledRows
     windows: Windows
     tables: RegroupTables
     statistics: StatisticsOf
-    new_groups: bool
-    adapted: bool
+    regroup: RegroupConfig
     name = "regroup"
 
     @property
@@ -41,7 +40,7 @@ class RegroupPlan(DevicePlan):
     @property
     def steps_per_epoch(self) -> int:
         """Steps until the longest share has given all its groups."""
-        return steps_of(self.tables.group_label.shape[1], self.batch_size, self.shares)
+        return -(-self.tables.group_label.shape[1] // (self.batch_size // self.shares))
 
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
@@ -56,19 +55,16 @@ class RegroupPlan(DevicePlan):
 
     def device_bytes(self, devices: int) -> int:
         """Bytes of the recordings, and of the tables, on each device."""
-        epochs = planned_epochs(self.steps_per_epoch, self.steps_per_dispatch) * self.members
-        return self.tables.nbytes(self.groups.sensors, self.dtype, devices, epochs)
+        return self.tables.nbytes(self.groups.sensors, self.dtype, devices, self.planned_epochs * self.members)
 
-    def check(self, placement: Placement) -> None:
-        """UserError: shares that do not divide, or recordings that the devices cannot hold."""
-        check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
-        ways = ["data.dtype=float16 (half the bytes)"] if self.dtype == "float32" else []
+    def held(self, devices: int) -> tuple[str, list[str]]:
+        """The recordings, and what else takes less memory on the devices."""
+        smaller = ["the files that `demega-jax group` writes, with data.feed=stream"]
         if self.tables.dealt:
-            ways += ["more --devices"]
-        elif placement.devices > 1:
-            ways += ["data.regroup.recordings=dealt"]
-        ways += ["the files that `demega-jax group` writes, with data.feed=stream"]
-        check_fits(self.name, "the recordings", self.device_bytes(placement.devices), placement, ways)
+            smaller.insert(0, "more --devices")
+        elif devices > 1:
+            smaller.insert(0, "data.regroup.recordings=dealt")
+        return "the recordings", smaller
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the recordings take on each device, the groups of an epoch, and how they are sampled."""
@@ -80,7 +76,7 @@ class RegroupPlan(DevicePlan):
             f"{'feed':<10} {self.name}: {size} of {self.dtype} recordings ({how}) on each device",
             f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(self.windows)} in {runs} session runs",
         ]
-        if self.adapted:
+        if self.regroup.target_rows is not None:  # rare classes have smaller groups
             labels, rows = self.groups.labels, self.groups.class_counts()
             mean = np.bincount(labels, sizes) / np.maximum(np.bincount(labels), 1)
             listed = [f"{self.groups.classes[c]} {rows[c]} x {mean[c]:.0f}" for c in np.flatnonzero(rows)]

@@ -1,17 +1,16 @@
 """The resident feed: a whole split lies on the devices, which draw the order of rows and gather batches themselves."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan
-from demega_jax.data.feeds.feed import REPLICATED, SHARDED, Placement, RowSpec, sampling_line
-from demega_jax.data.feeds.shares import check_fits, check_shares, deal
-from demega_jax.data.feeds.stream import SplitPlan, split_specs
+from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan, filled
+from demega_jax.data.feeds.feed import SHARDED, Placement, RowSpec, sampling_line
+from demega_jax.data.feeds.shares import deal
+from demega_jax.data.feeds.stream import SplitPlan
 from demega_jax.data.split import Split
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
@@ -27,10 +26,10 @@ class ResidentPlan(DevicePlan, SplitPlan):
     split: Split
     name = "resident"
 
-    @functools.cached_property
+    @property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name."""
-        return split_specs(self.split) | {"x": RowSpec(self.split.window, np.dtype(self.dtype))}
+        return {**super().batch, "x": RowSpec(self.split.window, np.dtype(self.dtype))}
 
     def device_bytes(self, devices: int) -> int:
         """Bytes of the rows, and of their statistics, on each device."""
@@ -38,14 +37,9 @@ class ResidentPlan(DevicePlan, SplitPlan):
         row_bytes = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in held)
         return -(-self.split.rows // self.shares) * self.shares // devices * row_bytes
 
-    def check(self, placement: Placement) -> None:
-        """UserError: shares that do not divide, or rows that the devices cannot hold."""
-        check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
-        smaller = ["data.dtype=float16 (half the bytes)"] if self.dtype == "float32" else []
-        check_fits(
-            self.name, f"{self.split.rows} rows", self.device_bytes(placement.devices), placement,
-            [*smaller, "more --devices", "a higher --level", "data.feed=stream"],
-        )  # fmt: skip
+    def held(self, devices: int) -> tuple[str, list[str]]:
+        """The rows, and what else takes less memory on the devices."""
+        return f"{self.split.rows} rows", ["more --devices", "a higher --level", "data.feed=stream"]
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""
@@ -66,10 +60,13 @@ class ResidentFeed(DeviceFeed):
     """
 
     def __init__(self, plan: ResidentPlan, placement: Placement):
-        check_shares(plan.shares, placement.devices, plan.batch_size, placement.mode, plan.name)
-        labels, rows = plan.split.labels, deal(plan.split.labels, plan.shares, plan.shares_seed)
-        super().__init__(labels[rows], rows >= 0, plan, placement, SHARDED)
-        self._arrays = _load(plan.split, rows, np.dtype(plan.dtype), placement)
+        split, dtype = plan.split, np.dtype(plan.dtype)
+        rows = deal(split.labels, plan.shares, plan.shares_seed)
+        super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
+        x = filled((*rows.shape, *split.window), dtype, _windows(split, rows, dtype), SHARDED, placement)
+        small = {"label": split.labels.astype(np.int32), **split.row_statistics}
+        of_rows = {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
+        self._arrays = {"x": x} | of_rows
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
         """Rows of each share, by their numbers there."""
@@ -77,26 +74,16 @@ class ResidentFeed(DeviceFeed):
         return {name: values.reshape(-1, *values.shape[2:]) for name, values in batch.items()}
 
 
-def _load(split: Split, rows: np.ndarray, dtype: np.dtype, placement: Placement) -> dict[str, Array]:
-    """The split's arrays [S, n, ..] on the devices, which are filled with a few rows of every share at a time."""
-    reader = split.reader()
-    shares, each = rows.shape
-    x = placement.zeros((shares, each, *split.window), dtype, SHARDED)
-    fill = placement.on_shares(
-        lambda whole, some, at: jax.lax.dynamic_update_slice_in_dim(whole, some, at, axis=1),
-        specs=(SHARDED, SHARDED, REPLICATED), result=SHARDED, donate=(0,),
-    )  # fmt: skip
-    step = max(1, FILL_BYTES // (split.sensors * split.time_points * 4 * shares))
-    saturated = 0
-    for first in range(0, each, step):
+def _windows(split: Split, rows: Int[np.ndarray, "S n"], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Windows [S, k, C, T] of the shares' rows, a few rows of every share at a time."""
+    reader, saturated = split.reader(), 0
+    step = max(1, FILL_BYTES // (split.sensors * split.time_points * 4 * len(rows)))
+    for first in range(0, rows.shape[1], step):
         chosen = rows[:, first : first + step]
         read = reader.read(np.maximum(chosen, 0).ravel())
         if dtype == np.float16 and split.dtype != np.float16:
             saturated += int((np.abs(read) > LARGEST_HALF).sum())
             read = np.clip(read, -LARGEST_HALF, LARGEST_HALF)
-        some = read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
-        x = fill(x, placement.put(some, SHARDED), placement.put(np.int32(first), REPLICATED))
+        yield read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
     if saturated:
         warn(f"{split.path}: {saturated} values beyond {LARGEST_HALF:g} were set to it (data.dtype=float16)")
-    small = {"label": split.labels.astype(np.int32), **split.row_statistics}
-    return {"x": x} | {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}

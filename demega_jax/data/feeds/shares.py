@@ -1,15 +1,13 @@
 """Shares: the fixed parts that rows are divided into, and what a batch draws from each."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from demega_jax.data.draws import generator
-from demega_jax.data.feeds.feed import Placement, Sampling
+from demega_jax.data.feeds.feed import Sampling
 from demega_jax.errors import UserError
-from demega_jax.files import format_bytes
 
 FITTING_TURNS = 100
 
@@ -33,39 +31,12 @@ def check_shares(shares: int, devices: int, batch_size: int, mode: str, feed: st
     if mode != "jit":
         raise UserError("--parallel", f"{mode} with data.feed={feed}", "jit", "use --parallel jit or data.feed=stream")
     if shares % devices:
-        near = math.ceil(shares / devices) * devices
-        raise UserError(
-            "data.shares", f"{shares} shares over {devices} devices", f"a multiple of {devices}",
-            f"use data.shares={near}, or another number of --devices",
-        )  # fmt: skip
+        came, near = f"{shares} shares over {devices} devices", math.ceil(shares / devices) * devices
+        way_out = f"use data.shares={near}, or another number of --devices"
+        raise UserError("data.shares", came, f"a multiple of {devices}", way_out)
     if batch_size % shares:
-        near = max(1, batch_size // shares) * shares
-        raise UserError(
-            "train.batch_size", f"{batch_size} rows from {shares} shares (data.shares)", f"a multiple of {shares}",
-            f"use train.batch_size={near}",
-        )  # fmt: skip
-
-
-def check_fits(feed: str, what: str, need: int, placement: Placement, ways_out: Sequence[str]) -> None:
-    """UserError: each device would have to hold `need` bytes, which is more than it has.  ways_out: what takes less."""
-    free = placement.free_bytes()
-    if free is None or need <= free:
-        return
-    some = ", ".join(ways_out[:-1])
-    raise UserError(
-        "data.feed", f"with {feed}, {what} take {format_bytes(need)} on each of {placement.devices} devices",
-        f"at most {format_bytes(free)}, which are free", f"use {f'{some}, or ' if some else ''}{ways_out[-1]}",
-    )  # fmt: skip
-
-
-def steps_of(longest_share: int, batch_size: int, shares: int) -> int:
-    """Steps of an epoch, which ends when the longest share has given all its rows."""
-    return -(-longest_share // (batch_size // shares))
-
-
-def planned_epochs(steps_per_epoch: int, steps_per_dispatch: int) -> int:
-    """The largest number of epochs that the steps of one dispatch can belong to."""
-    return 1 + -(-(steps_per_dispatch - 1) // steps_per_epoch)
+        came, near = f"{batch_size} rows from {shares} shares (data.shares)", max(1, batch_size // shares) * shares
+        raise UserError("train.batch_size", came, f"a multiple of {shares}", f"use train.batch_size={near}")
 
 
 def cumulative_chances(

@@ -12,7 +12,6 @@ second (benchmarks/NOTES.md).
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,12 +35,10 @@ Put = Callable[[HostBatch], Any]
 
 def host_share(batch_size: int, process_index: int, process_count: int) -> slice:
     """The rows of a global batch that a host reads."""
-    if batch_size % process_count:
-        raise UserError(
-            "train.batch_size", f"{batch_size} rows over {process_count} hosts", f"a multiple of {process_count}",
-            f"use train.batch_size={max(1, batch_size // process_count) * process_count}",
-        )  # fmt: skip
-    each = batch_size // process_count
+    each, left = divmod(batch_size, process_count)
+    if left:
+        came, near = f"{batch_size} rows over {process_count} hosts", max(1, each) * process_count
+        raise UserError("train.batch_size", came, f"a multiple of {process_count}", f"use train.batch_size={near}")
     return slice(process_index * each, (process_index + 1) * each)
 
 
@@ -58,6 +55,12 @@ class SplitPlan(FeedPlan):
     def rows(self) -> LabelledRows:
         """The rows of the split."""
         return self.split
+
+    @property
+    def batch(self) -> Mapping[str, RowSpec]:
+        """The arrays of a batch by name, with the rows in the split's type."""
+        statistics = tuple(STATISTICS_PADDING) if self.split.has_statistics else ()
+        return batch_specs(self.split.window, self.split.dtype, statistics=statistics)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -83,11 +86,6 @@ class StreamPlan(SplitPlan):
     memory: int
     prefetch: int
     name = "stream"
-
-    @functools.cached_property
-    def batch(self) -> Mapping[str, RowSpec]:
-        """The arrays of a batch by name."""
-        return split_specs(self.split)
 
     def check(self, placement: Placement) -> None:
         """Nothing to check: no rows stay on the devices, and `training` checks that they can share a batch."""
@@ -143,12 +141,6 @@ class StreamFeed(Feed):
             self._batches.close()
         self._batches = None
         self._placed.clear()
-
-
-def split_specs(split: Split) -> dict[str, RowSpec]:
-    """The arrays of a batch of a split."""
-    statistics = tuple(STATISTICS_PADDING) if split.has_statistics else ()
-    return batch_specs(split.window, split.dtype, statistics=statistics)
 
 
 def split_batches(
