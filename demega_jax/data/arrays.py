@@ -11,14 +11,12 @@ from numpy.typing import ArrayLike
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.grouped import check_window
 from demega_jax.data.rows import check_finite
-from demega_jax.data.split import UNKNOWN
+from demega_jax.data.split import UNKNOWN, WindowShape
 from demega_jax.errors import UserError, listed
 
 SUFFIXES = (".npy", ".npz", ".pt")
 WINDOWS, LABELS, CLASSES = ("x", "data"), ("labels", "y"), "classes"  # names of arrays in an .npz file
 CHECKED = 256  # rows that are checked at once
-
-WindowShape = tuple[int, int | None]
 
 
 def array_split(x: ArrayLike, classes: Sequence[str], window: WindowShape, where: str = "input") -> ArraySplit:

@@ -71,13 +71,13 @@ def sampled(split: Split, most: int, seed: int) -> SampledSplit:
     rows = np.arange(split.rows)
     if split.rows > most:
         rows = np.sort(np.random.default_rng(seed).choice(split.rows, most, replace=False))
-    return SampledSplit(**_shared(split) | {"labels": split.labels[rows]}, source=split, chosen=rows)
+    return SampledSplit(**shared(split) | {"labels": split.labels[rows]}, source=split, chosen=rows)
 
 
 def changed(split: Split, change: Change) -> ChangedSplit:
     """A split whose windows are changed as they are read. UserError: as for `check_raw`."""
     check_raw(split)
-    return ChangedSplit(**_shared(split), source=split, change=change)
+    return ChangedSplit(**shared(split), source=split, change=change)
 
 
 def check_raw(split: Split) -> None:
@@ -87,5 +87,6 @@ def check_raw(split: Split) -> None:
         raise UserError(split.path, came, "windows as `demega-jax group` writes them", "give the grouped files")
 
 
-def _shared(split: Split) -> dict[str, Any]:
+def shared(split: Split) -> dict[str, Any]:
+    """The fields that every split has."""
     return {field.name: getattr(split, field.name) for field in dataclasses.fields(Split)}

@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 
 from demega_jax.data.folder import folder_level
-from demega_jax.data.hdf5 import check_storage, open_file
+from demega_jax.data.hdf5 import check_storage, damaged, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
-from demega_jax.data.split import RowReader, Split
+from demega_jax.data.split import RowReader, Split, WindowShape
 from demega_jax.errors import UserError, warn
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
@@ -38,11 +38,11 @@ class GroupedFile(Split):
         if self.slow_reason:
             return Hdf5Rows(self)
         with open_file(self.path) as file:
-            return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype)
+            return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype, [(self.path, 0)])
 
 
 def open_grouped(
-    path: Path, *, classes: Sequence[str] | None = None, expect_shape: tuple[int, int | None] | None = None
+    path: Path, *, classes: Sequence[str] | None = None, expect_shape: WindowShape | None = None
 ) -> GroupedFile:
     """Open and check a grouped file.
 
@@ -51,34 +51,34 @@ def open_grouped(
     points None: any number.
     UserError: the file is not sound; the error names the file, and the row if it is about one.
     """
-    path = Path(path)
     with open_file(path) as file:
         data, raw_labels = _datasets(path, file)
         _, sensors, time_points = data.shape
         check_window(path, sensors, time_points, expect_shape)
         labels = map_labels(path, file, raw_labels, classes)
-        name = path.name.removesuffix("_grouped.h5")
-        level = _level(path, file)
         _check_attributes(path, file, data.shape)
-        reference = _number(file.attrs.get("reference_macro_f1"))
-        simulated = bool(file.attrs.get("simulated", False))
-    split = GroupedFile(
-        path=path, name=name, level=level, sensors=sensors, time_points=time_points, classes=labels.classes,
-        labels=labels.ids, reference_macro_f1=reference, simulated=simulated,
-    )  # fmt: skip
+        split = GroupedFile(
+            path=path,
+            name=path.name.removesuffix("_grouped.h5"),
+            level=_level(path, file),
+            sensors=sensors,
+            time_points=time_points,
+            classes=labels.classes,
+            labels=labels.ids,
+            reference_macro_f1=_number(file.attrs.get("reference_macro_f1")),
+            simulated=bool(file.attrs.get("simulated", False)),
+        )
     warn_of_absent_classes(path, labels)
     return split
 
 
-def check_window(path: Path, sensors: int, time_points: int, expect_shape: tuple[int, int | None] | None) -> None:
-    """UserError: windows have another shape than (sensors, time points; None: any number)."""
+def check_window(path: Path, sensors: int, time_points: int, expect_shape: WindowShape | None) -> None:
+    """UserError: windows have another shape than is expected."""
     wanted = (sensors, time_points) if expect_shape is None else (expect_shape[0], expect_shape[1] or time_points)
     if (sensors, time_points) != wanted:
-        raise UserError(
-            path, f"windows of {sensors} sensors x {time_points} time points",
-            f"{wanted[0]} x {wanted[1]}, as in the model and its training data",
-            "use data of the same shape, or train another model",
-        )  # fmt: skip
+        came = f"windows of {sensors} sensors x {time_points} time points"
+        way_out = "use data of the same shape, or train another model"
+        raise UserError(path, came, f"{wanted[0]} x {wanted[1]}, as in the model and its training data", way_out)
 
 
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
@@ -86,20 +86,17 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
         try:
             found = file[name] if name in file else None
         except KeyError as error:  # h5py raises this for a header that cannot be read
-            came = f"truncated or damaged: {error.args[0]}"
-            raise UserError(path, came, "a whole HDF5 file", "copy or download it again") from None
+            raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
         if not isinstance(found, h5py.Dataset):
-            raise UserError(
-                path, f"no dataset `{name}`", "the datasets `data` and `labels`", "give the path of a grouped file"
-            )
+            wanted = "the datasets `data` and `labels`"
+            raise UserError(path, f"no dataset `{name}`", wanted, "give the path of a grouped file")
     data, labels = file["data"], file["labels"]
     if data.ndim != 3:
         wanted = "rank 3: [groups, sensors, time points]"
         raise UserError(path, f"`data` of rank {data.ndim}", wanted, "make the file again with `demega-jax group`")
     if data.dtype.name not in FLOATS:
-        raise UserError(
-            path, f"`data` of type {data.dtype}", " or ".join(FLOATS), "convert `data` to one of these types"
-        )
+        way_out = "convert `data` to one of these types"
+        raise UserError(path, f"`data` of type {data.dtype}", " or ".join(FLOATS), way_out)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         came = f"`labels` of type {labels.dtype} and rank {labels.ndim}"
         raise UserError(path, came, "integers of rank 1: [groups]", "convert `labels` to such integers")
@@ -117,7 +114,7 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
 def _level(path: Path, file: h5py.File) -> int | None:
     """K as the file states it, or else as its folder is named."""
     stated = _number(file.attrs.get("grouped_samples"))
-    return int(stated) if stated is not None and stated == stated // 1 else folder_level(path.parent)
+    return int(stated) if stated is not None and stated.is_integer() else folder_level(path.parent)
 
 
 def _number(value: object) -> float | None:

@@ -14,6 +14,11 @@ from demega_jax.errors import UserError
 from demega_jax.files import locked
 
 
+def damaged(path: Path, came: str) -> UserError:
+    """The error for a file that is not whole."""
+    return UserError(path, came, "a whole file", "copy, download or make the file again")
+
+
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading. UserError: it is no HDF5 file, is truncated, or is found damaged while it is read."""
@@ -24,10 +29,10 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        cut = "truncated" in str(error)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        came = "the file is truncated" if cut else f"not a readable HDF5 file ({reason})"
-        raise UserError(path, came, "a whole HDF5 file", "copy or download the file again") from None
+        if "truncated" in str(error):
+            raise damaged(path, "the file is truncated") from None
+        reason = getattr(error, "strerror", None) or error
+        raise damaged(path, f"not a readable HDF5 file ({reason})") from None
 
 
 def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
@@ -50,24 +55,22 @@ def check_storage(path: Path, data: h5py.Dataset) -> None:
     if data.chunks is None:
         offset = data.id.get_offset()  # None: nothing was written, or (compact) it is part of the header
         end = offset + data.size * data.dtype.itemsize if offset is not None else size
-        if data.id.get_storage_size() == 0 or end > size:
-            came = f"`{name}` was never written" if end <= size else f"truncated, as the file ends within `{name}`"
-            raise UserError(path, came, "a whole file", "copy or download the file again")
+        if end > size:
+            raise damaged(path, f"truncated, as the file ends within `{name}`")
+        if data.id.get_storage_size() == 0:
+            raise damaged(path, f"`{name}` was never written")
         return
     expected = int(np.prod([-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True)]))
     first, offset, length = stored_chunks(data).T
     cut = first[offset + length > size]
     if len(cut):
-        came = f"truncated, as the file ends before `{name}` from row {cut.min()} on"
-        raise UserError(path, came, "a whole file", "copy or download the file again")
+        raise damaged(path, f"truncated, as the file ends before `{name}` from row {cut.min()} on")
     if len(first) < expected:
-        per_row_block = expected // -(-len(data) // data.chunks[0])
-        blocks = np.bincount(first // data.chunks[0], minlength=-(-len(data) // data.chunks[0]))
-        row = int(np.argmax(blocks < per_row_block)) * data.chunks[0]
-        came = (
-            f"`{name}` from row {row} on was never written ({expected - len(first)} of {expected} chunks are missing)"
-        )
-        raise UserError(path, came, "a whole file", "copy, download or make the file again")
+        blocks = -(-len(data) // data.chunks[0])
+        written = np.bincount(first // data.chunks[0], minlength=blocks)
+        row = int(np.argmax(written < expected // blocks)) * data.chunks[0]
+        absent = f"{expected - len(first)} of {expected} chunks are missing"
+        raise damaged(path, f"`{name}` from row {row} on was never written ({absent})")
 
 
 class Disk(io.FileIO):

@@ -21,11 +21,9 @@ from demega_jax.data.grouped import open_grouped
 from demega_jax.data.pseudo import with_pseudo_labels
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
-from demega_jax.data.split import LabelledRows, Split
+from demega_jax.data.split import LabelledRows, Split, WindowShape
 from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
-
-WindowShape = tuple[int, int | None]  # (sensors, time points; None for any length)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

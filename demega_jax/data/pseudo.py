@@ -14,9 +14,10 @@ from jaxtyping import Float
 
 from demega_jax.config import DataConfig
 from demega_jax.data.arrays import SUFFIXES, open_array
+from demega_jax.data.changed import SampledSplit, shared
 from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.split import RowNumbers, RowReader, Split
+from demega_jax.data.split import Split
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
@@ -25,15 +26,8 @@ SUM_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class PseudoLabelled(Split):
+class PseudoLabelled(SampledSplit):
     """Windows of a split with pseudo-labels. source: all windows.  chosen [N]: the rows of them that are used."""
-
-    source: Split
-    chosen: RowNumbers
-
-    def reader(self) -> RowReader:
-        """Reads the chosen rows of the source."""
-        return self.source.reader_of(self.chosen)
 
     def describe(self) -> str:
         """How many windows are used, and how many there are of each class."""
@@ -60,10 +54,8 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Float[np.ndarray, "N
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *lines = list(csv.reader(file)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            path, f"it cannot be read ({reason})", "a CSV file of predictions", "correct the path"
-        ) from None
+        came = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise UserError(path, came, "a CSV file of predictions", "correct the path") from None
     places = _columns(path, header, classes)
     p = np.empty((len(lines), len(classes)))
     for number, line in enumerate(lines):
@@ -110,15 +102,12 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
     if not len(chosen):
         came = f"no window has a probability of {pseudo.threshold} or more (the largest is {p.max():.3f})"
         raise UserError("data.pseudo.threshold", came, "a threshold that some reach", "lower data.pseudo.threshold")
-    absent = sorted(set(range(len(train.classes))) - set(p[chosen].argmax(axis=1).tolist()))
+    labels = p[chosen].argmax(axis=1).astype(np.int32)
+    facts = shared(source) | {"name": train.name, "level": train.level, "labels": labels}
+    rows = PseudoLabelled(**facts, source=source, chosen=chosen)
+    absent = [name for name, count in zip(rows.classes, rows.class_counts(), strict=True) if not count]
     if absent:
-        names = " ".join(train.classes[label] for label in absent)
-        warn(f"{predictions}: no pseudo-label for {len(absent)} of {len(train.classes)} classes ({names})")
-    rows = PseudoLabelled(
-        path=windows, name=train.name, level=train.level, sensors=source.sensors, time_points=source.time_points,
-        classes=train.classes, labels=p[chosen].argmax(axis=1).astype(np.int32), simulated=source.simulated,
-        source=source, chosen=chosen,
-    )  # fmt: skip
+        warn(f"{predictions}: no pseudo-label for {len(absent)} of {len(rows.classes)} classes ({' '.join(absent)})")
     return WithPseudoLabels(**vars(combine([train, rows], train.path)))
 
 

@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from demega_jax.data.hdf5 import open_file, stored_chunks
+from demega_jax.data.hdf5 import damaged, open_file, stored_chunks
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
 READ_BYTES = 5 * 2**18  # of one read, at most: 8 rows of 153 kB, which fit into the processor's cache
+Files = Sequence[tuple[Path, int]]  # (path, its first row in the split)
 HALF_EXPONENT = 0x7C00  # the bits of a float16 that are all set if it is not finite
 
 
@@ -63,10 +64,9 @@ def check_finite(path: Path, rows: RowNumbers, x: Rows) -> None:
     if sound:
         return
     row, sensor, time_point = np.argwhere(~np.isfinite(x))[0].tolist()
-    raise UserError(
-        path, f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}",
-        "finite numbers in the range of float32", "remove the row from the file, or make the file again",
-    )  # fmt: skip
+    came = f"row {rows[row]} has {x[row, sensor, time_point]} at sensor {sensor}, time point {time_point}"
+    way_out = "remove the row from the file, or make the file again"
+    raise UserError(path, came, "finite numbers in the range of float32", way_out)
 
 
 def _output(split: Split, rows: RowNumbers, out: Rows | None) -> Rows:
@@ -76,17 +76,10 @@ def _output(split: Split, rows: RowNumbers, out: Rows | None) -> Rows:
 class OffsetRows:
     """Rows read by their offset in the file, without HDF5. Rows that follow each other are read together."""
 
-    def __init__(
-        self,
-        split: Split,
-        offsets: Int[np.ndarray, " N"],
-        dtype: np.dtype,
-        files: Sequence[tuple[Path, int]] | None = None,
-    ):
-        """offsets: of each row in its file.  files: (path, its first row), ascending; None: the file of the split."""
-        self.split, self.offsets, self.dtype = split, offsets, dtype
-        self.files = [(split.path, 0)] if files is None else list(files)
-        self._firsts = np.array([first for _, first in self.files])
+    def __init__(self, split: Split, offsets: Int[np.ndarray, " N"], dtype: np.dtype, files: Files):
+        """offsets: of each row in its file.  dtype: of the rows in the files.  files: (path, first row), ascending."""
+        self.split, self.offsets, self.dtype, self.files = split, offsets, dtype, files
+        self._firsts = np.array([first for _, first in files])
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -97,8 +90,7 @@ class OffsetRows:
                 try:
                     self._descriptors[number] = os.open(path, os.O_RDONLY)
                 except OSError as error:
-                    raise UserError(path, str(error.strerror), "the file that was there before",
-                                    "copy or download the file again") from None  # fmt: skip
+                    raise damaged(path, f"it cannot be opened ({error.strerror})") from None
             return self._descriptors[number]
 
     def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
@@ -129,11 +121,10 @@ class OffsetRows:
             try:
                 count = os.preadv(descriptor, [view], offset)
             except OSError as error:
-                raise UserError(path, f"row {row - before} cannot be read ({error.strerror})", "a whole file",
-                                "check the disk, or copy the file again") from None  # fmt: skip
+                came = f"row {row - before} cannot be read ({error.strerror})"
+                raise UserError(path, came, "a whole file", "check the disk, or copy the file again") from None
             if count == 0:
-                raise UserError(path, f"truncated, as the file ends before the end of row {row - before}",
-                                "a whole file", "copy or download the file again")  # fmt: skip
+                raise damaged(path, f"truncated, as the file ends before the end of row {row - before}")
             view, offset = view[count:], offset + count
 
     _close = staticmethod(os.close)  # kept here, as `os` can be gone when the interpreter ends
@@ -147,11 +138,8 @@ class OffsetRows:
     def __del__(self) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_descriptors", "_lock")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _descriptors={}, _lock=threading.Lock())
+    def __reduce__(self) -> tuple[object, ...]:
+        return OffsetRows, (self.split, self.offsets, self.dtype, self.files)  # a copy opens the files itself
 
 
 class Hdf5Rows:

@@ -19,6 +19,7 @@ UNKNOWN = -1  # the label of a row whose class is not known
 # Statistics of each row and sensor that can be stored beside the windows, and their values in a row of padding.
 STATISTICS_PADDING = {"median": 0.0, "iqr": 1.0}
 
+WindowShape = tuple[int, int | None]  # (sensors, time points; None: any number)
 RowNumbers = Int[np.ndarray, " n"]
 Rows = Float[np.ndarray, "n C T"]
 

@@ -103,7 +103,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
     with refused("No such file", where=path):
         split.reader()
     with refused("No such file", where=path):
-        OffsetRows(split, reader.offsets, reader.dtype).read(np.arange(2))
+        OffsetRows(split, reader.offsets, reader.dtype, reader.files).read(np.arange(2))
 
 
 def test_wrong_ranks_types_shapes_and_lengths_are_refused(path):

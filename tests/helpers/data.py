@@ -12,7 +12,7 @@ from demega_jax.data.open import open_levels
 from demega_jax.data.rows import Hdf5Rows, MemoryRows, OffsetRows, open_rows
 from demega_jax.data.shards.manifest import MANIFEST, read_manifest
 from demega_jax.data.shards.plan import ShardSettings
-from demega_jax.data.shards.reader import ShardRows, is_sharded, open_shards
+from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.shards.writer import write_shards
 from demega_jax.data.simulate.grouped import simulate_grouped
 from demega_jax.data.split import RowReader
@@ -22,7 +22,6 @@ __all__ = [
     "MemoryRows",
     "OffsetRows",
     "RowReader",
-    "ShardRows",
     "ShardSettings",
     "all_rows",
     "batches_of",

@@ -15,7 +15,7 @@ from demega_jax.data.recordings.runs import Recording, find_recordings
 from demega_jax.data.recordings.splits import official, read_splits
 from demega_jax.data.recordings.statistics import statistics
 from demega_jax.data.recordings.windows import Windows, find_windows
-from demega_jax.data.split import LabelledRows
+from demega_jax.data.split import LabelledRows, WindowShape
 from demega_jax.errors import UserError
 from demega_jax.phonemes import PHONEMES
 
@@ -58,7 +58,7 @@ class RecordingTree:
         )  # fmt: skip
 
     def averages(
-        self, split: str, classes: Sequence[str] | None, expect_shape: tuple[int, int | None] | None = None
+        self, split: str, classes: Sequence[str] | None, expect_shape: WindowShape | None = None
     ) -> AveragedRecordings:
         """A split's groups of every level in the order of the recordings. UserError: no such split, no group."""
         windows = self.windows(split, classes)

@@ -8,6 +8,7 @@ OUT/grouped_K/{split}/shard-00000.h5   data [n, C, T], labels [n], rows [n] (of 
 
 import json
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -113,27 +114,31 @@ def crc32_of(path: Path) -> str:
             while count := file.readinto(buffer):
                 value = zlib.crc32(memoryview(buffer)[:count], value)
     except OSError as error:
-        raise UserError(
-            path, f"cannot be read ({error.strerror})", "a readable file", "check the disk, or copy the file again"
-        ) from None
+        way_out = "check the disk, or copy the file again"
+        raise UserError(path, f"cannot be read ({error.strerror})", "a readable file", way_out) from None
     return f"{value:08x}"
 
 
-def check_size(path: Path, entry: ShardEntry) -> None:
-    """UserError: a shard is missing, or has another size than the manifest says."""
-    if not path.is_file():
-        raise UserError(path, "missing", "every shard that the manifest lists", AGAIN)
-    if (size := path.stat().st_size) != entry.bytes:
-        raise UserError(path, f"{size} bytes", f"{entry.bytes} bytes, as the manifest says", AGAIN)
-
-
-def check_shards(folder: Path, entries: list[ShardEntry]) -> None:
-    """UserError: a shard is missing, or its bytes are not those that were written."""
-    for entry in entries:
-        check_size(folder / entry.file, entry)
+def checksums(folder: Path, entries: Sequence[ShardEntry]) -> list[str]:
+    """The CRC-32 of each shard as it is on the disk."""
     with ThreadPoolExecutor(CHECK_THREADS) as threads:  # zlib releases the interpreter's lock, so threads help
-        sums = threads.map(crc32_of, [folder / entry.file for entry in entries])
-        for entry, found in zip(entries, sums, strict=True):
-            if found != entry.crc32:
-                came = f"altered, as its CRC-32 is {found}"
-                raise UserError(folder / entry.file, came, f"{entry.crc32}, as the manifest says", AGAIN)
+        return list(threads.map(crc32_of, [folder / entry.file for entry in entries]))
+
+
+def check_sizes(folder: Path, entries: Sequence[ShardEntry]) -> None:
+    """UserError: a shard is missing, or has another size than the manifest says."""
+    for entry in entries:
+        path = folder / entry.file
+        if not path.is_file():
+            raise UserError(path, "missing", "every shard that the manifest lists", AGAIN)
+        if (size := path.stat().st_size) != entry.bytes:
+            raise UserError(path, f"{size} bytes", f"{entry.bytes} bytes, as the manifest says", AGAIN)
+
+
+def check_shards(folder: Path, entries: Sequence[ShardEntry]) -> None:
+    """UserError: a shard is missing, or its bytes are not those that were written."""
+    check_sizes(folder, entries)
+    for entry, found in zip(entries, checksums(folder, entries), strict=True):
+        if found != entry.crc32:
+            came = f"altered, as its CRC-32 is {found}"
+            raise UserError(folder / entry.file, came, f"{entry.crc32}, as the manifest says", AGAIN)

@@ -18,10 +18,10 @@ from demega_jax.data.shards.manifest import (
     Manifest,
     ShardEntry,
     check_shards,
-    check_size,
+    check_sizes,
     read_manifest,
 )
-from demega_jax.data.split import STATISTICS_PADDING, RowReader, ShuffledBlocks, Split
+from demega_jax.data.split import STATISTICS_PADDING, RowReader, ShuffledBlocks, Split, WindowShape
 from demega_jax.errors import UserError
 
 
@@ -69,8 +69,10 @@ class ShardedSplit(Split):
         return ShuffledBlocks(rows, self.manifest.block_rows) if self.permuted else None
 
     def reader(self) -> RowReader:
-        """Rows by their offset in the shards."""
-        return ShardRows(self)
+        """Rows by their offset in the shards. Errors name the shard, and the row's number in that file."""
+        row_bytes = self.sensors * self.time_points * self.dtype.itemsize
+        offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in self.shards])
+        return OffsetRows(self, offsets, self.dtype, [(shard.file, shard.first) for shard in self.shards])
 
     def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
         """Median and interquartile range (without epsilon) of each row's sensors over time, in the data's unit.
@@ -93,50 +95,34 @@ class ShardedSplit(Split):
         check_shards(self.path.parent, self.manifest.splits[self.name].shards)
 
 
-class ShardRows(OffsetRows):
-    """Rows of shards by their numbers in the split. Errors name the shard, and the row's number in that file."""
-
-    def __init__(self, split: ShardedSplit):
-        row_bytes = split.sensors * split.time_points * split.dtype.itemsize
-        offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in split.shards])
-        super().__init__(split, offsets, split.dtype, [(shard.file, shard.first) for shard in split.shards])
-
-
 def is_sharded(folder: Path) -> bool:
     """Whether a folder grouped_K holds shards."""
     return (folder / MANIFEST).is_file()
 
 
 def open_shards(
-    folder: Path,
-    split: str,
-    *,
-    classes: Sequence[str] | None = None,
-    expect_shape: tuple[int, int | None] | None = None,
+    folder: Path, split: str, *, classes: Sequence[str] | None = None, expect_shape: WindowShape | None = None,
     verify: bool = True,
-) -> ShardedSplit:
+) -> ShardedSplit:  # fmt: skip
     """Open and check a split of a shard folder (grouped_K with its manifest.json).
 
     classes, expect_shape: as for `open_grouped`.  verify: read every byte once and compare the checksums (about 2
     GB/s for files that the system has cached); otherwise only sizes are compared.
     Raises: `UserError` for a split that is not there, a shard that is missing or was altered, a newer format.
     """
-    folder = Path(folder)
     manifest = read_manifest(folder / MANIFEST)
     if split not in manifest.splits:
         there = ", ".join(manifest.splits)
-        raise UserError(
-            folder, f"no split {split}", f"a split that is there: {there}", "run `demega-jax shard` with it"
-        )
+        way_out = "run `demega-jax shard` with it"
+        raise UserError(folder, f"no split {split}", f"a split that is there: {there}", way_out)
     check_window(folder, manifest.sensors, manifest.time_points, expect_shape)
     entry = manifest.splits[split]
-    if sum(shard.rows for shard in entry.shards) != entry.rows:
-        came = f"shards of {sum(shard.rows for shard in entry.shards)} rows for {split}"
+    rows = sum(shard.rows for shard in entry.shards)
+    if rows != entry.rows:
+        came = f"shards of {rows} rows for {split}"
         raise UserError(folder / MANIFEST, came, f"shards of all its {entry.rows} rows", AGAIN)
-    for shard in entry.shards:
-        check_size(folder / shard.file, shard)
-    if verify:
-        check_shards(folder, entry.shards)
+    check = check_shards if verify else check_sizes
+    check(folder, entry.shards)
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
         labels = map_labels(shards[0].file, file, raw_labels, classes)

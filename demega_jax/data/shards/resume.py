@@ -1,18 +1,9 @@
 """Whether shards may be written into a folder, and which shards an earlier, stopped command has finished there."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from demega_jax.data.shards.manifest import (
-    CHECK_THREADS,
-    MANIFEST,
-    UNFINISHED,
-    Manifest,
-    ShardEntry,
-    crc32_of,
-    read_manifest,
-)
+from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, checksums, read_manifest
 from demega_jax.errors import UserError
 
 # Entries of the manifest that are results, not settings: they are not compared.
@@ -77,10 +68,7 @@ def _short(value: object) -> str:
 def finished_shards(folder: Path, there: Manifest | None) -> dict[str, ShardEntry]:
     """The finished shards by file name: those whose checksums agree. All others must be made again."""
     listed = [shard for split in there.splits.values() for shard in split.shards] if there else []
-    sized = [
-        shard for shard in listed
-        if (folder / shard.file).is_file() and (folder / shard.file).stat().st_size == shard.bytes
-    ]  # fmt: skip
-    with ThreadPoolExecutor(CHECK_THREADS) as threads:
-        sums = threads.map(lambda shard: crc32_of(folder / shard.file), sized)
-        return {shard.file: shard for shard, found in zip(sized, sums, strict=True) if found == shard.crc32}
+    paths = {shard.file: folder / shard.file for shard in listed}
+    sized = [s for s in listed if paths[s.file].is_file() and paths[s.file].stat().st_size == s.bytes]
+    sums = checksums(folder, sized)
+    return {shard.file: shard for shard, found in zip(sized, sums, strict=True) if found == shard.crc32}

@@ -6,7 +6,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from helpers.data import MemoryRows, ShardRows, open_grouped, open_rows, open_shards, verify
+from helpers.data import MemoryRows, OffsetRows, open_grouped, open_rows, open_shards, verify
 from helpers.errors import refused
 from helpers.runs import flip_bit
 from helpers.shards import SENSORS, TIME_POINTS, read_all
@@ -49,19 +49,19 @@ def test_damage_is_named(shards, tmp_path):
         open_shards(folder, "train", verify=False)
     os.truncate(shard, 100)
     with refused("truncated", "row 3", where=shard):
-        ShardRows(split).read(np.array([131]))
+        split.reader().read(np.array([131]))
     shard.unlink()
     with refused("missing", where=shard):
         open_shards(folder, "train", verify=False)
     with refused("No such file", where=shard):
-        ShardRows(split).read(np.array([131]))
+        split.reader().read(np.array([131]))
 
 
 @pytest.mark.parametrize("out_dtype", [None, np.float16, np.float32])
 def test_readers_give_the_rows_of_the_shards(shards, raw, out_dtype):
     for folder in (shards, raw):
         split, stored = open_shards(folder, "train"), read_all(folder)["data"]
-        assert isinstance(open_rows(split, split.nbytes - 1), ShardRows)
+        assert isinstance(open_rows(split, split.nbytes - 1), OffsetRows)
         assert isinstance(open_rows(split, split.nbytes), MemoryRows)
         orders = [np.random.default_rng(seed).integers(0, 203, 300) for seed in range(3)] + [np.arange(203)]
         for memory in (0, 2**30):
@@ -81,4 +81,4 @@ def test_a_value_that_is_not_finite_names_the_shard_and_its_row(shards, tmp_path
         with h5py.File(folder / "train" / "shard-00001.h5", "r+") as file:
             file["data"][5, 2, 7] = value
         with refused("row 5", word, "sensor 2", "time point 7", where=folder / "train" / "shard-00001.h5"):
-            ShardRows(split).read(np.arange(203))
+            split.reader().read(np.arange(203))
