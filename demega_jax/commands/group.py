@@ -66,7 +66,7 @@ def command(
     _print_plan(out, targets, len(plan_passes(targets, size)))
     if shares is not None:
         write_splits(out / "splits.json", assigned)
-    write_groups(targets, statistics(assigned["train"], print), size, print, denoised=denoise)
+    write_groups(targets, statistics(assigned["train"], print), size, print)
     return 0
 
 
@@ -127,7 +127,7 @@ def make_targets(
             if not len(groups):
                 came, wanted = f"no group of {level} windows in {split}", "a level with groups in every split"
                 raise UserError("--level", came, wanted, "lower --level, or leave out --drop-remaining")
-            targets.append(Target(windows, groups, path, level, attributes))
+            targets.append(Target(groups, path, level, attributes, denoised))
     return targets
 
 
@@ -153,14 +153,14 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     """Print what will be made, and from what. UserError: there is not enough space for it."""
     from demega_jax.files import free_space
 
-    need = sum(target.bytes_of(len(target.groups)) for target in targets)
+    need = sum(len(target.groups) * target.groups.row_bytes for target in targets)
     free = free_space(out)
     for target in targets:
         print(
             f"grouped_{target.level:<4} {target.path.stem.removesuffix('_grouped'):<10} "
-            f"{len(target.windows):>8} windows {len(target.groups):>8} groups"
+            f"{len(target.groups.windows):>8} windows {len(target.groups):>8} groups"
         )
-    runs = {recording for target in targets for recording in target.windows.recordings}
+    runs = {recording for target in targets for recording in target.groups.windows.recordings}
     hours = sum(r.samples / r.rate for r in runs) / 3600
     read = sum(recording.nbytes for recording in runs) / 2**30
     print(

@@ -11,7 +11,7 @@ from demega_jax.data.feeds.device_feed import DevicePlan
 from demega_jax.data.feeds.feed import Placement, RowSpec, batch_specs, sampling_line
 from demega_jax.data.feeds.regroup import RegroupFeed
 from demega_jax.data.feeds.regroup_tables import RegroupTables
-from demega_jax.data.recordings.averaged import StatisticsOf
+from demega_jax.data.recordings.statistics import StatisticsOf
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.data.split import LabelledRows
 from demega_jax.files import format_bytes

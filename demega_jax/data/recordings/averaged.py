@@ -2,17 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.recordings.grouping import Averages, average_groups
-from demega_jax.data.recordings.statistics import Statistics
+from demega_jax.data.recordings.grouping import Groups, average_groups
+from demega_jax.data.recordings.statistics import StatisticsOf
 from demega_jax.data.rows import MemoryRows
 from demega_jax.data.split import RowNumbers, RowReader, Split
-
-StatisticsOf = Callable[[], Statistics]  # computed at the first call, from the session runs of train
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,14 +19,13 @@ class AveragedRecordings(Split):
     wanted: the groups of each level.  statistics: means and standard deviations that standardise the recordings.
     """
 
-    wanted: tuple[Averages, ...]
+    wanted: tuple[Groups, ...]
     statistics: StatisticsOf
 
     @functools.cached_property
     def x(self) -> Float[np.ndarray, "N C T"]:
         """All rows: the groups of one level after those of another."""
-        means = average_groups(self.wanted, self.statistics())
-        return means[0] if len(means) == 1 else np.concatenate(means)
+        return average_groups(self.wanted, self.statistics())
 
     @property
     def in_memory(self) -> bool:
@@ -42,11 +38,8 @@ class AveragedRecordings(Split):
 
     def reader_of(self, rows: RowNumbers) -> RowReader:
         """Some rows, in ascending order, from memory. Only their groups are averaged."""
-        ends = np.cumsum([len(each.groups) for each in self.wanted])
+        ends = np.cumsum([len(groups) for groups in self.wanted])
         of_level = np.split(rows, np.searchsorted(rows, ends[:-1]))
         starts = [0, *ends[:-1].tolist()]
-        parts = tuple(
-            Averages(each.windows, each.groups.some(some - start))
-            for each, some, start in zip(self.wanted, of_level, starts, strict=True)
-        )
+        parts = tuple(g.some(some - start) for g, some, start in zip(self.wanted, of_level, starts, strict=True))
         return dataclasses.replace(self, wanted=parts, labels=self.labels[rows]).reader()

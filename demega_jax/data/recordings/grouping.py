@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -43,9 +43,13 @@ class GroupSettings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-    """Groups of windows in the order of a file's rows. window [M]: window numbers, group after group; group g has
-    window[start[g] : start[g + 1]]. label [G]: of each group."""
+    """Groups of windows in the order of a file's rows.
 
+    window [M]: window numbers, group after group; group g has window[start[g] : start[g + 1]].  label [G]: of each
+    group.
+    """
+
+    windows: Windows
     window: Int[np.ndarray, " M"]
     start: Int[np.ndarray, " G1"]
     label: Int[np.ndarray, " G"]
@@ -57,15 +61,26 @@ class Groups:
         """Windows in each group."""
         return np.diff(self.start)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(sensors, time points) of a group's mean."""
+        return self.windows.recordings[0].sensors, self.windows.time_points
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a group's mean in float32."""
+        return self.shape[0] * self.shape[1] * ACCUMULATOR
+
     def some(self, chosen: Int[np.ndarray, " g"]) -> "Groups":
         """Some of the groups, in this order."""
-        windows = [self.window[self.start[group] : self.start[group + 1]] for group in chosen]
-        start = np.cumsum([0, *map(len, windows)])
-        return Groups(np.concatenate([self.window[:0], *windows]), start, self.label[chosen])
+        sizes = self.sizes()[chosen]
+        start = np.append(0, np.cumsum(sizes))
+        places = np.arange(start[-1]) + np.repeat(self.start[chosen] - start[:-1], sizes)
+        return Groups(self.windows, self.window[places], start, self.label[chosen])
 
-    def of_window(self, count: int) -> Int[np.ndarray, " W"]:
-        """The group of each of `count` windows; -1 for a window that is in no group."""
-        found = np.full(count, -1, np.int64)
+    def of_window(self) -> Int[np.ndarray, " W"]:
+        """The group of each window; -1 for a window that is in no group."""
+        found = np.full(len(self.windows), -1, np.int64)
         found[self.window] = np.repeat(np.arange(len(self)), self.sizes())
         return found
 
@@ -92,82 +107,59 @@ def make_groups(
     begins = np.flatnonzero((place % level == 0)[kept])
     chosen = order[kept]
     by_class = windows.class_counts()
-    _warn_of(name, windows.classes, np.flatnonzero(by_class == 0), "have no window")
-    _warn_of(
-        name, windows.classes, np.flatnonzero((by_class > 0) & (by_class < level)), f"have fewer than {level} windows"
-    )
-    return Groups(chosen, np.append(begins, len(chosen)), windows.label[chosen[begins]].astype(np.int64))
-
-
-def _warn_of(name: str, classes: Sequence[str], which: Int[np.ndarray, " n"], what: str) -> None:
-    if len(which):
-        warn(f"{name}: {len(which)} of {len(classes)} classes {what} ({' '.join(classes[i] for i in which)})")
+    few = (by_class > 0) & (by_class < level)
+    for which, what in ((by_class == 0, "have no window"), (few, f"have fewer than {level} windows")):
+        names = [windows.classes[i] for i in np.flatnonzero(which)]
+        if names:
+            warn(f"{name}: {len(names)} of {len(windows.classes)} classes {what} ({' '.join(names)})")
+    return Groups(windows, chosen, np.append(begins, len(chosen)), windows.label[chosen[begins]].astype(np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Averages:
-    """Groups to average, and the windows that they are made of."""
+class Target:
+    """A grouped file to write: one split at one level.
 
-    windows: Windows
+    attributes: of the file, beside those that every file has.  denoised: whether its means are denoised by wavelets.
+    """
+
     groups: Groups
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(sensors, time points) of a row."""
-        return self.windows.recordings[0].sensors, self.windows.time_points
-
-    def bytes_of(self, count: int) -> int:
-        """Bytes of `count` groups in float32."""
-        return count * self.shape[0] * self.shape[1] * ACCUMULATOR
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Target(Averages):
-    """A grouped file to write: one split at one level. attributes: of the file, beside those that every file has."""
-
     path: Path
     level: int
     attributes: dict[str, object]
+    denoised: bool = False
 
 
 Adds = list[tuple[int, np.ndarray, np.ndarray]]  # (part, first samples, groups within the part)
-Wanted = TypeVar("Wanted", bound=Averages, covariant=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Part(Generic[Wanted]):
+class Part(NamedTuple):
     """Rows `first` to `stop` of a target, which are made in one pass over the recordings."""
 
-    target: Wanted
+    target: Target
     first: int
     stop: int
 
-    @property
-    def sizes(self) -> Float[np.ndarray, " G"]:
-        """Number of windows in each row."""
-        return self.target.groups.sizes()[self.first : self.stop].astype(np.float32)
 
-
-def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target]]]:
+def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part]]:
     """The parts of the targets that each pass over the recordings makes: at most `memory` bytes of groups a pass.
 
     Parts are whole chunks of rows, in order, so that a file is written from its beginning to its end.
     UserError: the memory is too small for one chunk.
     """
-    passes: list[list[Part[Target]]] = [[]]
+    passes: list[list[Part]] = [[]]
     room = memory
     for target in targets:
-        first = 0
+        first, row_bytes = 0, target.groups.row_bytes
         while first < len(target.groups):
-            fit = min(room // target.bytes_of(1), len(target.groups) - first)
+            fit = min(room // row_bytes, len(target.groups) - first)
             if first + fit < len(target.groups):
                 fit -= fit % CHUNK_ROWS
             if fit > 0:
                 passes[-1].append(Part(target, first, first + fit))
                 first += fit
-                room -= target.bytes_of(fit)
+                room -= fit * row_bytes
             elif room == memory:
-                need = target.bytes_of(CHUNK_ROWS)
+                need = CHUNK_ROWS * row_bytes
                 wanted = f"at least {need} bytes, which hold {CHUNK_ROWS} groups"
                 raise UserError("--memory", f"{memory} bytes", wanted, f"use --memory {-(-need // 2**20)}M or more")
             else:
@@ -177,17 +169,11 @@ def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part[Target
 
 
 def write_groups(
-    targets: Sequence[Target],
-    statistics: Statistics,
-    memory: int,
-    progress: Callable[[str], None] | None = None,
-    *,
-    denoised: bool = False,
+    targets: Sequence[Target], statistics: Statistics, memory: int, progress: Callable[[str], None] | None = None
 ) -> None:
     """Write every target in as few passes over the recordings as `memory` allows, one recording in memory at a time.
 
     Files are written atomically. progress: called with a line of text for each recording and each finished file.
-    denoised: whether the means are denoised by wavelets before they are written.
     UserError: a full disk, a recording that is not sound.
     """
     say = progress or (lambda line: None)
@@ -195,40 +181,42 @@ def write_groups(
     with ExitStack() as stack:
         files: dict[Path, tuple[ExitStack, h5py.File, Disk]] = {}
         for number, parts in enumerate(passes):
-            sums = _sums(parts, statistics, say, f"pass {number + 1} of {len(passes)}")
-            for part, total in zip(parts, sums, strict=True):
-                if part.target.path not in files:
+            groups = [part.target.groups.some(np.arange(part.first, part.stop)) for part in parts]
+            sums = _sums(groups, statistics, say, f"pass {number + 1} of {len(passes)}")
+            for part, some, total in zip(parts, groups, sums, strict=True):
+                target = part.target
+                if target.path not in files:
                     own = stack.enter_context(ExitStack())
-                    files[part.target.path] = (own, *own.enter_context(atomic_h5(part.target.path)))
-                    _begin(files[part.target.path][1], part.target)
-                own, file, disk = files[part.target.path]
-                _write_means(file["data"], part, total, denoised=denoised)
+                    files[target.path] = (own, *own.enter_context(atomic_h5(target.path)))
+                    _begin(files[target.path][1], target)
+                own, file, disk = files[target.path]
+                _write_means(file["data"], part, total, some.sizes())
                 disk.check()
-                if part.stop == len(part.target.groups):
+                if part.stop == len(target.groups):
                     own.close()  # the file is whole and gets its final name now
-                    say(f"wrote {part.target.path}: {len(part.target.groups)} groups")
+                    say(f"wrote {target.path}: {len(target.groups)} groups")
             del sums, total  # before the next pass makes its own
 
 
-def average_groups(wanted: Sequence[Averages], statistics: Statistics) -> list[Float[np.ndarray, "G C T"]]:
+def average_groups(parts: Sequence[Groups], statistics: Statistics) -> Float[np.ndarray, "G C T"]:
     """The means of all groups, in memory. One recording at a time is read. UserError: a recording is not sound."""
-    parts = [Part(each, 0, len(each.groups)) for each in wanted]
     means = _sums(parts, statistics, lambda line: None, "")
-    for part, mean in zip(parts, means, strict=True):
-        mean /= part.sizes[:, None, None]
-    return means
+    for groups, mean in zip(parts, means, strict=True):
+        mean /= groups.sizes().astype(np.float32)[:, None, None]
+    return means[0] if len(means) == 1 else np.concatenate(means)
 
 
-def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray, "G C T"], *, denoised: bool) -> None:
+def _write_means(
+    data: h5py.Dataset, part: Part, total: Float[np.ndarray, "G C T"], sizes: Int[np.ndarray, " G"]
+) -> None:
     """Divide the sums of windows by their number, in place, and write them to the file, denoised if that is asked for.
 
     One chunk at a time, so that it is still in the processor's cache when it is written.
     """
-    sizes = part.sizes
     for first in range(0, len(total), CHUNK_ROWS):
         mean = total[first : first + CHUNK_ROWS]
-        mean /= sizes[first : first + CHUNK_ROWS, None, None]
-        if denoised:
+        mean /= sizes[first : first + CHUNK_ROWS, None, None].astype(np.float32)
+        if part.target.denoised:
             mean = denoise(mean)
         if mean.shape == data.chunks:
             data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # without the copies that HDF5 makes
@@ -237,10 +225,10 @@ def _write_means(data: h5py.Dataset, part: Part[Target], total: Float[np.ndarray
 
 
 def _sums(
-    parts: Sequence[Part[Averages]], statistics: Statistics, say: Callable[[str], None], which: str
+    parts: Sequence[Groups], statistics: Statistics, say: Callable[[str], None], which: str
 ) -> list[Float[np.ndarray, "G C T"]]:
     """The sums of the windows of each group. Recordings without a window of these groups are not read."""
-    sums = [np.zeros((part.stop - part.first, *part.target.shape), np.float32) for part in parts]
+    sums = [np.zeros((len(groups), *groups.shape), np.float32) for groups in parts]
     wanted = _by_recording(parts)
     largest = max((recording.sensors * recording.samples for recording in wanted), default=0)
     memory = np.empty(largest, np.float32)  # every recording is read into the same memory, as new memory is slow
@@ -249,7 +237,7 @@ def _sums(
         whole = memory[: recording.sensors * recording.samples].reshape(recording.sensors, recording.samples)
         x = statistics.standardise(recording.read(sensors, whole[sensors]), sensors)
         for index, starts, groups in adds:
-            total, length = sums[index][:, sensors], parts[index].target.windows.time_points
+            total, length = sums[index][:, sensors], parts[index].shape[1]
             for start, group in zip(starts.tolist(), groups.tolist(), strict=True):
                 total[group] += x[:, start : start + length]
 
@@ -266,36 +254,33 @@ def _sums(
     return sums
 
 
-def _by_recording(parts: Sequence[Part[Averages]]) -> dict[Recording, Adds]:
+def _by_recording(parts: Sequence[Groups]) -> dict[Recording, Adds]:
     """What each recording adds to the groups of the parts; only recordings that have windows of them."""
     found: dict[Recording, Adds] = {}
-    for index, part in enumerate(parts):
-        windows = part.target.windows
-        group = part.target.groups.of_window(len(windows))
-        inside = (group >= part.first) & (group < part.stop)
+    for index, groups in enumerate(parts):
+        windows, group = groups.windows, groups.of_window()
         for run, recording in enumerate(windows.recordings):
-            here = np.flatnonzero(inside & (windows.run == run))
+            here = np.flatnonzero((group >= 0) & (windows.run == run))
             if len(here):  # in order of time: samples that two windows share stay in the processor's cache
-                found.setdefault(recording, []).append((index, windows.start[here], group[here] - part.first))
+                found.setdefault(recording, []).append((index, windows.start[here], group[here]))
     return found
 
 
 def _begin(file: h5py.File, target: Target) -> None:
     """Make the datasets and attributes that the hub's files have, and the attributes `classes` and `recordings`."""
-    sensors, time_points = target.shape
-    count = len(target.groups)
-    file.create_dataset(
-        "data", (count, sensors, time_points), np.float32, chunks=(min(CHUNK_ROWS, count), sensors, time_points)
-    )
-    file.create_dataset("labels", data=target.groups.label, chunks=(count,))
+    groups, windows, count = target.groups, target.groups.windows, len(target.groups)
+    sensors, time_points = groups.shape
+    chunks = (min(CHUNK_ROWS, count), sensors, time_points)
+    file.create_dataset("data", (count, sensors, time_points), np.float32, chunks=chunks)
+    file.create_dataset("labels", data=groups.label, chunks=(count,))
     indices = np.empty(count, object)
-    for group, members in enumerate(np.split(target.groups.window.astype(np.int32), target.groups.start[1:-1])):
+    for group, members in enumerate(np.split(groups.window.astype(np.int32), groups.start[1:-1])):
         indices[group] = members
     file.create_dataset("group_indices", data=indices, dtype=h5py.vlen_dtype(np.int32))
     file.attrs.update(
         n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
         average_grouped_samples=True, created_time=time.time(), **target.attributes,
     )  # fmt: skip
-    names = {"classes": target.windows.classes, "recordings": [str(r.name) for r in target.windows.recordings]}
+    names = {"classes": windows.classes, "recordings": [str(r.name) for r in windows.recordings]}
     for name, values in names.items():
         file.attrs.create(name, list(values), dtype=h5py.string_dtype())

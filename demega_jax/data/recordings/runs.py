@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import functools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,11 +18,9 @@ from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.errors import UserError, listed, warn
 
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
-READ_SENSORS = 16  # sensors that `blocks` reads at a time
 
 
-@functools.total_ordering
-@dataclasses.dataclass(frozen=True, eq=True)
+@dataclasses.dataclass(frozen=True)
 class RunName:
     """The name of a session run. Ordered by task, then session and run as numbers, then subject."""
 
@@ -38,15 +35,14 @@ class RunName:
     def __lt__(self, other: "RunName") -> bool:
         return self._key() < other._key()
 
-    def _key(self) -> tuple[object, ...]:
-        return (*_natural(self.task), *_natural(self.session), *_natural(self.run), *_natural(self.subject))
+    def _key(self) -> list[tuple[str, int, str]]:
+        return [_natural(text) for text in (self.task, self.session, self.run, self.subject)]
 
 
 def _natural(text: str) -> tuple[str, int, str]:
     """A key that sorts Sherlock2 before Sherlock10, and 2 before 10."""
-    match = re.fullmatch(r"(.*?)(\d*)", text)
-    digits = match[2] if match else ""
-    return text[: len(text) - len(digits)], int(digits or -1), text
+    word = text.rstrip("0123456789")
+    return word, int(text[len(word) :] or -1), text
 
 
 # The published splits: one session run for validation and one for test; all others are for training.
@@ -88,64 +84,49 @@ class Recording:
             raise UserError(self.meg, came, "finite numbers in every sensor", way_out)
         return x
 
-    def blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "c n"]]]:
-        """(sensors, their samples), a few sensors at a time. Each block is read into the memory of the one before."""
-        memory = np.empty((min(READ_SENSORS, self.sensors), self.samples), np.float32)
-        for first in range(0, self.sensors, READ_SENSORS):
-            some = slice(first, min(first + READ_SENSORS, self.sensors))
-            yield some, self.read(some, memory[: some.stop - first])
-
 
 def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[Recording]:
     """The session runs of a recording tree, in their order. only: find these session runs and no others.
 
     Warns of recordings without events and events without a recording, which are left out.
     UserError: no session run, files that are not recordings, session runs that differ in sampling rate or number of
-    sensors, a session run of `only` that is not there.
+    sensors.
     """
     root = Path(root)
     if not root.is_dir():
         came = "a file" if root.exists() else "no such folder"
         raise UserError(root, came, "the folder of a recording tree", "correct the path of the recordings")
-    megs = _by_name(root.glob("*/derivatives/serialised/*_meg.h5"))
-    events = _by_name(root.glob("*/derivatives/events/*_events.tsv"))
-    if only is not None:
-        absent = [name for name in only if name not in megs]
-        if absent:
-            wanted = f"a session run that is there ({listed(sorted(megs)) or 'there is none'})"
-            raise UserError(f"session run {absent[0]}", f"not in {root}", wanted, "give another --run")
-        megs = {name: path for name, path in megs.items() if name in only}
-        events = {name: path for name, path in events.items() if name in only}
+    megs = _by_name(root.glob("*/derivatives/serialised/*_meg.h5"), only)
+    events = _by_name(root.glob("*/derivatives/events/*_events.tsv"), only)
     for some, others, what in ((megs, events, "without events"), (events, megs, "without a recording")):
         alone = sorted(set(some) - set(others))
         if alone:
             warn(f"{root}: {len(alone)} session runs {what} are left out: {listed(alone)}")
     names = sorted(set(megs) & set(events))
     if not names:
-        raise UserError(
-            root, "no session run that has a recording and its events",
-            "files {task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv",
-            "run `demega-jax download OUT --recordings`, or `demega-jax simulate OUT --recordings --minutes 5`",
-        )  # fmt: skip
+        wanted = "files {task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv"
+        way_out = "run `demega-jax download OUT --recordings`, or `demega-jax simulate OUT --recordings --minutes 5`"
+        raise UserError(root, "no session run that has a recording and its events", wanted, way_out)
     found = [_open(name, megs[name], events[name]) for name in names]
     for recording in found[1:]:
         for key, unit in (("rate", "Hz"), ("sensors", "sensors")):
-            came, wanted = getattr(recording, key), getattr(found[0], key)
-            if came != wanted:
-                raise UserError(
-                    recording.meg, f"{came:g} {unit}", f"{wanted:g} {unit}, as in session run {found[0].name}",
-                    "move this session run out of the folder, or download it again",
-                )  # fmt: skip
+            came, first = getattr(recording, key), getattr(found[0], key)
+            if came != first:
+                wanted = f"{first:g} {unit}, as in session run {found[0].name}"
+                way_out = "move this session run out of the folder, or download it again"
+                raise UserError(recording.meg, f"{came:g} {unit}", wanted, way_out)
     return found
 
 
-def _by_name(paths: Iterator[Path]) -> dict[RunName, Path]:
+def _by_name(paths: Iterator[Path], only: Sequence[RunName] | None) -> dict[RunName, Path]:
     found: dict[RunName, Path] = {}
     for path in sorted(paths):
         match = NAME.match(path.name)
         if match is None:
             continue
         name = RunName(**match.groupdict())
+        if only is not None and name not in only:
+            continue
         if name in found:
             came, wanted = f"a second file of session run {name}", f"one file; another is {found[name].name}"
             raise UserError(path, came, wanted, "remove one of the two")

@@ -50,11 +50,9 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> 
     """Recordings by split, in their order. Warns of a split without session runs. UserError: train has none."""
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
-        raise UserError(
-            recordings[0].meg.parents[3], "no session run for training",
-            "at least one, as its statistics standardise every split",
-            "download more session runs, or assign those that are there with --split-shares",
-        )  # fmt: skip
+        wanted = "at least one, as its statistics standardise every split"
+        way_out = "download more session runs, or assign those that are there with --split-shares"
+        raise UserError(recordings[0].meg.parents[3], "no session run for training", wanted, way_out)
     for split in [split for split, runs in assigned.items() if not runs]:
         warn(f"no session run for {split}: this split is left out")
         del assigned[split]
@@ -84,8 +82,6 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
     absent = [str(r.name) for r in recordings if named.get(str(r.name), "") not in (*SPLITS, None)]
     if absent:
-        raise UserError(
-            path, f"session run {absent[0]} has no split", f"one of {', '.join(SPLITS)} for every session run",
-            "add it to `runs` in the file",
-        )  # fmt: skip
+        came, wanted = f"session run {absent[0]} has no split", f"one of {', '.join(SPLITS)} for every session run"
+        raise UserError(path, came, wanted, "add it to `runs` in the file")
     return assign(recordings, named)

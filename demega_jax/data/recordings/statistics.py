@@ -14,6 +14,7 @@ from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import cache_folder, write_text
 
 CLIP = 10.0  # standardised samples are limited to +-10
+READ_SENSORS = 16  # sensors of a recording that are read at a time
 FORMAT = 1
 
 
@@ -33,6 +34,9 @@ class Statistics:
             row /= np.float32(s)
             np.clip(row, -CLIP, CLIP, out=row)
         return x
+
+
+StatisticsOf = Callable[[], Statistics]  # computed at the first call, from the session runs of train
 
 
 def pooled(parts: Sequence[tuple[int, Float[np.ndarray, " C"], Float[np.ndarray, " C"]]]) -> Statistics:
@@ -67,8 +71,11 @@ def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     The file's own attributes `channel_means` and `channel_stds` are not used: they can be older than its data.
     """
     mean, std = np.empty(recording.sensors), np.empty(recording.sensors)
-    for some, x in recording.blocks():
-        for sensor, row in enumerate(x, some.start):  # one sensor at a time stays in the processor's cache
+    memory = np.empty((min(READ_SENSORS, recording.sensors), recording.samples), np.float32)
+    for first in range(0, recording.sensors, READ_SENSORS):
+        some = slice(first, min(first + READ_SENSORS, recording.sensors))
+        block = recording.read(some, memory[: some.stop - first])
+        for sensor, row in enumerate(block, first):  # one sensor at a time stays in the processor's cache
             mean[sensor] = row.mean(dtype=np.float64)
             away = row - mean[sensor]  # float64
             std[sensor] = np.sqrt(np.square(away, out=away).mean()) if row.min() < row.max() else 0.0

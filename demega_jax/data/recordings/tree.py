@@ -9,11 +9,11 @@ import numpy as np
 
 from demega_jax.config import DataConfig
 from demega_jax.data.grouped import check_window
-from demega_jax.data.recordings.averaged import AveragedRecordings, StatisticsOf
-from demega_jax.data.recordings.grouping import Averages, GroupSettings, make_groups
+from demega_jax.data.recordings.averaged import AveragedRecordings
+from demega_jax.data.recordings.grouping import GroupSettings, make_groups
 from demega_jax.data.recordings.runs import Recording, find_recordings
 from demega_jax.data.recordings.splits import official, read_splits
-from demega_jax.data.recordings.statistics import statistics
+from demega_jax.data.recordings.statistics import StatisticsOf, statistics
 from demega_jax.data.recordings.windows import Windows, find_windows
 from demega_jax.data.split import LabelledRows, WindowShape
 from demega_jax.errors import UserError
@@ -34,18 +34,16 @@ class RecordingTree:
         """The grouping levels that the configuration names. UserError: it names none."""
         if not self.config.levels:
             came = f"no level given for the recordings in {self.path}"
-            raise UserError(
-                "--level", came, "the number of windows K in a group", "add --level K, for example --level 20"
-            )
+            wanted = "the number of windows K in a group"
+            raise UserError("--level", came, wanted, "add --level K, for example --level 20")
         return self.config.levels
 
     def windows(self, split: str, classes: Sequence[str] | None) -> Windows:
         """The windows of a split. classes: names; None: the 39 phonemes. UserError: no session run, or no window."""
         if split not in self.runs:
-            raise UserError(
-                self.path, f"no session run for {split}", f"a split that has session runs: {', '.join(self.runs)}",
-                "download more session runs, or assign them with data.regroup.splits",
-            )  # fmt: skip
+            wanted = f"a split that has session runs: {', '.join(self.runs)}"
+            way_out = "download more session runs, or assign them with data.regroup.splits"
+            raise UserError(self.path, f"no session run for {split}", wanted, way_out)
         settings = self.config.regroup
         return find_windows(self.runs[split], tmin=settings.tmin, tmax=settings.tmax, classes=classes or PHONEMES)
 
@@ -73,10 +71,8 @@ class RecordingTree:
             way_out = "lower --level, or set data.regroup.drop_remaining=false"
             raise UserError("data.level", came, "a level that gives at least one group", way_out)
         check_window(self.path, windows.recordings[0].sensors, windows.time_points, expect_shape)
-        return AveragedRecordings(
-            **vars(self.labelled(split, windows, labels)),
-            wanted=tuple(Averages(windows, each) for each in groups), statistics=self.statistics,
-        )  # fmt: skip
+        facts = vars(self.labelled(split, windows, labels))
+        return AveragedRecordings(**facts, wanted=tuple(groups), statistics=self.statistics)
 
 
 def open_recordings(path: Path, config: DataConfig) -> RecordingTree:

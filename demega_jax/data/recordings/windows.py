@@ -1,5 +1,6 @@
 """Windows: the stretch of a recording that follows the onset of a phoneme."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -52,13 +53,12 @@ def find_windows(
     place = {name: i for i, name in enumerate(classes)}
     columns: list[tuple[np.ndarray, ...]] = []
     off = duplicates = unordered = 0
-    unknown: dict[str, int] = {}
+    unknown: collections.Counter[str] = collections.Counter()
     for index, recording in enumerate(recordings):
         events = read_events(recording.events)
         duplicates, unordered = duplicates + events.duplicates, unordered + events.unordered
         label = np.array([place.get(symbol, -1) for symbol in events.symbol], np.int32)
-        for symbol in (s for s in events.symbol if s not in place):
-            unknown[symbol] = unknown.get(symbol, 0) + 1
+        unknown.update(symbol for symbol in events.symbol if symbol not in place)
         start = np.floor((events.onset + tmin) * rate).astype(np.int64)
         fits = (start >= 0) & (start + time_points <= recording.samples)
         off += int((~fits & (label >= 0)).sum())
@@ -66,7 +66,7 @@ def find_windows(
         columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
     for count, what in (
         (off, "windows run off a recording and are left out"),
-        (sum(unknown.values()), f"events with symbols that are no class are left out ({listed(sorted(unknown))})"),
+        (unknown.total(), f"events with symbols that are no class are left out ({listed(sorted(unknown))})"),
         (duplicates, "duplicate events are left out"),
         (unordered, "events were out of order in time and have been sorted"),
     ):
@@ -76,7 +76,6 @@ def find_windows(
     if not len(run):
         came = f"no window of {time_points} samples in this or any other of {len(recordings)} session runs"
         wanted = "at least one phoneme whose window lies within its recording"
-        raise UserError(
-            recordings[0].events, came, wanted, "download the events again, or choose another tmin and tmax"
-        )
+        way_out = "download the events again, or choose another tmin and tmax"
+        raise UserError(recordings[0].events, came, wanted, way_out)
     return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position)

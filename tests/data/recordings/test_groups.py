@@ -37,7 +37,7 @@ def test_groups(rows, level, seed, shuffle, drop, by_position):
     sizes = found.sizes()
     assert (sizes >= 1).all() and (sizes <= level).all() and len(sizes) == len(found)
     key = label * len(POSITIONS) + position if by_position else label
-    of = found.of_window(len(rows))
+    of = found.of_window()
     for g in range(len(found)):
         members = found.window[found.start[g] : found.start[g + 1]]
         assert set(label[members]) == {found.label[g]} and len(set(key[members])) == 1
@@ -56,16 +56,14 @@ def test_groups(rows, level, seed, shuffle, drop, by_position):
 def test_a_plan_holds_no_more_than_the_memory(tmp_path):
     windows = made_up(np.zeros(300, int), np.zeros(300, int))
     targets = [
-        Target(
-            windows, make_groups(windows, level, GroupSettings(None), shuffle=False), tmp_path / str(level), level, {}
-        )
+        Target(make_groups(windows, level, GroupSettings(None), shuffle=False), tmp_path / str(level), level, {})
         for level in (1, 2, 5)
     ]
-    one = targets[0].bytes_of(1)  # 2 sensors x 2 time points x 4 bytes
+    one = targets[0].groups.row_bytes  # 2 sensors x 2 time points x 4 bytes
     assert one == 16
     for memory in (32 * one, 100 * one, 10**9):
         passes = plan_passes(targets, memory)
-        assert all(sum(p.target.bytes_of(p.stop - p.first) for p in parts) <= memory for parts in passes)
+        assert all(sum(p.target.groups.row_bytes * (p.stop - p.first) for p in parts) <= memory for parts in passes)
         for target in targets:
             rows = [r for parts in passes for p in parts if p.target is target for r in range(p.first, p.stop)]
             assert rows == list(range(len(target.groups)))
