@@ -78,11 +78,9 @@ def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
     first = parts[0]
     stored = {(part.dtype, part.normalization, part.has_statistics) for part in parts}
     if len(stored) > 1:
-        raise UserError(
-            path, f"levels {', '.join(str(part.level) for part in parts)} that are stored in different ways",
-            "the same type and normalisation in all levels",
-            "run `demega-jax shard` with the same settings for all, or train on one --level",
-        )  # fmt: skip
+        came = f"levels {', '.join(str(part.level) for part in parts)} that are stored in different ways"
+        way_out = "run `demega-jax shard` with the same settings for all, or train on one --level"
+        raise UserError(path, came, "the same type and normalisation in all levels", way_out)
     return CombinedSplit(
         path=path, name=first.name, level=None, sensors=first.sensors, time_points=first.time_points,
         classes=first.classes, labels=np.concatenate([part.labels for part in parts]),

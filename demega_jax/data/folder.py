@@ -15,10 +15,8 @@ LISTED = 8  # names that a message lists
 def data_folder(path: str | None) -> Path:
     """The folder of `data.path`. UserError: none is given."""
     if path is None:
-        raise UserError(
-            "--data", "no data folder", "the folder that holds grouped_K, or recordings",
-            "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one",
-        )  # fmt: skip
+        way_out = "give --data DIR; `demega-jax simulate DIR --level 100 --groups 2000` makes one"
+        raise UserError("--data", "no data folder", "the folder that holds grouped_K, or recordings", way_out)
     return Path(path)
 
 
@@ -35,8 +33,7 @@ def is_recorded(folder: Path, feed: str) -> bool:
 def find_levels(data: Path) -> dict[int, Path]:
     """The folder of each grouping level: D/grouped_K, D/data/grouped_K, or D itself if that is its name."""
     found: dict[int, Path] = {}
-    candidates = [data, *sorted(data.glob("grouped_*")), *sorted((data / "data").glob("grouped_*"))]
-    for folder in candidates:
+    for folder in (data, *sorted(data.glob("grouped_*")), *sorted((data / "data").glob("grouped_*"))):
         level = folder_level(folder)
         if level is not None and folder.is_dir():
             found.setdefault(level, folder)
@@ -51,7 +48,6 @@ def folder_level(folder: Path) -> int | None:
 
 def find_level(data: Path, level: int | None) -> Path:
     """The folder of a level (None: the only one). UserError: it is not there; the error lists what is."""
-    data = Path(data)
     if not data.is_dir():
         came = "a file" if data.exists() else "no such folder"
         raise UserError(data, came, "the folder that holds grouped_K", "use --data DIR with that folder")
@@ -65,9 +61,8 @@ def find_level(data: Path, level: int | None) -> Path:
         raise UserError(data, f"levels {there}", "the choice of one level", "add --level K")
     chosen = level if level is not None else next(iter(levels))
     if chosen not in levels:
-        raise UserError(
-            data, f"no level {chosen}", f"a level that is there: {there}", "choose one of these with --level K"
-        )
+        way_out = "choose one of these with --level K"
+        raise UserError(data, f"no level {chosen}", f"a level that is there: {there}", way_out)
     return levels[chosen]
 
 
@@ -77,7 +72,6 @@ def find_split(data: Path, level: int | None, split: str) -> Path:
     path = folder / f"{split}_grouped.h5"
     if not path.is_file():
         files = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "no .h5 file"
-        raise UserError(
-            path, "no such file", f"the {split} split in a folder that has {files}", "copy or make that file"
-        )
+        wanted = f"the {split} split in a folder that has {files}"
+        raise UserError(path, "no such file", wanted, "copy or make that file")
     return path

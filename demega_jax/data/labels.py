@@ -35,29 +35,26 @@ def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], class
         warn(f"{path}: there is no attribute `classes`, so its ids are taken as positions in {listed(names)}")
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
-        raise UserError(
-            path, f"label {labels[wrong[0]]} in row {wrong[0]}", f"0 to {len(names) - 1} ({len(names)} classes)",
-            f"set model.classes to the names that the labels stand for, or list them in {CLASSES_FILE} beside the file",
-        )  # fmt: skip
+        came, wanted = f"label {labels[wrong[0]]} in row {wrong[0]}", f"0 to {len(names) - 1} ({len(names)} classes)"
+        way_out = f"set model.classes to the names of the labels, or list them in {CLASSES_FILE} beside the file"
+        raise UserError(path, came, wanted, way_out)
     assumed = own is None and classes is None
     if classes is None or own is None or tuple(classes) == own:
         return Labels(names, labels.astype(np.int32), assumed)
     place = {name: i for i, name in enumerate(classes)}
     used = sorted({own[i] for i in np.unique(labels)} - set(place))
     if used:
-        raise UserError(
-            path, f"class {used[0]}", f"one of the {len(place)} classes {listed(place)}",
-            "use data of the same classes, or set model.classes",
-        )  # fmt: skip
+        wanted = f"one of the {len(place)} classes {listed(place)}"
+        raise UserError(path, f"class {used[0]}", wanted, "use data of the same classes, or set model.classes")
     return Labels(tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels], False)
 
 
 def warn_of_absent_classes(path: Path, labels: Labels) -> None:
     """Warn of classes without a row, and say so if the file does not say what its ids stand for."""
-    absent = np.flatnonzero(np.bincount(labels.ids, minlength=len(labels.classes)) == 0)
-    if not len(absent):
+    absent = [labels.classes[i] for i in np.flatnonzero(np.bincount(labels.ids, minlength=len(labels.classes)) == 0)]
+    if not absent:
         return
-    said = f"no row of {len(absent)} of {len(labels.classes)} classes ({' '.join(labels.classes[i] for i in absent)})"
+    said = f"no row of {len(absent)} of {len(labels.classes)} classes ({' '.join(absent)})"
     if labels.assumed:
         there = len(labels.classes) - len(absent)
         said += (
@@ -78,10 +75,8 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
     except (OSError, ValueError):
         names = None
     if not _are_names(names):
-        raise UserError(
-            found, "it holds no list of different names", 'a JSON list such as ["left", "right"], by id',
-            "correct the file, or remove it",
-        )  # fmt: skip
+        wanted = 'a JSON list such as ["left", "right"], by id'
+        raise UserError(found, "it holds no list of different names", wanted, "correct the file, or remove it")
     return tuple(names)
 
 

@@ -74,10 +74,9 @@ def open_training(config: Config) -> TrainingData:
         plan = plan_regroup(config, tree)
         return TrainingData(plan, tree.averages("validation", plan.rows.classes))
     if is_recorded(folder, config.data.feed):
-        raise UserError(
-            folder, f"a recording tree, with data.feed={config.data.feed}", "a folder that holds grouped_K",
-            "set data.feed=regroup, or average the recordings first with `demega-jax group`",
-        )  # fmt: skip
+        came = f"a recording tree, with data.feed={config.data.feed}"
+        way_out = "set data.feed=regroup, or average the recordings first with `demega-jax group`"
+        raise UserError(folder, came, "a folder that holds grouped_K", way_out)
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)

@@ -74,6 +74,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, groups: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " n"]]:
+        """(label, start, size) of these groups; 0 for group -1, which is padding."""
+        return [np.append(column, 0)[groups].astype(np.int32) for column in (self.label, self.start, self.size)]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Adapted:
@@ -196,39 +200,30 @@ def make_tables(
     shared = [None] * layout.parts if adapted is None else adapted.shared(counts)
     tables = [make_table(one, levels, settings, sizes, draw) for one, sizes in zip(counts, shared, strict=True)]
     if not sum(map(len, tables)):
-        raise UserError(
-            "data.level", f"no class has {min(levels)} windows for a group", "a level that gives at least one group",
-            "lower --level, or set data.regroup.drop_remaining=false",
-        )  # fmt: skip
+        came, wanted = f"no class has {min(levels)} windows for a group", "a level that gives at least one group"
+        way_out = "lower --level, or set data.regroup.drop_remaining=false"
+        raise UserError("data.level", came, wanted, way_out)
     _warn_of_missing(windows, tables)
     if layout.parts > 1:
-        chosen = np.full((shares, max(map(len, tables))), -1)
-        for share, table in enumerate(tables):
-            chosen[share, : len(table)] = np.arange(len(table))
+        longest = max(map(len, tables))
+        place = np.arange(longest)
+        groups = [table.take(np.where(place < len(table), place, -1)) for table in tables]
     else:
-        chosen = deal(tables[0].label, shares, seed)
-        tables = tables * shares  # every share takes its groups from the one table
-    columns = (
-        np.stack([_take(getattr(table, name), rows) for table, rows in zip(tables, chosen, strict=True)])
-        for name in ("label", "start", "size")
-    )
+        groups = [tables[0].take(rows) for rows in deal(tables[0].label, shares, seed)]
+    columns = (np.stack(column) for column in zip(*groups, strict=True))
     return RegroupTables(layout, sample, label, counts, *columns)
 
 
 def _warn_of_missing(windows: Windows, tables: list[Table]) -> None:
     """Warn of classes that have no window, or no group, in training."""
-    grouped = np.bincount(np.concatenate([table.label for table in tables]), minlength=len(windows.classes))
-    there = np.bincount(windows.label, minlength=len(windows.classes))
-    none = [name for name, n in zip(windows.classes, there, strict=True) if not n]
-    few = [name for name, n, m in zip(windows.classes, there, grouped, strict=True) if n and not m]
-    if none or few:
-        said = [f"{words} of {' '.join(names)}" for words, names in (("no window", none), ("no group", few)) if names]
+    there = windows.class_counts() > 0
+    grouped = np.isin(np.arange(len(there)), np.concatenate([table.label for table in tables]))
+    said = []
+    for words, which in (("no window", ~there), ("no group", there & ~grouped)):
+        if which.any():
+            said.append(f"{words} of {' '.join(windows.classes[i] for i in np.flatnonzero(which))}")
+    if said:
         warn(f"train: {', '.join(said)}, of {len(there)} classes")
-
-
-def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The values of these rows; 0 for row -1, which is padding."""
-    return np.append(values, 0)[rows].astype(np.int32)
 
 
 def _by_class(windows: Windows, layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -237,11 +232,9 @@ def _by_class(windows: Windows, layout: Layout) -> tuple[np.ndarray, np.ndarray,
     classes = len(windows.classes)
     counts = np.zeros((layout.parts, classes), np.int64)
     np.add.at(counts, (part, windows.label), 1)
-    most = int(counts.sum(axis=1).max())
-    sample = np.zeros((layout.parts, most), np.int32)
-    label = np.full((layout.parts, most), classes, np.int32)
-    for p in range(layout.parts):
-        mine = np.flatnonzero(part == p)
-        mine = mine[np.argsort(windows.label[mine], kind="stable")]
-        sample[p, : len(mine)], label[p, : len(mine)] = first[mine], windows.label[mine]
+    of_part = counts.sum(axis=1)
+    there = np.arange(of_part.max()) < of_part[:, None]
+    order = np.lexsort((windows.label, part))  # keeps the order in time
+    sample, label = np.zeros(there.shape, np.int32), np.full(there.shape, classes, np.int32)
+    sample[there], label[there] = first[order], windows.label[order]
     return counts, sample, label

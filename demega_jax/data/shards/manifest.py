@@ -85,8 +85,9 @@ def read_manifest(path: Path) -> Manifest:
         raw = json.loads(path.read_text())
         version = raw["version"] if isinstance(raw, dict) else None
         if isinstance(version, int) and version > VERSION:
-            raise UserError(path, f"shards of format {version}, written by demega-jax {raw.get('demega_jax')}",
-                            f"format {VERSION} or older", "update demega-jax, or make the shards again")  # fmt: skip
+            came = f"shards of format {version}, written by demega-jax {raw.get('demega_jax')}"
+            way_out = "update demega-jax, or make the shards again"
+            raise UserError(path, came, f"format {VERSION} or older", way_out)
         return Manifest.model_validate(raw)
     except OSError as error:
         came, wanted = f"cannot be read ({error.strerror})", "the manifest of a shard folder"

@@ -101,9 +101,13 @@ def is_sharded(folder: Path) -> bool:
 
 
 def open_shards(
-    folder: Path, split: str, *, classes: Sequence[str] | None = None, expect_shape: WindowShape | None = None,
+    folder: Path,
+    split: str,
+    *,
+    classes: Sequence[str] | None = None,
+    expect_shape: WindowShape | None = None,
     verify: bool = True,
-) -> ShardedSplit:  # fmt: skip
+) -> ShardedSplit:
     """Open and check a split of a shard folder (grouped_K with its manifest.json).
 
     classes, expect_shape: as for `open_grouped`.  verify: read every byte once and compare the checksums (about 2

@@ -18,14 +18,12 @@ def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest
     for folder in sorted(out.glob("grouped_*")):
         if folder not in plans and any((folder / name).is_file() for name in (MANIFEST, UNFINISHED)):
             levels = " ".join(str(plan.level) for plan in plans.values())
-            raise UserError(folder, "shards of another level", f"a folder for shards of level {levels}",
-                            "choose another OUT, or name all levels with --level")  # fmt: skip
+            way_out = "choose another OUT, or name all levels with --level"
+            raise UserError(folder, "shards of another level", f"a folder for shards of level {levels}", way_out)
     found: dict[Path, Manifest | None] = {}
     for folder, plan in plans.items():
-        found[folder] = next(
-            (read_manifest(folder / name) for name in (MANIFEST, UNFINISHED) if (folder / name).is_file()), None
-        )
-        there = found[folder]
+        manifest = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).is_file()), None)
+        found[folder] = there = read_manifest(manifest) if manifest is not None else None
         if there is not None:
             check_same(folder, there, plan)
         elif files := sorted([*folder.glob("*.h5"), *folder.glob("*/*.h5")]):
@@ -43,10 +41,9 @@ def check_same(folder: Path, there: Manifest, plan: Manifest) -> None:
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         mine, other = ours.get(name, "none"), theirs.get(name, "none")
         if mine != other and not (name.endswith(".source.crc32") and mine == ""):
-            raise UserError(
-                folder, f"shards with {name} {_short(other)}", f"shards with {name} {_short(mine)}, as asked for",
-                "choose another OUT, give the same settings and data as before, or remove that folder",
-            )  # fmt: skip
+            came, wanted = f"shards with {name} {_short(other)}", f"{name} {_short(mine)}, as asked for"
+            way_out = "choose another OUT, give the same settings and data as before, or remove that folder"
+            raise UserError(folder, came, wanted, way_out)
 
 
 def _settings(dumped: Mapping[str, object], prefix: str = "") -> dict[str, object]:

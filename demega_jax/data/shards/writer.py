@@ -169,8 +169,9 @@ class _Maker:
             peaks = np.where(np.isfinite(statistics[:, places]).all(axis=(0, 2)), peaks, np.nan)
         if np.isnan(peaks).any():
             row = rows[np.isnan(peaks)][0]
-            raise UserError(self.split.path, f"row {row} is too large to normalise in float32", "values below 1e38",
-                            "remove the row from the file, or make the file again")  # fmt: skip
+            came = f"row {row} is too large to normalise in float32"
+            way_out = "remove the row from the file, or make the file again"
+            raise UserError(self.split.path, came, "values below 1e38", way_out)
         tiny = (peaks > 0) & (peaks < SMALLEST_HALF)
         if self.half and tiny.any():
             came = f"row {rows[tiny][0]} has values of at most {peaks[tiny][0]:.1g}, which float16 cannot hold"
