@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.grouped import check_window
+from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
 from demega_jax.errors import UserError, listed
@@ -66,7 +67,7 @@ def _split(
         with np.errstate(over="ignore"):  # gives an infinity, which the check finds
             part = np.asarray(x[first : first + CHECKED], np.float32)
         check_finite(path, np.arange(first, first + len(part)), part)
-    ids = np.full(len(x), UNKNOWN, np.int32) if labels is None else labels.astype(np.int32)
+    ids = np.full(len(x), UNKNOWN, np.int32) if labels is None else labels
     return ArraySplit(
         path=path, name=path.stem, level=None, sensors=x.shape[1], time_points=x.shape[2], classes=tuple(classes),
         labels=ids, x=x,
@@ -102,13 +103,7 @@ def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarra
     if len(wrong):
         came = f"label {labels[wrong[0]]} of window {wrong[0]}"
         raise UserError(path, came, f"0 to {len(own) - 1}, or -1 for none", "correct the labels, or leave them out")
-    unknown = sorted({own[i] for i in np.unique(labels[labels >= 0])} - set(classes))
-    if unknown:
-        way_out = "use data of the same classes, or leave the labels out"
-        raise UserError(path, f"class {unknown[0]}", f"one of the model's: {listed(classes)}", way_out)
-    place = {name: number for number, name in enumerate(classes)}
-    table = np.array([*(place.get(name, UNKNOWN) for name in own), UNKNOWN])  # the last one is for -1
-    return found[names[0]], table[labels]
+    return found[names[0]], translate(path, labels, own, classes)
 
 
 def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:

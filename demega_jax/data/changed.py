@@ -3,11 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
+from demega_jax.data.split import RowNumbers, RowReader, Rows, Split, facts
 from demega_jax.errors import UserError
 
 Change = Callable[[Rows, RowNumbers], Rows]  # (windows, their row numbers) -> windows
@@ -71,13 +70,13 @@ def sampled(split: Split, most: int, seed: int) -> SampledSplit:
     rows = np.arange(split.rows)
     if split.rows > most:
         rows = np.sort(np.random.default_rng(seed).choice(split.rows, most, replace=False))
-    return SampledSplit(**shared(split) | {"labels": split.labels[rows]}, source=split, chosen=rows)
+    return SampledSplit(**facts(split) | {"labels": split.labels[rows]}, source=split, chosen=rows)
 
 
 def changed(split: Split, change: Change) -> ChangedSplit:
     """A split whose windows are changed as they are read. UserError: as for `check_raw`."""
     check_raw(split)
-    return ChangedSplit(**shared(split), source=split, change=change)
+    return ChangedSplit(**facts(split), source=split, change=change)
 
 
 def check_raw(split: Split) -> None:
@@ -85,8 +84,3 @@ def check_raw(split: Split) -> None:
     if split.normalization is not None:
         came = f"windows that are stored normalised by {split.normalization}"
         raise UserError(split.path, came, "windows as `demega-jax group` writes them", "give the grouped files")
-
-
-def shared(split: Split) -> dict[str, Any]:
-    """The fields that every split has."""
-    return {field.name: getattr(split, field.name) for field in dataclasses.fields(Split)}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.rows import CombinedRows, MemoryRows
-from demega_jax.data.split import RowReader, ShuffledBlocks, Split
+from demega_jax.data.split import RowReader, ShuffledBlocks, Split, facts
 from demega_jax.errors import UserError
 
 
@@ -81,8 +81,6 @@ def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
         came = f"levels {', '.join(str(part.level) for part in parts)} that are stored in different ways"
         way_out = "run `demega-jax shard` with the same settings for all, or train on one --level"
         raise UserError(path, came, "the same type and normalisation in all levels", way_out)
-    return CombinedSplit(
-        path=path, name=first.name, level=None, sensors=first.sensors, time_points=first.time_points,
-        classes=first.classes, labels=np.concatenate([part.labels for part in parts]),
-        simulated=first.simulated, parts=tuple(parts),
-    )  # fmt: skip
+    labels = np.concatenate([part.labels for part in parts])
+    known = facts(first) | {"path": path, "level": None, "labels": labels, "reference_macro_f1": None}
+    return CombinedSplit(**known, parts=tuple(parts))

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.split import UNKNOWN
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
 
@@ -41,12 +42,20 @@ def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], class
     assumed = own is None and classes is None
     if classes is None or own is None or tuple(classes) == own:
         return Labels(names, labels.astype(np.int32), assumed)
-    place = {name: i for i, name in enumerate(classes)}
-    used = sorted({own[i] for i in np.unique(labels)} - set(place))
-    if used:
-        wanted = f"one of the {len(place)} classes {listed(place)}"
-        raise UserError(path, f"class {used[0]}", wanted, "use data of the same classes, or set model.classes")
-    return Labels(tuple(classes), np.array([place.get(name, -1) for name in own], np.int32)[labels], False)
+    return Labels(tuple(classes), translate(path, labels, own, classes), False)
+
+
+def translate(
+    path: Path, labels: Int[np.ndarray, " N"], own: Sequence[str], classes: Sequence[str]
+) -> Int[np.ndarray, " N"]:
+    """Labels that stand for the names `own` as positions in `classes`. UserError: a class that is used is not there."""
+    unknown = sorted({own[i] for i in np.unique(labels[labels != UNKNOWN])} - set(classes))
+    if unknown:
+        wanted = f"one of the {len(classes)} classes {listed(classes)}"
+        raise UserError(path, f"class {unknown[0]}", wanted, "use data of the same classes, or set model.classes")
+    place = {name: number for number, name in enumerate(classes)}
+    table = [*(place.get(name, UNKNOWN) for name in own), UNKNOWN]  # the last one is for rows without a label
+    return np.array(table, np.int32)[labels]
 
 
 def warn_of_absent_classes(path: Path, labels: Labels) -> None:

@@ -14,10 +14,10 @@ from jaxtyping import Float
 
 from demega_jax.config import DataConfig
 from demega_jax.data.arrays import SUFFIXES, open_array
-from demega_jax.data.changed import SampledSplit, shared
+from demega_jax.data.changed import SampledSplit
 from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
-from demega_jax.data.split import Split
+from demega_jax.data.split import Split, facts
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
@@ -103,8 +103,8 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
         came = f"no window has a probability of {pseudo.threshold} or more (the largest is {p.max():.3f})"
         raise UserError("data.pseudo.threshold", came, "a threshold that some reach", "lower data.pseudo.threshold")
     labels = p[chosen].argmax(axis=1).astype(np.int32)
-    facts = shared(source) | {"name": train.name, "level": train.level, "labels": labels}
-    rows = PseudoLabelled(**facts, source=source, chosen=chosen)
+    known = facts(source) | {"name": train.name, "level": train.level, "labels": labels}
+    rows = PseudoLabelled(**known, source=source, chosen=chosen)
     absent = [name for name, count in zip(rows.classes, rows.class_counts(), strict=True) if not count]
     if absent:
         warn(f"{predictions}: no pseudo-label for {len(absent)} of {len(rows.classes)} classes ({' '.join(absent)})")

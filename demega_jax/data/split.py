@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -159,3 +159,8 @@ class Split(LabelledRows, abc.ABC):
     def nbytes(self) -> int:
         """Bytes of all rows as they are read."""
         return self.rows * self.sensors * self.time_points * self.dtype.itemsize
+
+
+def facts(rows: LabelledRows) -> dict[str, Any]:
+    """The fields that every split has, by name."""
+    return {field.name: getattr(rows, field.name) for field in dataclasses.fields(LabelledRows)}

@@ -6,18 +6,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from demega_jax.config import DataConfig
 from demega_jax.data.grouped import check_window
-from demega_jax.data.recordings.averaged import AveragedRecordings
-from demega_jax.data.recordings.grouping import GroupSettings, make_groups
+from demega_jax.data.recordings.grouping import Groups, GroupSettings, average_groups, make_groups
 from demega_jax.data.recordings.runs import Recording, find_recordings
 from demega_jax.data.recordings.splits import official, read_splits
 from demega_jax.data.recordings.statistics import StatisticsOf, statistics
 from demega_jax.data.recordings.windows import Windows, find_windows
-from demega_jax.data.split import LabelledRows, WindowShape
+from demega_jax.data.rows import MemoryRows
+from demega_jax.data.split import LabelledRows, RowNumbers, RowReader, Split, WindowShape, facts
 from demega_jax.errors import UserError
 from demega_jax.phonemes import PHONEMES
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class AveragedRecordings(Split):
+    """A split whose rows are averaged in memory when they are first read; the rows are those that `group` would write.
+
+    wanted: the groups of each level.  statistics: means and standard deviations that standardise the recordings.
+    """
+
+    wanted: tuple[Groups, ...]
+    statistics: StatisticsOf
+
+    @functools.cached_property
+    def x(self) -> Float[np.ndarray, "N C T"]:
+        """All rows: the groups of one level after those of another."""
+        return average_groups(self.wanted, self.statistics())
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows lie in memory already."""
+        return True
+
+    def reader(self) -> RowReader:
+        """The rows from memory."""
+        return MemoryRows(self, self.x)
+
+    def reader_of(self, rows: RowNumbers) -> RowReader:
+        """Some rows, in ascending order, from memory. Only their groups are averaged."""
+        ends = np.cumsum([len(groups) for groups in self.wanted])
+        of_level = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        starts = [0, *ends[:-1].tolist()]
+        parts = tuple(g.some(some - start) for g, some, start in zip(self.wanted, of_level, starts, strict=True))
+        return dataclasses.replace(self, wanted=parts, labels=self.labels[rows]).reader()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,8 +105,8 @@ class RecordingTree:
             way_out = "lower --level, or set data.regroup.drop_remaining=false"
             raise UserError("data.level", came, "a level that gives at least one group", way_out)
         check_window(self.path, windows.recordings[0].sensors, windows.time_points, expect_shape)
-        facts = vars(self.labelled(split, windows, labels))
-        return AveragedRecordings(**facts, wanted=tuple(groups), statistics=self.statistics)
+        known = facts(self.labelled(split, windows, labels))
+        return AveragedRecordings(**known, wanted=tuple(groups), statistics=self.statistics)
 
 
 def open_recordings(path: Path, config: DataConfig) -> RecordingTree:

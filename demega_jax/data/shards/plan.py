@@ -18,6 +18,7 @@ from demega_jax.names import SPLITS, ShardNorm
 
 LIMITS = {"float16": 6e4, "float32": float(np.finfo(np.float32).max)}  # larger values are cut to the limit, and counted
 BLOCK_ROWS = 16  # 1.2 MB of 306 x 125 in float16, which is fast to read in one go
+Splits = dict[str, GroupedFile]  # the sources of a level, by the name of the split
 MOST_SHARDS = 512  # of a split: a reader keeps each of them open
 
 
@@ -38,13 +39,11 @@ class ShardSettings:
                 raise UserError(option, f"{value}", f"at least {minimum}", f"use {option} {minimum} or more")
 
 
-def open_sources(
-    data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None
-) -> dict[int, dict[str, GroupedFile]]:
+def open_sources(data: Path, levels: Sequence[int] | None, splits: Sequence[str] | None) -> dict[int, Splits]:
     """The splits of each level. All splits of a level must have the classes and the shape of its first split."""
     if not data.is_dir():
         raise UserError(data, "no such folder", "the folder that holds grouped_K", "give that folder as GROUPED")
-    found: dict[int, dict[str, GroupedFile]] = {}
+    found: dict[int, Splits] = {}
     asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
     for wanted in asked:
         folder = find_split(data, wanted, splits[0] if splits else _first_there(data, wanted)).parent
@@ -57,9 +56,8 @@ def open_sources(
         first = open_grouped(find_split(data, level, names[0]))
         found[level] = {names[0]: first}
         for name in names[1:]:
-            found[level][name] = open_grouped(
-                find_split(data, level, name), classes=first.classes, expect_shape=(first.sensors, first.time_points)
-            )
+            path = find_split(data, level, name)
+            found[level][name] = open_grouped(path, classes=first.classes, expect_shape=first.window)
     return found
 
 
@@ -70,7 +68,7 @@ def _first_there(data: Path, level: int | None) -> str:
     return next((name for name in SPLITS if folder and (folder / f"{name}_grouped.h5").is_file()), SPLITS[0])
 
 
-def make_plan(level: int, sources: dict[str, GroupedFile], settings: ShardSettings) -> Manifest:
+def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
     """The manifest without the shards and the checksums of the sources."""
     first = next(iter(sources.values()))
     with open_file(first.path) as file:

@@ -17,14 +17,15 @@ from demega_jax.data.draws import generator
 from demega_jax.data.grouped import GroupedFile
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
-from demega_jax.data.shards.plan import LIMITS, ShardSettings, check_room, make_plan, open_sources
+from demega_jax.data.shards.plan import LIMITS, ShardSettings, Splits, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, warn
-from demega_jax.names import SPLITS, Norm
+from demega_jax.names import SPLITS, Norm, ShardNorm
 from demega_jax.signal.normalize_numpy import median_and_iqr, normalize_rows
 
 WORK_ROWS = 8  # rows that a thread normalises at a time; about as many as fit into the processor's cache
+Progress = Callable[[str], None]
 THREADS = min(8, os.cpu_count() or 1)
 SMALLEST_HALF = float(np.finfo(np.float16).tiny)
 
@@ -36,7 +37,7 @@ def write_shards(
     levels: Sequence[int] | None = None,
     splits: Sequence[str] | None = None,
     settings: ShardSettings | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Write OUT/grouped_K/{split}/shard-00000.h5 .. and OUT/grouped_K/manifest.json; return the manifests' paths.
 
@@ -53,7 +54,7 @@ def write_shards(
     plans = {Path(out) / f"grouped_{level}": make_plan(level, found, settings) for level, found in sources.items()}
     before = check_folders(Path(out), plans)
     for found in sources.values():
-        check_spread(next(iter(found.values())), "none" if settings.norm == "raw" else settings.norm)
+        check_spread(next(iter(found.values())), windows_norm(settings.norm))
     check_room(Path(out), plans, before, say)
     for (folder, plan), found in zip(plans.items(), sources.values(), strict=True):
         for name, split in found.items():
@@ -61,8 +62,13 @@ def write_shards(
         there = before[folder]
         if there is not None:
             check_same(folder, there, plan)
-        _write_level(folder, plan, found, finished_shards(folder, there), settings, say)
+        _write_level(folder, plan, found, finished_shards(folder, there), settings.memory, say)
     return [folder / MANIFEST for folder in plans]
+
+
+def windows_norm(norm: ShardNorm) -> Norm:
+    """How the windows of shards are normalised."""
+    return "none" if norm == "raw" else norm
 
 
 def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
@@ -73,9 +79,8 @@ def row_order(rows: int, split: str, seed: int) -> Int[np.ndarray, " N"]:
 
 
 def _write_level(
-    folder: Path, plan: Manifest, sources: dict[str, GroupedFile], finished: dict[str, ShardEntry],
-    settings: ShardSettings, say: Callable[[str], None],
-) -> None:  # fmt: skip
+    folder: Path, plan: Manifest, sources: Splits, finished: dict[str, ShardEntry], memory: int, say: Progress
+) -> None:
     """Write the shards that are not finished yet, then the manifest."""
 
     def state() -> Manifest:
@@ -90,21 +95,20 @@ def _write_level(
     write_manifest(folder / UNFINISHED, state())
     with ThreadPoolExecutor(THREADS) as threads:
         for name, split in sources.items():
-            order = row_order(split.rows, name, settings.seed)
+            order = row_order(split.rows, name, plan.seed)
             maker: _Maker | None = None
             for number, first in enumerate(range(0, split.rows, plan.shard_rows)):
                 file = f"{name}/shard-{number:05d}.h5"
                 if file in finished:
                     continue
-                maker = maker or _Maker(split, plan, settings, threads)
-                rows = order[first : first + plan.shard_rows]
-                saturated = maker.write(folder / file, rows)
+                maker = maker or _Maker(split, plan, memory, threads)
+                path, rows = folder / file, order[first : first + plan.shard_rows]
+                saturated, size = maker.write(path, rows), path.stat().st_size
                 finished[file] = ShardEntry(
-                    file=file, rows=len(rows), bytes=(folder / file).stat().st_size, crc32=crc32_of(folder / file),
-                    saturated=saturated,
-                )  # fmt: skip
+                    file=file, rows=len(rows), bytes=size, crc32=crc32_of(path), saturated=saturated
+                )
                 write_manifest(folder / UNFINISHED, state())
-                say(f"wrote {folder / file}: {len(rows)} rows")
+                say(f"wrote {path}: {len(rows)} rows")
     whole = state()
     for name, entry in whole.splits.items():
         if entry.saturated:
@@ -118,17 +122,15 @@ def _write_level(
 class _Maker:
     """Makes the shards of one split."""
 
-    def __init__(self, split: GroupedFile, plan: Manifest, settings: ShardSettings, threads: ThreadPoolExecutor):
-        self.split, self.classes, self.threads = split, plan.classes, threads
-        self.norm, self.limit = settings.norm, LIMITS[settings.dtype]
-        self.half = settings.dtype == "float16"
+    def __init__(self, split: GroupedFile, plan: Manifest, memory: int, threads: ThreadPoolExecutor):
+        self.split, self.plan, self.threads, self.limit = split, plan, threads, LIMITS[plan.dtype]
         self.reader = split.reader()
         if split.slow_reason:
             warn(f"{split.path}: {split.slow_reason}, so rows are read through HDF5, which is slow")
         # Half of the memory is for rows that wait to be written. The rest is more than enough for the threads.
-        stored = split.sensors * split.time_points * np.dtype(settings.dtype).itemsize
-        piece = min(plan.shard_rows, split.rows, max(WORK_ROWS, settings.memory // 2 // stored))
-        self.piece = np.empty((piece, split.sensors, split.time_points), settings.dtype)
+        stored = split.sensors * split.time_points * np.dtype(plan.dtype).itemsize
+        piece = min(plan.shard_rows, split.rows, max(WORK_ROWS, memory // 2 // stored))
+        self.piece = np.empty((piece, *split.window), plan.dtype)
 
     def write(self, path: Path, rows: Int[np.ndarray, " n"]) -> int:
         """Write a shard of rows of the source, in that order; return how many values were cut to the limit."""
@@ -137,10 +139,10 @@ class _Maker:
             # Contiguous: the place of a row follows from its number, so that blocks are read without an index.
             data = file.create_dataset("data", (len(rows), *self.piece.shape[1:]), self.piece.dtype)
             file["labels"], file["rows"] = self.split.labels[rows].astype(np.int64), rows.astype(np.int64)
-            names = ("median", "iqr") if self.norm == "raw" else ()
+            names = ("median", "iqr") if self.plan.normalization == "raw" else ()
             statistics = np.empty((len(names), len(rows), self.split.sensors), np.float32)
-            if self.classes is not None:
-                file.attrs.create("classes", self.classes, dtype=h5py.string_dtype())
+            if self.plan.classes is not None:
+                file.attrs.create("classes", self.plan.classes, dtype=h5py.string_dtype())
             for first in range(0, len(rows), len(self.piece)):
                 some = rows[first : first + len(self.piece)]
                 saturated += self._fill(some, statistics[:, first : first + len(some)])
@@ -160,8 +162,7 @@ class _Maker:
         self, rows: Int[np.ndarray, " n"], places: Int[np.ndarray, " n"], statistics: Float[np.ndarray, "s n C"]
     ) -> int:
         x = self.reader.read(rows)
-        how: Norm = "none" if self.norm == "raw" else self.norm
-        y = normalize_rows(x, how)
+        y = normalize_rows(x, windows_norm(self.plan.normalization))
         peaks = np.maximum(y.max(axis=(1, 2)), -y.min(axis=(1, 2)))  # NaN if a value is
         if len(statistics):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -173,7 +174,7 @@ class _Maker:
             way_out = "remove the row from the file, or make the file again"
             raise UserError(self.split.path, came, "values below 1e38", way_out)
         tiny = (peaks > 0) & (peaks < SMALLEST_HALF)
-        if self.half and tiny.any():
+        if self.plan.dtype == "float16" and tiny.any():
             came = f"row {rows[tiny][0]} has values of at most {peaks[tiny][0]:.1g}, which float16 cannot hold"
             raise UserError(self.split.path, came, "standardised data", "use --dtype float32 or --norm median_iqr")
         count = 0
