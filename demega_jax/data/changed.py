@@ -19,16 +19,6 @@ class SampledSplit(Split):
     source: Split
     chosen: RowNumbers
 
-    @property
-    def dtype(self) -> np.dtype:
-        """The type in which rows of the source are read."""
-        return self.source.dtype
-
-    @property
-    def normalization(self) -> str | None:
-        """How the windows of the source are normalised."""
-        return self.source.normalization
-
     @functools.cached_property
     def _reader(self) -> RowReader:
         return self.source.reader_of(self.chosen)
@@ -70,7 +60,7 @@ def sampled(split: Split, most: int, seed: int) -> SampledSplit:
     rows = np.arange(split.rows)
     if split.rows > most:
         rows = np.sort(np.random.default_rng(seed).choice(split.rows, most, replace=False))
-    return SampledSplit(**facts(split) | {"labels": split.labels[rows]}, source=split, chosen=rows)
+    return SampledSplit(**facts(split) | {"labels": split.labels[rows]}, dtype=split.dtype, source=split, chosen=rows)
 
 
 def changed(split: Split, change: Change) -> ChangedSplit:

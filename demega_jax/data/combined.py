@@ -17,11 +17,7 @@ class ArraySplit(Split):
     """A split whose rows are an array in memory."""
 
     x: Float[np.ndarray, "N C T"]
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the rows lie in memory already."""
-        return True
+    in_memory = True
 
     def reader(self) -> RowReader:
         """The rows from memory."""
@@ -33,21 +29,6 @@ class CombinedSplit(Split):
     """The rows of several splits, one after the other, to train on several levels together."""
 
     parts: tuple[Split, ...]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type in which the rows of every part are read."""
-        return self.parts[0].dtype
-
-    @property
-    def normalization(self) -> str | None:
-        """How the windows of every part are normalised already."""
-        return self.parts[0].normalization
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether every part has statistics."""
-        return self.parts[0].has_statistics
 
     @property
     def shuffled_blocks(self) -> ShuffledBlocks | None:
@@ -83,4 +64,4 @@ def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
         raise UserError(path, came, "the same type and normalisation in all levels", way_out)
     labels = np.concatenate([part.labels for part in parts])
     known = facts(first) | {"path": path, "level": None, "labels": labels, "reference_macro_f1": None}
-    return CombinedSplit(**known, parts=tuple(parts))
+    return CombinedSplit(**known, dtype=first.dtype, has_statistics=first.has_statistics, parts=tuple(parts))

@@ -89,7 +89,7 @@ def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
     """The plan of the feed `data.feed` (stream or resident) for the rows of a split."""
     data, train = config.data, config.train
     if data.feed == "resident":
-        return ResidentPlan(split=split, **_on_devices(config))
+        return ResidentPlan(rows=split, **_on_devices(config))
     return StreamPlan(split, train.batch_size, train.seed, data.sampling, parse_bytes(data.memory), data.prefetch)
 
 
@@ -100,7 +100,7 @@ def plan_regroup(config: Config, tree: RecordingTree) -> RegroupPlan:
     tables = make_tables(windows, tree.levels, data.regroup, data.shares, data.shares_seed)
     groups, common = tree.labelled("train", windows, tables.labels()), _on_devices(config)
     statistics, regroup = tree.statistics, data.regroup
-    return RegroupPlan(groups=groups, windows=windows, tables=tables, statistics=statistics, regroup=regroup, **common)
+    return RegroupPlan(rows=groups, windows=windows, tables=tables, statistics=statistics, regroup=regroup, **common)
 
 
 def _on_devices(config: Config) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,7 +63,7 @@ class LabelledRows:
     path: its file or folder, for messages.  name: train, validation or test.  level: K; None if unknown or mixed.
     labels [N]: the class of each row, a position in `classes`; UNKNOWN for a row that has none.
     reference_macro_f1: the best score possible, where it is known.  simulated: whether the data say that they are
-    simulated.
+    simulated.  normalization: how the stored windows are normalised; None: they are not.
     """
 
     path: Path
@@ -75,6 +75,7 @@ class LabelledRows:
     labels: Int[np.ndarray, " N"]
     reference_macro_f1: float | None = None
     simulated: bool = False
+    normalization: str | None = None
 
     @property
     def rows(self) -> int:
@@ -85,11 +86,6 @@ class LabelledRows:
     def window(self) -> tuple[int, int]:
         """(sensors, time points) of a row."""
         return self.sensors, self.time_points
-
-    @property
-    def normalization(self) -> str | None:
-        """How the stored windows are normalised; None: they are not."""
-        return None
 
     def class_counts(self) -> Int[np.ndarray, " V"]:
         """Rows of each class."""
@@ -105,8 +101,17 @@ class LabelledRows:
         return f"{self.rows} rows of {self.sensors} x {self.time_points}, {len(self.classes)} classes: {self.path}"
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Split(LabelledRows, abc.ABC):
-    """A split whose rows can be read."""
+    """A split whose rows can be read.
+
+    dtype: the type in which rows are read.  has_statistics: whether `row_statistics` holds anything.
+    """
+
+    dtype: np.dtype = np.dtype(np.float32)
+    has_statistics: bool = False
+    in_memory: ClassVar[bool] = False
+    """Whether the rows are in memory already."""
 
     @abc.abstractmethod
     def reader(self) -> RowReader:
@@ -121,16 +126,6 @@ class Split(LabelledRows, abc.ABC):
         rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
         return self.reader().read(rows).astype(np.float32, copy=False)
 
-    @property
-    def dtype(self) -> np.dtype:
-        """The type in which rows are read."""
-        return np.dtype(np.float32)
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether `row_statistics` holds anything."""
-        return False
-
     @functools.cached_property
     def row_statistics(self) -> Mapping[str, Float[np.ndarray, "N C"]]:
         """Median and interquartile range of each row's sensors over time, float32; read once."""
@@ -144,11 +139,6 @@ class Split(LabelledRows, abc.ABC):
     def shuffled_blocks(self) -> ShuffledBlocks | None:
         """The blocks that can be shuffled instead of rows; None: rows must be shuffled one by one."""
         return None
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the rows are in memory already."""
-        return False
 
     @property
     def slow_reason(self) -> str:

@@ -49,7 +49,7 @@ def stream_feed(
 def resident_feed(split, *, mode: str = "jit", devices: int = 1, seeds=3, dtype: str = "float32", **options):
     """All rows on the devices, in 8 shares; options: keys of the plan."""
     fixed = {"sampling": "uniform", "steps_per_dispatch": 1} | options
-    plan = ResidentPlan(split=split, batch_size=16, seeds=_all(seeds), shares=8, shares_seed=3, dtype=dtype, **fixed)
+    plan = ResidentPlan(rows=split, batch_size=16, seeds=_all(seeds), shares=8, shares_seed=3, dtype=dtype, **fixed)
     return plan.open(placement_of(mode, devices, 16))
 
 

@@ -125,11 +125,7 @@ class FeedPlan(abc.ABC):
 
     name: str  # of `data.feed`
     batch_size: int
-
-    @property
-    @abc.abstractmethod
-    def rows(self) -> LabelledRows:
-        """The rows of an epoch: labels, classes and shape."""
+    rows: LabelledRows  # of an epoch: labels, classes and shape
 
     @property
     @abc.abstractmethod

@@ -21,21 +21,16 @@ from demega_jax.files import format_bytes
 class RegroupPlan(DevicePlan):
     """The plan of a `RegroupFeed`.
 
-    groups: the rows of an epoch.  statistics: means and standard deviations that standardise the recordings.
+    rows: the groups of an epoch.  statistics: means and standard deviations that standardise the recordings.
     regroup: how groups are made.
     """
 
-    groups: LabelledRows
+    rows: LabelledRows
     windows: Windows
     tables: RegroupTables
     statistics: StatisticsOf
     regroup: RegroupConfig
     name = "regroup"
-
-    @property
-    def rows(self) -> LabelledRows:
-        """The groups of an epoch."""
-        return self.groups
 
     @property
     def steps_per_epoch(self) -> int:
@@ -45,17 +40,17 @@ class RegroupPlan(DevicePlan):
     @functools.cached_property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name; windows are float32, whatever the recordings are."""
-        return batch_specs(self.groups.window, np.dtype(np.float32))
+        return batch_specs(self.rows.window, np.dtype(np.float32))
 
     @property
     def input_bytes(self) -> int:
         """Bytes of the windows that a batch is averaged from."""
         windows = float(self.tables.group_size[self.tables.there].mean()) * self.batch_size
-        return round(windows * self.groups.sensors * self.groups.time_points * np.dtype(self.dtype).itemsize)
+        return round(windows * self.rows.sensors * self.rows.time_points * np.dtype(self.dtype).itemsize)
 
     def device_bytes(self, devices: int) -> int:
         """Bytes of the recordings, and of the tables, on each device."""
-        return self.tables.nbytes(self.groups.sensors, self.dtype, devices, self.planned_epochs * self.members)
+        return self.tables.nbytes(self.rows.sensors, self.dtype, devices, self.planned_epochs * self.members)
 
     def held(self, devices: int) -> tuple[str, list[str]]:
         """The recordings, and what else takes less memory on the devices."""
@@ -77,11 +72,11 @@ class RegroupPlan(DevicePlan):
             f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(self.windows)} in {runs} session runs",
         ]
         if self.regroup.target_rows is not None:  # rare classes have smaller groups
-            labels, rows = self.groups.labels, self.groups.class_counts()
+            labels, counts = self.rows.labels, self.rows.class_counts()
             mean = np.bincount(labels, sizes) / np.maximum(np.bincount(labels), 1)
-            listed = [f"{self.groups.classes[c]} {rows[c]} x {mean[c]:.0f}" for c in np.flatnonzero(rows)]
+            listed = [f"{self.rows.classes[c]} {counts[c]} x {mean[c]:.0f}" for c in np.flatnonzero(counts)]
             lines.append(f"{'of each':<10} {' '.join(listed)}")
-        return lines + sampling_line(self.groups, self.sampling)
+        return lines + sampling_line(self.rows, self.sampling)
 
     def open(self, placement: Placement) -> RegroupFeed:
         """The feed itself, at its first step, with the recordings on the devices."""

@@ -23,29 +23,29 @@ LARGEST_HALF = 6e4  # float16 ends at 65,504
 class ResidentPlan(DevicePlan, SplitPlan):
     """The plan of a `ResidentFeed`."""
 
-    split: Split
+    rows: Split
     name = "resident"
 
     @property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name."""
-        return {**super().batch, "x": RowSpec(self.split.window, np.dtype(self.dtype))}
+        return {**super().batch, "x": RowSpec(self.rows.window, np.dtype(self.dtype))}
 
     def device_bytes(self, devices: int) -> int:
         """Bytes of the rows, and of their statistics, on each device."""
         held = [spec for name, spec in self.batch.items() if name not in ("label", "valid")]
         row_bytes = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in held)
-        return -(-self.split.rows // self.shares) * self.shares // devices * row_bytes
+        return -(-self.rows.rows // self.shares) * self.shares // devices * row_bytes
 
     def held(self, devices: int) -> tuple[str, list[str]]:
         """The rows, and what else takes less memory on the devices."""
-        return f"{self.split.rows} rows", ["more --devices", "a higher --level", "data.feed=stream"]
+        return f"{self.rows.rows} rows", ["more --devices", "a higher --level", "data.feed=stream"]
 
     def describe(self, devices: int) -> list[str]:
         """The memory that the rows take on each device, and how they are sampled."""
         size = format_bytes(self.device_bytes(devices))
         line = f"{'feed':<10} {self.name}: {size} of {self.dtype} windows on each device"
-        return [line, *sampling_line(self.split, self.sampling)]
+        return [line, *sampling_line(self.rows, self.sampling)]
 
     def open(self, placement: Placement) -> "ResidentFeed":
         """The feed itself, at its first step, with the split on the devices."""
@@ -60,7 +60,7 @@ class ResidentFeed(DeviceFeed):
     """
 
     def __init__(self, plan: ResidentPlan, placement: Placement):
-        split, dtype = plan.split, np.dtype(plan.dtype)
+        split, dtype = plan.rows, np.dtype(plan.dtype)
         rows = deal(split.labels, plan.shares, plan.shares_seed)
         super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
         x = filled((*rows.shape, *split.window), dtype, _windows(split, rows, dtype), SHARDED, placement)

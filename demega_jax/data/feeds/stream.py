@@ -23,7 +23,7 @@ from demega_jax.data.feeds.feed import Batch, Feed, FeedPlan, Placement, RowSpec
 from demega_jax.data.feeds.host_batch import BatchReader, HostBatch
 from demega_jax.data.feeds.order import PADDING, Order, order_of
 from demega_jax.data.rows import open_rows
-from demega_jax.data.split import STATISTICS_PADDING, LabelledRows, Split
+from demega_jax.data.split import STATISTICS_PADDING, Split
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 
@@ -49,27 +49,22 @@ def _unplaced(batch: HostBatch) -> HostBatch:
 class SplitPlan(FeedPlan):
     """The common part of the plans of feeds that read the rows of a split."""
 
-    split: Split
-
-    @property
-    def rows(self) -> LabelledRows:
-        """The rows of the split."""
-        return self.split
+    rows: Split
 
     @property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name, with the rows in the split's type."""
-        statistics = tuple(STATISTICS_PADDING) if self.split.has_statistics else ()
-        return batch_specs(self.split.window, self.split.dtype, statistics=statistics)
+        statistics = tuple(STATISTICS_PADDING) if self.rows.has_statistics else ()
+        return batch_specs(self.rows.window, self.rows.dtype, statistics=statistics)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps until every row has come once; the last batch can be short."""
-        return -(-self.split.rows // self.batch_size)
+        return -(-self.rows.rows // self.batch_size)
 
     def check_spread(self, how: str) -> None:
         """Warn if the windows are too small for this normalisation."""
-        check_spread(self.split, how)
+        check_spread(self.rows, how)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +74,7 @@ class StreamPlan(SplitPlan):
     memory: a split of at most so many bytes is held in memory.  prefetch: batches that are put on the devices ahead.
     """
 
-    split: Split
+    rows: Split
     batch_size: int
     seed: int
     sampling: Sampling
@@ -92,7 +87,7 @@ class StreamPlan(SplitPlan):
 
     def describe(self, devices: int) -> list[str]:
         """How rows are sampled, unless that is uniform."""
-        return sampling_line(self.split, self.sampling)
+        return sampling_line(self.rows, self.sampling)
 
     def open(self, placement: Placement) -> "StreamFeed":
         """The feed itself, at its first step."""
@@ -105,7 +100,7 @@ class StreamFeed(Feed):
     def __init__(self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1):
         """place: puts a host batch on the devices. Host p of n reads rows [p B/n, (p+1) B/n) of each global batch."""
         super().__init__()
-        split = plan.split
+        split = plan.rows
         self.order: Order = order_of(split, plan.batch_size, plan.seed, plan.sampling)
         self._share = host_share(plan.batch_size, process_index, process_count)
         # Batches read ahead and placed ahead, the one in use, and two that JAX frees at its next calls.

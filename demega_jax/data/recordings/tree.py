@@ -30,16 +30,12 @@ class AveragedRecordings(Split):
 
     wanted: tuple[Groups, ...]
     statistics: StatisticsOf
+    in_memory = True
 
     @functools.cached_property
     def x(self) -> Float[np.ndarray, "N C T"]:
         """All rows: the groups of one level after those of another."""
         return average_groups(self.wanted, self.statistics())
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the rows lie in memory already."""
-        return True
 
     def reader(self) -> RowReader:
         """The rows from memory."""

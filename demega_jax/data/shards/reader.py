@@ -47,22 +47,6 @@ class ShardedSplit(Split):
     permuted: bool
 
     @property
-    def dtype(self) -> np.dtype:
-        """The type in which the windows are stored: the step converts them on the device."""
-        return np.dtype(self.manifest.dtype)
-
-    @property
-    def normalization(self) -> str | None:
-        """How the windows are normalised already; None: they are not."""
-        how = self.manifest.normalization
-        return None if how in ("none", "raw") else how
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether median and interquartile range lie beside the windows."""
-        return self.manifest.normalization == "raw"
-
-    @property
     def shuffled_blocks(self) -> ShuffledBlocks | None:
         """The blocks of the shards, if the rows were permuted."""
         rows = tuple(shard.rows for shard in self.shards)
@@ -130,11 +114,14 @@ def open_shards(
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
         labels = map_labels(shards[0].file, file, raw_labels, classes)
+    norm = manifest.normalization
     found = ShardedSplit(
         path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
         time_points=manifest.time_points, classes=labels.classes, labels=labels.ids,
         reference_macro_f1=entry.reference_macro_f1,
         simulated=entry.reference_macro_f1 is not None,  # which only simulated data have
+        normalization=None if norm in ("none", "raw") else norm, has_statistics=norm == "raw",
+        dtype=np.dtype(manifest.dtype),  # as stored: the step converts the windows on the device
         shards=shards, manifest=manifest, permuted=entry.permuted,
     )  # fmt: skip
     warn_of_absent_classes(found.path, labels)
