@@ -8,6 +8,7 @@ import numpy as np
 
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split, facts
 from demega_jax.errors import UserError
+from demega_jax.signal.denoise import denoise
 
 Change = Callable[[Rows, RowNumbers], Rows]  # (windows, their row numbers) -> windows
 
@@ -67,6 +68,11 @@ def changed(split: Split, change: Change) -> ChangedSplit:
     """A split whose windows are changed as they are read. UserError: as for `check_raw`."""
     check_raw(split)
     return ChangedSplit(**facts(split), source=split, change=change)
+
+
+def denoised(split: Split) -> ChangedSplit:
+    """A split whose windows are denoised by wavelets as they are read. UserError: as for `check_raw`."""
+    return changed(split, lambda x, rows: denoise(x))
 
 
 def check_raw(split: Split) -> None:

@@ -92,7 +92,7 @@ def open_models(process: Process, runs: Sequence[Path]) -> "list[Model]":
 
 def prepared(split: "Split", models: "Sequence[Model]", asked: Asked) -> "Split":
     """The split, denoised if that is asked for. Warns if its windows are too small to be normalised."""
-    from demega_jax.data.denoised import denoised
+    from demega_jax.data.changed import denoised
     from demega_jax.data.spread import check_spread
 
     split = denoised(split) if asked.denoise else split

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from demega_jax import __version__
-from demega_jax.data.folder import find_levels, find_split
+from demega_jax.data.folder import find_level, find_levels, find_split
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
@@ -44,28 +44,22 @@ def open_sources(data: Path, levels: Sequence[int] | None, splits: Sequence[str]
     if not data.is_dir():
         raise UserError(data, "no such folder", "the folder that holds grouped_K", "give that folder as GROUPED")
     found: dict[int, Splits] = {}
-    asked: list[int | None] = [*(levels or sorted(find_levels(data)))] or [None]
-    for wanted in asked:
-        folder = find_split(data, wanted, splits[0] if splits else _first_there(data, wanted)).parent
-        level = next(level for level, place in find_levels(data).items() if place == folder)
+    asked = levels or sorted(find_levels(data))
+    if not asked:
+        find_level(data, None)  # raises the error that says what is there
+    for level in asked:
+        folder = find_level(data, level)
         there = [name for name in SPLITS if (folder / f"{name}_grouped.h5").is_file()]
+        names = [name for name in SPLITS if name in (splits or there)] or [SPLITS[0]]
+        paths = {name: find_split(data, level, name) for name in names}
         if splits is None and len(there) < len(SPLITS):
             absent = ", ".join(name for name in SPLITS if name not in there)
             warn(f"{folder}: there is no file of {absent}; shards are made of {', '.join(there)} only")
-        names = [name for name in SPLITS if name in (splits or there)]
-        first = open_grouped(find_split(data, level, names[0]))
+        first = open_grouped(paths.pop(names[0]))
         found[level] = {names[0]: first}
-        for name in names[1:]:
-            path = find_split(data, level, name)
+        for name, path in paths.items():
             found[level][name] = open_grouped(path, classes=first.classes, expect_shape=first.window)
     return found
-
-
-def _first_there(data: Path, level: int | None) -> str:
-    """The first split that the level has. If it has none: train, so that `find_split` says that it is absent."""
-    folders = find_levels(data)
-    folder = folders.get(level) if level is not None else next(iter(folders.values()), None)
-    return next((name for name in SPLITS if folder and (folder / f"{name}_grouped.h5").is_file()), SPLITS[0])
 
 
 def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
