@@ -92,6 +92,9 @@ class PseudoConfig(Section):
     """CSV file with their probabilities, of `demega-jax submit` or `demega-jax predict`."""
     threshold: Probability = 0.25
     """Windows whose largest probability is below this are left out."""
+    soft: bool = False
+    """false: a window has the class of its largest probability, in every loss; true: its probabilities are the target
+    of the class loss, and it is left out of the contrastive loss and the IPA loss."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

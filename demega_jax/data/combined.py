@@ -48,9 +48,9 @@ class CombinedSplit(Split):
         """A reader of all parts, with one numbering of rows."""
         return CombinedRows(self, self.parts)
 
-    def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
-        """The statistics of the parts, one after the other."""
-        found = [part.read_row_statistics() for part in self.parts]
+    def read_row_arrays(self) -> dict[str, Float[np.ndarray, "N n"]]:
+        """The arrays of the parts, one after the other."""
+        found = [part.read_row_arrays() for part in self.parts]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 

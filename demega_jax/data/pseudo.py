@@ -1,7 +1,8 @@
 """Pseudo-labels: windows without labels, with the classes that a model predicts for them, as more rows to train on.
 
 Lee, 2013, ICML workshop "Challenges in representation learning": each window has the class of its largest probability;
-windows whose largest probability is below a threshold are left out.
+windows whose largest probability is below a threshold are left out. Soft pseudo-labels are all the probabilities of a
+window, which the class loss takes as its target (Hinton et al., 2015, arXiv:1503.02531, at temperature 1).
 """
 
 import csv
@@ -38,11 +39,20 @@ class PseudoLabelled(SampledSplit):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class WithPseudoLabels(CombinedSplit):
-    """The rows of train, and after them those with pseudo-labels."""
+    """The rows of train, and after them those with pseudo-labels. target [n, V]: of the latter, if they are soft."""
+
+    target: Float[np.ndarray, "n V"] | None = None
 
     def describe(self) -> str:
         """One line about all rows, and about those with pseudo-labels."""
-        return f"{super().describe()}, with {self.parts[-1].describe()}"
+        soft = ", soft" if self.has_targets else ""
+        return f"{super().describe()}, with {self.parts[-1].describe()}{soft}"
+
+    def read_row_arrays(self) -> dict[str, Float[np.ndarray, "N V"]]:
+        """The targets of rows with soft pseudo-labels, after zeros for the labelled rows."""
+        assert self.target is not None
+        labelled = np.zeros((self.rows - len(self.target), len(self.classes)))
+        return {"target": np.concatenate([labelled, self.target]).astype(np.float32)}
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> Float[np.ndarray, "N V"]:
@@ -108,7 +118,9 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
     absent = [name for name, count in zip(rows.classes, rows.class_counts(), strict=True) if not count]
     if absent:
         warn(f"{predictions}: no pseudo-label for {len(absent)} of {len(rows.classes)} classes ({' '.join(absent)})")
-    return WithPseudoLabels(**vars(combine([train, rows], train.path)))
+    target = p[chosen] / p[chosen].sum(axis=1, keepdims=True) if pseudo.soft else None
+    together = vars(combine([train, rows], train.path)) | {"has_targets": pseudo.soft}
+    return WithPseudoLabels(**together, target=target)
 
 
 def _open(path: Path, train: Split) -> Split:

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 
 UNKNOWN = -1  # the label of a row whose class is not known
 
-# Statistics of each row and sensor that can be stored beside the windows, and their values in a row of padding.
-STATISTICS_PADDING = {"median": 0.0, "iqr": 1.0}
+STATISTICS = ("median", "iqr")  # of each row and sensor, which can be stored beside the windows
+# Arrays that a batch can hold beside windows and labels, and their values in a row of padding.
+ROW_PADDING = {"median": 0.0, "iqr": 1.0, "target": 0.0}
 
 WindowShape = tuple[int, int | None]  # (sensors, time points; None: any number)
 RowNumbers = Int[np.ndarray, " n"]
@@ -105,11 +106,12 @@ class LabelledRows:
 class Split(LabelledRows, abc.ABC):
     """A split whose rows can be read.
 
-    dtype: the type in which rows are read.  has_statistics: whether `row_statistics` holds anything.
+    dtype: the type in which rows are read.  has_statistics, has_targets: whether `row_arrays` has these.
     """
 
     dtype: np.dtype = np.dtype(np.float32)
     has_statistics: bool = False
+    has_targets: bool = False
     in_memory: ClassVar[bool] = False
     """Whether the rows are in memory already."""
 
@@ -126,13 +128,23 @@ class Split(LabelledRows, abc.ABC):
         rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
         return self.reader().read(rows).astype(np.float32, copy=False)
 
-    @functools.cached_property
-    def row_statistics(self) -> Mapping[str, Float[np.ndarray, "N C"]]:
-        """Median and interquartile range of each row's sensors over time, float32; read once."""
-        return self.read_row_statistics() if self.has_statistics else {}
+    @property
+    def row_array_sizes(self) -> dict[str, int]:
+        """How many numbers each array of `row_arrays` has in a row."""
+        statistics = dict.fromkeys(STATISTICS, self.sensors) if self.has_statistics else {}
+        return statistics | ({"target": len(self.classes)} if self.has_targets else {})
 
-    def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
-        """Read the `row_statistics`. UserError: numbers that are not finite."""
+    @functools.cached_property
+    def row_arrays(self) -> Mapping[str, Float[np.ndarray, "N n"]]:
+        """What belongs to each row beside its window and label, float32; read once.
+
+        median, iqr [N, C]: of each sensor over time.  target [N, V]: the probabilities of the classes in rows with soft
+        pseudo-labels, and zeros in the others.
+        """
+        return self.read_row_arrays() if self.row_array_sizes else {}
+
+    def read_row_arrays(self) -> dict[str, Float[np.ndarray, "N n"]]:
+        """Read the `row_arrays`. UserError: numbers that are not finite."""
         return {}
 
     @property

@@ -105,8 +105,8 @@ class EvaluateStep:
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         logits, ipa_logits = self._outputs(params, buffers, x)
         label, valid = batch["label"], batch["valid"]
-        focal, cross_entropy = row_losses(logits, label, self.config.loss, self.weights)
         classes = logits.shape[-1]
+        focal, cross_entropy = row_losses(logits, jax.nn.one_hot(label, classes), self.config.loss, self.weights)
         ipa_correct = jnp.zeros_like(counts.ipa_correct)
         if ipa_logits is not None:
             table = buffers["feature_table"][0] if self.members else buffers["feature_table"]

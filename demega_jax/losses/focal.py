@@ -21,26 +21,29 @@ FOCAL_CE_SHARE = 0.3  # focal with smoothing: 0.7 focal + 0.3 cross entropy
 WEIGHT_RANGE = (0.5, 5.0)  # of class_weights: temperature
 
 
-def smoothed_cross_entropy(log_p: Float[Array, "B V"], label: Int[Array, " B"], smoothing: float) -> Float[Array, " B"]:
-    """(1 - s)(-log p_y) + s/V sum_j(-log p_j), unweighted (Szegedy et al., 2016)."""
-    return -(1 - smoothing) * _of_label(log_p, label) - smoothing * jnp.mean(log_p, axis=-1)
+def smoothed_cross_entropy(
+    log_p: Float[Array, "B V"], target: Float[Array, "B V"], smoothing: float
+) -> Float[Array, " B"]:
+    """(1 - s) sum_j(-y_j log p_j) + s/V sum_j(-log p_j), unweighted (Szegedy et al., 2016), for targets y."""
+    return -(1 - smoothing) * jnp.sum(log_p * target, axis=-1) - smoothing * jnp.mean(log_p, axis=-1)
 
 
 def present_class_focal(
     log_p: Float[Array, "B V"],
-    label: Int[Array, " B"],
+    target: Float[Array, "B V"],
     *,
     gamma: float,
     smoothing: float,
     weights: Float[Array, " V"] | None,
 ) -> Float[Array, " B"]:
-    """Focal terms of rows (Lin et al., 2017) against labels smoothed over the OTHER classes.
+    """Focal terms of rows (Lin et al., 2017) against targets smoothed over the OTHER classes.
 
-    sum_j -y~_j a_j (1 - p_j)^gamma log p_j with y~ = 1 - s on the label and s / (V - 1) elsewhere.
+    sum_j -y~_j a_j (1 - p_j)^gamma log p_j with y~ = y (1 - s - s / (V - 1)) + s / (V - 1): for a target y that is 1 at
+    the label, 1 - s there and s / (V - 1) elsewhere.
     """
     classes = log_p.shape[-1]
-    target = jax.nn.one_hot(label, classes) * (1 - smoothing - smoothing / (classes - 1)) + smoothing / (classes - 1)
-    terms = target * _focus(log_p, gamma) * log_p
+    smoothed = target * (1 - smoothing - smoothing / (classes - 1)) + smoothing / (classes - 1)
+    terms = smoothed * _focus(log_p, gamma) * log_p
     return -jnp.sum(terms if weights is None else terms * weights, axis=-1)
 
 
@@ -67,18 +70,17 @@ def loss_shares(config: LossConfig) -> tuple[float, float]:
 
 
 def row_losses(
-    logits: Float[Array, "B V"], label: Int[Array, " B"], config: LossConfig, weights: Float[Array, " V"] | None
+    logits: Float[Array, "B V"], target: Float[Array, "B V"], config: LossConfig, weights: Float[Array, " V"] | None
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """(focal part, cross-entropy part) of each row's class loss."""
+    """(focal part, cross-entropy part) of each row's class loss. target: the probabilities that are wanted."""
     kind, gamma, smoothing = config.class_loss, config.focal_gamma, config.label_smoothing
     log_p = jax.nn.log_softmax(logits)
-    cross_entropy = smoothed_cross_entropy(log_p, label, smoothing)
+    cross_entropy = smoothed_cross_entropy(log_p, target, smoothing)
     if kind == "balanced_focal":
-        focal = present_class_focal(log_p, label, gamma=gamma, smoothing=smoothing, weights=weights)
+        focal = present_class_focal(log_p, target, gamma=gamma, smoothing=smoothing, weights=weights)
     elif kind == "focal":
-        log_p_y = _of_label(log_p, label)
-        focal = -_focus(log_p_y, gamma) * log_p_y
-        focal = focal if weights is None else focal * weights[label]
+        terms = target * _focus(log_p, gamma) * log_p
+        focal = -jnp.sum(terms if weights is None else terms * weights, axis=-1)
     else:
         focal = jnp.zeros_like(cross_entropy)
     return focal, cross_entropy
@@ -91,10 +93,15 @@ def class_loss(
     config: LossConfig,
     *,
     weights: Float[Array, " V"] | None = None,
+    target: Float[Array, "B V"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy."""
-    focal, cross_entropy = row_losses(logits, label, config, weights)
+    """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy.
+
+    target: the probabilities that are wanted; None: 1 for the label. Rows of a class are those with its label.
+    """
+    target = jax.nn.one_hot(label, logits.shape[-1]) if target is None else target
+    focal, cross_entropy = row_losses(logits, target, config, weights)
     focal_share, ce_share = loss_shares(config)
     total = ce_share * masked_mean(cross_entropy, valid, axis_name)
     if config.class_loss == "balanced_focal":
@@ -106,10 +113,6 @@ def class_loss(
 def _focus(log_p: Float[Array, "*B"], gamma: float) -> Float[Array, "*B"]:
     """(1 - clip(p, 1e-8, 1 - 1e-8))^gamma; clipped after the subtraction, since 1 - 1e-8 is 1 in float32."""
     return jnp.clip(1 - jnp.exp(log_p), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR) ** gamma
-
-
-def _of_label(log_p: Float[Array, "B V"], label: Int[Array, " B"]) -> Float[Array, " B"]:
-    return jnp.sum(log_p * jax.nn.one_hot(label, log_p.shape[-1]), axis=-1)
 
 
 def class_weights(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
@@ -42,10 +43,22 @@ def objective(
     *,
     table: Float[Array, "V F"] | None,
     weights: Float[Array, " V"] | None,
+    soft: Float[Array, "B V"] | None = None,
     axis_name: str | None = None,
 ) -> Losses:
-    """All losses of a batch (model.md section 6). table: features of the classes; weights: of the classes."""
-    classification = class_loss(outputs.logits, label, valid, config, weights=weights, axis_name=axis_name)
+    """All losses of a batch (model.md section 6). table: features of the classes; weights: of the classes.
+
+    soft: the wanted probabilities of rows without a sure label, and zeros in the others. Rows that have them count in
+    the class loss alone, since the two other losses need the class itself.
+    """
+    target, every_row = None, valid
+    if soft is not None:
+        sure = soft.sum(axis=-1) == 0
+        target = jnp.where(sure[:, None], jax.nn.one_hot(label, soft.shape[-1]), soft)
+        valid = valid & sure
+    classification = class_loss(
+        outputs.logits, label, every_row, config, weights=weights, target=target, axis_name=axis_name
+    )
     contrastive = ipa = jnp.zeros((), jnp.float32)
     if config.contrastive_weight and outputs.projection is not None:
         contrastive = supervised_nt_xent(

@@ -75,8 +75,10 @@ class TrainStep:
         x = augment(x, keys, self.config.data.augment)
         outputs = model(x, normalized=True, noise=Noise(keys))
         table = model.feature_table[...] if model.ipa is not None else None
-        label, valid, loss = batch["label"], batch["valid"], self.config.loss
-        losses = objective(outputs, label, valid, loss, table=table, weights=self.weights, axis_name=axis_name)
+        losses = objective(
+            outputs, batch["label"], batch["valid"], self.config.loss,
+            table=table, weights=self.weights, soft=batch.get("target"), axis_name=axis_name,
+        )  # fmt: skip
         return losses.loss, losses
 
     def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:

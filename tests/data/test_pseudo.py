@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers.data import open_split, simulate_grouped
 from helpers.errors import refused
-from helpers.runs import run_command, train
+from helpers.feeds import stream_feed
+from helpers.runs import losses, run_command, train
 
 from demega_jax.config import DataConfig
 from demega_jax.data.pseudo import read_predictions, with_pseudo_labels
@@ -53,6 +54,30 @@ def test_windows_above_the_threshold_follow_those_of_train(data, holdout, warnin
     count = int((labels[chosen] == 3).sum())
     assert f"{len(chosen)} of 30 pseudo-labelled windows" in said and f"{PHONEMES[3]} {count}" in said
     assert any("32 of 39 classes" in line for line in warnings)
+
+
+def test_soft_labels_are_targets_of_these_rows_only(data, holdout):
+    folder, _, _, top = holdout
+    before = open_split(data, 10)
+    after = with_pseudo_labels(before, config(folder, threshold=0.5, soft=True))
+    batch = stream_feed(after, batch_size=after.rows, place=lambda batch: batch)
+    target = np.zeros((after.rows, V), np.float32)
+    target[before.rows :] = read_predictions(folder / "p.csv", PHONEMES)[top >= 0.5]
+    np.testing.assert_allclose(after.row_arrays["target"], target, atol=1e-6)
+    order = [np.abs(target - row).sum(axis=1).argmin() for row in next(batch)["target"]]
+    assert sum(row >= before.rows for row in order) == np.count_nonzero(top >= 0.5)
+    assert after.describe().endswith(", soft")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("feed", ["stream", "resident"])
+def test_training_with_soft_labels(data, holdout, tmp_path, feed):
+    folder, *_ = holdout
+    keys = ["model.width=8", "model.layers=1", "model.heads=2", "train.batch_size=16", "train.steps=9",
+            f"data.pseudo.windows={folder / 'x.npy'}", f"data.pseudo.predictions={folder / 'p.csv'}",
+            "data.pseudo.threshold=0.2", "data.pseudo.soft=true", f"data.feed={feed}"]  # fmt: skip
+    assert train(data, tmp_path / "run", *keys) == 0
+    assert all(np.isfinite(loss) for loss in losses(tmp_path / "run"))
 
 
 @pytest.mark.long

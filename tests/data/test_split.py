@@ -27,8 +27,8 @@ def data(tmp_path_factory):
 
 def test_row_statistics_are_read_once(data, monkeypatch):
     reads = []
-    read = ShardedSplit.read_row_statistics
-    monkeypatch.setattr(ShardedSplit, "read_row_statistics", lambda self: reads.append(self.name) or read(self))
+    read = ShardedSplit.read_row_arrays
+    monkeypatch.setattr(ShardedSplit, "read_row_arrays", lambda self: reads.append(self.name) or read(self))
     split = open_split(data / "raw", 5)
     plan = plan_rows(Config.model_validate({"train": {"batch_size": 16}}), split)
     assert set(plan.batch) == {"x", "label", "valid", "median", "iqr"} and plan.steps_per_epoch == 6
@@ -41,8 +41,8 @@ def test_row_statistics_are_read_once(data, monkeypatch):
 
 
 def test_statistics_of_levels_together_are_those_of_each(data):
-    both = open_split(data / "raw", (5, 10)).row_statistics
-    parts = [open_split(data / "raw", level).row_statistics for level in (5, 10)]
+    both = open_split(data / "raw", (5, 10)).row_arrays
+    parts = [open_split(data / "raw", level).row_arrays for level in (5, 10)]
     for name in ("median", "iqr"):
         np.testing.assert_array_equal(both[name], np.concatenate([part[name] for part in parts]))
 

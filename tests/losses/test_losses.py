@@ -33,7 +33,7 @@ def test_present_class_focal(numbers, smoothing, alpha, gamma):
     label = jnp.asarray(numbers["labels"])
     weights = jnp.asarray(numbers["alpha"]) if alpha == "vec" else None
     log_p = jax.nn.log_softmax(jnp.asarray(numbers["logits"]))
-    rows = present_class_focal(log_p, label, gamma=gamma, smoothing=smoothing, weights=weights)
+    rows = present_class_focal(log_p, jax.nn.one_hot(label, 39), gamma=gamma, smoothing=smoothing, weights=weights)
     ours = mean_over_present_classes(*class_sums(rows, label, jnp.ones(len(label), bool), 39))
     expected = numbers[f"focal_present/smoothing={smoothing}/alpha={alpha}/gamma={gamma}"]
     np.testing.assert_allclose(ours, expected, **TOLERANCE)
@@ -132,3 +132,29 @@ def test_focal_of_a_certain_row_has_a_finite_gradient(gamma):
         config = LossConfig(class_loss=kind, focal_gamma=gamma)
         gradient = jax.grad(class_loss)(logits, jnp.array([0]), jnp.array([True]), config)
         assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("kind", ["balanced_focal", "focal", "cross_entropy"])
+def test_soft_rows_count_in_the_class_loss_alone(numbers, kind):
+    """Six rows with probabilities as their target: the class loss by numpy, the other losses of the other rows."""
+    label, table = jnp.asarray(numbers["labels"]), jnp.asarray(numbers["ipa_matrix"])
+    arrays = [jnp.asarray(numbers[k]) for k in ("logits", "ipa_logits", "embeddings")]
+    target = np.eye(39)[numbers["labels"]]
+    target[:6] = np.random.default_rng(0).dirichlet(np.ones(39), 6)
+    soft = np.where(np.arange(24)[:, None] < 6, target, 0).astype(np.float32)
+    config = LossConfig(class_loss=kind, label_smoothing=0.0, focal_gamma=2.0)
+
+    def losses(rows, soft=None):
+        some = [a[rows] for a in arrays]
+        outputs = Outputs(*some, jnp.zeros((len(rows), 1)), jnp.zeros((len(rows), 1, 1)))
+        valid = jnp.ones(len(rows), bool)
+        return objective(outputs, label[rows], valid, config, table=table, weights=None, soft=soft)
+
+    found, others = losses(np.arange(24), jnp.asarray(soft)), losses(np.arange(6, 24))
+    log_p = np.asarray(jax.nn.log_softmax(arrays[0]), np.float64)
+    focus = 1 if kind == "cross_entropy" else (1 - np.exp(log_p)) ** 2
+    rows = -(target * focus * log_p).sum(axis=1)
+    classes = [rows[numbers["labels"] == c].mean() for c in np.unique(numbers["labels"])]
+    np.testing.assert_allclose(found.class_loss, np.mean(classes if kind == "balanced_focal" else rows), rtol=1e-5)
+    for name in ("contrastive_loss", "ipa_loss"):
+        np.testing.assert_allclose(getattr(found, name), getattr(others, name), rtol=1e-6)

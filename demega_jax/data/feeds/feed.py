@@ -24,6 +24,7 @@ MEMBER_REPLICATED, MEMBER_SHARDED = PartitionSpec(MEMBER), PartitionSpec(MEMBER,
 
 Sampling = Literal["uniform", "balanced"]
 Batch = Mapping[str, jax.Array]
+NOTHING: Mapping[str, int] = {}
 ShareFunction = Callable[..., PyTree]  # of arrays that hold a device's shares
 
 
@@ -163,14 +164,14 @@ class FeedPlan(abc.ABC):
         """The feed itself, at its first step."""
 
 
-def batch_specs(window: tuple[int, int], dtype: np.dtype, *, statistics: tuple[str, ...] = ()) -> dict[str, RowSpec]:
-    """The arrays of a batch of windows (sensors, time points): x, label, valid, and the statistics of rows by name."""
+def batch_specs(window: tuple[int, int], dtype: np.dtype, beside: Mapping[str, int] = NOTHING) -> dict[str, RowSpec]:
+    """The arrays of a batch of windows (sensors, time points): x, label, valid, and the `row_arrays`."""
     specs = {
         "x": RowSpec(window, np.dtype(dtype)),
         "label": RowSpec((), np.dtype(np.int32)),
         "valid": RowSpec((), np.dtype(bool)),
     }
-    return specs | {name: RowSpec(window[:1], np.dtype(np.float32)) for name in statistics}
+    return specs | {name: RowSpec((size,), np.dtype(np.float32)) for name, size in beside.items()}
 
 
 def sampling_line(rows: LabelledRows, sampling: Sampling) -> list[str]:

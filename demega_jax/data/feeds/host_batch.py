@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.feeds.order import PADDING
-from demega_jax.data.split import STATISTICS_PADDING, RowReader, Split
+from demega_jax.data.split import ROW_PADDING, RowReader, Split
 
 HostBatch = dict[str, np.ndarray]
 
@@ -45,17 +45,17 @@ class BatchReader:
     def __init__(self, split: Split, reader: RowReader, rows: int, most: int):
         """rows: of a batch.  most: batches that are in use at the same time."""
         self._labels, self._reader = split.labels, reader
-        self._statistics: Mapping[str, np.ndarray] = split.row_statistics
+        self._beside: Mapping[str, np.ndarray] = split.row_arrays
         self._memory = BatchMemory((rows, *split.window), most, split.dtype)
 
     def read(self, rows: Int[np.ndarray, " B"]) -> HostBatch:
-        """x [B, C, T] in the split's type, label [B] int32, valid [B], and the rows' statistics [B, C] by name."""
+        """x [B, C, T] in the split's type, label [B] int32, valid [B], and the rows' other arrays by name."""
         valid = rows != PADDING
         count = int(valid.sum())  # padding comes last
         x = self._memory.take()
         self._reader.read(rows[:count], x[:count])
         x[count:] = 0
         batch = {"x": x, "label": np.where(valid, self._labels[rows], 0).astype(np.int32), "valid": valid}
-        for name, values in self._statistics.items():
-            batch[name] = np.where(valid[:, None], values[rows], np.float32(STATISTICS_PADDING[name]))
+        for name, values in self._beside.items():
+            batch[name] = np.where(valid[:, None], values[rows], np.float32(ROW_PADDING[name]))
         return batch

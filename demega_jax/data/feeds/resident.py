@@ -64,7 +64,7 @@ class ResidentFeed(DeviceFeed):
         rows = deal(split.labels, plan.shares, plan.shares_seed)
         super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
         x = filled((*rows.shape, *split.window), dtype, _windows(split, rows, dtype), SHARDED, placement)
-        small = {"label": split.labels.astype(np.int32), **split.row_statistics}
+        small = {"label": split.labels.astype(np.int32), **split.row_arrays}
         of_rows = {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
         self._arrays = {"x": x} | of_rows
 

@@ -23,7 +23,7 @@ from demega_jax.data.feeds.feed import Batch, Feed, FeedPlan, Placement, RowSpec
 from demega_jax.data.feeds.host_batch import BatchReader, HostBatch
 from demega_jax.data.feeds.order import PADDING, Order, order_of
 from demega_jax.data.rows import open_rows
-from demega_jax.data.split import STATISTICS_PADDING, Split
+from demega_jax.data.split import Split
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
 
@@ -54,8 +54,7 @@ class SplitPlan(FeedPlan):
     @property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name, with the rows in the split's type."""
-        statistics = tuple(STATISTICS_PADDING) if self.rows.has_statistics else ()
-        return batch_specs(self.rows.window, self.rows.dtype, statistics=statistics)
+        return batch_specs(self.rows.window, self.rows.dtype, self.rows.row_array_sizes)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -21,7 +21,7 @@ from demega_jax.data.shards.manifest import (
     check_sizes,
     read_manifest,
 )
-from demega_jax.data.split import STATISTICS_PADDING, RowReader, ShuffledBlocks, Split, WindowShape
+from demega_jax.data.split import STATISTICS, RowReader, ShuffledBlocks, Split, WindowShape
 from demega_jax.errors import UserError
 
 
@@ -58,13 +58,13 @@ class ShardedSplit(Split):
         offsets = np.concatenate([shard.offset + np.arange(shard.rows) * row_bytes for shard in self.shards])
         return OffsetRows(self, offsets, self.dtype, [(shard.file, shard.first) for shard in self.shards])
 
-    def read_row_statistics(self) -> dict[str, Float[np.ndarray, "N C"]]:
+    def read_row_arrays(self) -> dict[str, Float[np.ndarray, "N C"]]:
         """Median and interquartile range (without epsilon) of each row's sensors over time, in the data's unit.
 
         UserError: numbers that are not finite.
         """
         found = {}
-        for name in STATISTICS_PADDING:
+        for name in STATISTICS:
             whole = np.empty((self.rows, self.sensors), np.float32)
             for shard in self.shards:
                 with open_file(shard.file) as file:

@@ -37,7 +37,7 @@ def test_raw_shards_hold_the_rows_and_their_statistics(source, raw):
     )
     split = open_shards(raw, "train")
     assert split.has_statistics and split.normalization is None
-    median, iqr = (split.row_statistics[name] for name in ("median", "iqr"))
+    median, iqr = (split.row_arrays[name] for name in ("median", "iqr"))
     assert median.dtype == iqr.dtype == np.float32
     np.testing.assert_array_equal(median, found["median"])
     np.testing.assert_array_equal(iqr, found["iqr"])
