@@ -19,11 +19,9 @@ from demega_jax.commands.shared.process import Process, prepare_process, set_num
 from demega_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from demega_jax.config import Config
-    from demega_jax.evaluation.stack.report import StackReport
-    from demega_jax.evaluation.stack.stages import StackPlan
+    from demega_jax.evaluation.stack.report import Stacked
+    from demega_jax.evaluation.stack.stages import Say, StackPlan
     from demega_jax.training.signals import Signals
 
 EXAMPLES = """demega-jax stack --base sweeps/first/level_5 --base sweeps/first/level_100 --run stacks/first
@@ -102,6 +100,7 @@ def _plan(
 def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
     from rich.console import Console
 
+    from demega_jax.evaluation.stack.page import write_stack_report
     from demega_jax.evaluation.stack.report import print_report
     from demega_jax.files import write_json
     from demega_jax.training.checkpoint import quiet_failed_saves
@@ -111,26 +110,27 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
     quiet_failed_saves()
     with signals.noted():
         try:
-            reports = _stages(plan, split, signals, console)
+            found = _stages(plan, split, signals, console.print)
         except Interrupted as interrupted:
             console.print("interrupted and saved; run the same command with --resume to continue")
             return interrupted.status
     with (plan.folder / "report.txt").open("w", encoding="utf-8") as file:
         text = Console(file=file, width=100, highlight=False, markup=False)
-        for report in reports:
+        for report in found.reports:
             print_report(report, console)
             print_report(report, text)
-    content = {"splits": [report.to_json() for report in reports]}
+    content = {"splits": [report.to_json() for report in found.reports]}
     write_json(plan.folder / "report.json", content)
+    console.print(f"report {write_stack_report(plan, found.reports, found.scores)}", soft_wrap=True)
     if json_file is not None:
         write_json(json_file, content)
     return 0
 
 
-def _stages(plan: "StackPlan", split: str, signals: "Signals", console: "Console") -> "list[StackReport]":
-    """Do the stages that are missing; returns the reports on validation and on the split that is asked for."""
+def _stages(plan: "StackPlan", split: str, signals: "Signals", say: "Say") -> "Stacked":
+    """Do the stages that are missing; returns what validation and the split that is asked for say of the stack."""
     from demega_jax.evaluation.runs import load_runs
-    from demega_jax.evaluation.stack.report import choose, report_of
+    from demega_jax.evaluation.stack.report import choose, stacked
     from demega_jax.evaluation.stack.stages import (
         check,
         features_of,
@@ -140,7 +140,6 @@ def _stages(plan: "StackPlan", split: str, signals: "Signals", console: "Console
     )
     from demega_jax.evaluation.stack.store import Description, write_stackers
 
-    say = console.print
     check(plan)
     train_bases(plan, signals, say)
     models = load_runs(plan.bases())
@@ -151,7 +150,4 @@ def _stages(plan: "StackPlan", split: str, signals: "Signals", console: "Console
     bases = tuple(str(path.absolute()) for path in plan.bases())
     about = Description(bases, models[0].classes, plan.level, chosen, plan.fitted, plan.config.stack)
     about.write(plan.folder)
-    return [
-        report_of(name, plan.level, each, fitted, chosen, plan.fitted, learnt=name == "validation")
-        for name, each in found.items()
-    ]
+    return stacked(plan, found, fitted, chosen)

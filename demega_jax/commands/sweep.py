@@ -82,7 +82,8 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     """Do the share, then show all that is finished, of other processes too."""
     from rich.console import Console
 
-    from demega_jax.evaluation.sweep.matrix import plot_levels, plot_matrix, print_matrix, to_json
+    from demega_jax.evaluation.sweep.matrix import print_matrix, to_json
+    from demega_jax.evaluation.sweep.page import write_sweep_report
     from demega_jax.evaluation.sweep.run import cells_there, run_sweep
     from demega_jax.files import write_json
     from demega_jax.training.checkpoint import quiet_failed_saves
@@ -102,10 +103,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     print_matrix(sweep, cells, console)
     content = to_json(sweep, cells)
     write_json(sweep.folder / "matrix.json", content)
-    console.print(f"heat map {plot_matrix(sweep, cells, sweep.folder / 'report' / 'matrix.png')}")
-    curve = plot_levels(sweep, cells, sweep.folder / "report" / "levels.png")
-    if curve is not None:
-        console.print(f"by level {curve}")
+    console.print(f"report {write_sweep_report(sweep, cells)}")
     if json_file is not None:
         write_json(json_file, content)
     return 0

@@ -18,20 +18,17 @@ from demega_jax.evaluation.report.confusion import draw_confusion
 from demega_jax.evaluation.report.curves import draw_training
 from demega_jax.evaluation.report.f1 import draw_f1
 from demega_jax.evaluation.report.features import draw_features
-from demega_jax.evaluation.report.figure import save_figure, svg_of
+from demega_jax.evaluation.report.folder import write_folder
+from demega_jax.evaluation.report.html import Picture
 from demega_jax.evaluation.report.intervals import ScoreIntervals, score_intervals
-from demega_jax.evaluation.report.page import Content, Picture, page_of
+from demega_jax.evaluation.report.page import Content, page_of
 from demega_jax.evaluation.report.reliability import draw_reliability
 from demega_jax.evaluation.report.saliency import draw_saliency
 from demega_jax.evaluation.saliency import MOST_ROWS
-from demega_jax.files import write_text
 from demega_jax.metrics import Scores
-from demega_jax.names import PICTURES
 from demega_jax.training.run import RunFolder
 from demega_jax.training.writers import read_metrics
 
-DPI = 300  # of PNG files, as papers ask for
-PAGE = "index.html"
 CAPTIONS = {
     "f1": "F1 of each class. The line on each bar is its 95 % interval; the short black mark is the class's share of "
     "the rows, which is the F1 of guessing every class as often as it occurs.",
@@ -75,28 +72,14 @@ def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
     """
     folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion)
     figures = dict(draw_all(folder, found, intervals))
-    pictures = [
-        Picture(name, svg_of(figure, 200), float(figure.get_figwidth()), _alt(name, found), CAPTIONS[name])
-        for name, figure in figures.items()
-    ]
-    page = page_of(
-        Content(
-            f"{found.name} on {found.split.name}", facts(found), found.scores, intervals, found.ensemble, found.method,
-            pictures, to_yaml(found.config),
-        )
-    )  # fmt: skip
-    written = {
-        save_figure(figure, folder.report / f"{name}.{ending}", DPI)
-        for name, figure in figures.items()
-        for ending in formats
-    }
-    write_text(folder.report / PAGE, page)
-    for name in CAPTIONS:
-        for ending in PICTURES:
-            old = folder.report / f"{name}.{ending}"
-            if old not in written:
-                old.unlink(missing_ok=True)
-    return folder.report / PAGE
+
+    def page(pictures: Sequence[Picture]) -> str:
+        title = f"{found.name} on {found.split.name}"
+        scores, config = found.scores, to_yaml(found.config)
+        return page_of(Content(title, facts(found), scores, intervals, found.ensemble, found.method, pictures, config))
+
+    alts = {name: alt_of(name, found.scores) for name in figures}
+    return write_folder(folder.report, figures, alts, CAPTIONS, page, formats=formats, known=CAPTIONS)
 
 
 def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:
@@ -106,6 +89,14 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     if lines:
         reference = scores.reference_macro_f1 if found.split.name == "validation" else None
         yield "training_curve", draw_training(lines, found.name, chance=scores.chance, reference=reference)
+    yield from draw_scores(scores, intervals)
+    if found.saliency is not None:
+        data, rows = found.config.data, min(MOST_ROWS, found.split.rows)
+        yield "saliency", draw_saliency(found.saliency, rows, data.augment.sample_rate, data.regroup.tmin)
+
+
+def draw_scores(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of everything that scores alone show."""
     yield "f1", draw_f1(scores, intervals.f1)
     yield "confusion", draw_confusion(scores)
     if scores.calibration is not None:
@@ -113,9 +104,6 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     features = draw_features(scores)
     if features is not None:
         yield "ipa_features", features
-    if found.saliency is not None:
-        data, rows = found.config.data, min(MOST_ROWS, found.split.rows)
-        yield "saliency", draw_saliency(found.saliency, rows, data.augment.sample_rate, data.regroup.tmin)
 
 
 def metrics_lines(folder: RunFolder, config: Config) -> list[list[dict[str, Any]]]:
@@ -136,9 +124,8 @@ def facts(found: Evaluated) -> list[str]:
     return listed
 
 
-def _alt(name: str, found: Evaluated) -> str:
+def alt_of(name: str, scores: Scores) -> str:
     """What a figure shows, for those who do not see it."""
-    scores = found.scores
     ece = f", ECE {scores.calibration.ece:.3f}" if scores.calibration is not None else ""
     texts: Mapping[str, str] = {
         "f1": f"Bars: F1 of each class; macro-F1 {scores.macro_f1:.3f}, chance {scores.chance:.3f}. "

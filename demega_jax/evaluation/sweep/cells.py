@@ -28,7 +28,7 @@ class Cell:
 
     macro_f1: of each seed.  ensemble: of the mean of their probabilities.  low, high: the 95 % interval of the mean
     over seeds (Student's t); with one seed, the bootstrap interval over rows.  step_seconds, epoch_seconds: of the
-    training run, medians of finished steps; None if the log has no rate.
+    training run, medians of finished steps; None if the log has no rate.  chance: 1 / number of classes that occur.
     """
 
     trained: int
@@ -41,6 +41,7 @@ class Cell:
     high: float
     step_seconds: float | None
     epoch_seconds: float | None
+    chance: float | None = None
 
     @property
     def mean(self) -> float:
@@ -84,7 +85,7 @@ def score_cell(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
     return Cell(
         trained=trained, tested=tested, split=sweep.split, rows=split.rows, macro_f1=each,
         ensemble=macro_f1(found.labels, together), low=interval.low, high=interval.high,
-        step_seconds=step, epoch_seconds=epoch,
+        step_seconds=step, epoch_seconds=epoch, chance=1 / int(np.count_nonzero(split.class_counts())),
     )  # fmt: skip
 
 

@@ -3,48 +3,20 @@
 import base64
 import re
 from html import unescape
-from html.parser import HTMLParser
 
 import numpy as np
+from helpers.pages import Page
 from helpers.scores import full_scores
 
 from demega_jax.evaluation.ensemble import Disagreement
 from demega_jax.evaluation.ensemble_report import EnsembleReport, Score
+from demega_jax.evaluation.report.html import Picture
 from demega_jax.evaluation.report.intervals import score_intervals
-from demega_jax.evaluation.report.page import Content, Picture, page_of
+from demega_jax.evaluation.report.page import Content, page_of
 from demega_jax.evaluation.statistics import Interval
 from demega_jax.metrics import scores
 
 HOSTILE = '<script src="http://example.org/x.js">&'
-
-
-class Reader(HTMLParser):
-    """Tags, addresses and the cells of tables of a page; every tag that is opened is closed."""
-
-    EMPTY = {"meta", "img"}
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.addresses, self.rows = [], [], [], []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
 
 
 def content(what, ensemble=None, title="runs/x on test", config="model:\n  width: 8\n"):
@@ -54,7 +26,7 @@ def content(what, ensemble=None, title="runs/x on test", config="model:\n  width
 
 def test_scores_of_all_classes_with_intervals_and_chance():
     what = full_scores()
-    page = Reader(page_of(content(what)))
+    page = Page(page_of(content(what)))
     rows = {row[0]: row[1:] for row in page.rows}
     intervals = score_intervals(what.confusion)
     assert rows["macro-F1"] == [f"{what.macro_f1:.4f}", str(intervals.macro_f1), f"{1 / 38:.4f}"]
@@ -69,7 +41,7 @@ def test_scores_of_all_classes_with_intervals_and_chance():
 
 def test_the_page_needs_no_other_file_and_no_network():
     page = page_of(content(full_scores()))
-    found = Reader(page)
+    found = Page(page)
     assert [address.partition(",")[0] for address in found.addresses] == ["data:image/svg+xml;base64"]
     assert base64.b64decode(found.addresses[0].partition(",")[2]) == b"<svg/>"
     assert not {"script", "link", "iframe"} & set(found.tags) and not re.search(r"https?:|@import|url\(", page)
@@ -78,7 +50,7 @@ def test_the_page_needs_no_other_file_and_no_network():
 def test_names_from_outside_stay_text():
     what = scores(np.eye(2, dtype=int), (HOSTILE, "$title"))
     page = page_of(content(what, title=f"{HOSTILE} $config", config=HOSTILE))
-    found = Reader(page)
+    found = Page(page)
     assert "script" not in found.tags and len(found.addresses) == 1
     assert [row[0] for row in found.rows[-2:]] == [HOSTILE, "$title"]
     assert f"{HOSTILE} $config" in unescape(page)
@@ -89,7 +61,7 @@ def test_models_and_ensembles_are_listed_and_the_chosen_one_is_marked():
     members = {"a": score, "b": Score(0.7, Interval(0.6, 0.8))}
     report = EnsembleReport(members, {"mean": score, "vote": score}, "vote", Disagreement(0.1, 0.8, 0.9), None)
     page = page_of(content(full_scores(), report))
-    rows = {row[0]: row[1:] for row in Reader(page).rows}
+    rows = {row[0]: row[1:] for row in Page(page).rows}
     assert rows["a"] == ["0.5000", "0.400 .. 0.600"]
     assert rows["mean of models"] == ["0.6000", "sd 0.1414"]  # |0.7 - 0.5| / sqrt(2)
     assert re.findall(r'class="chosen"><td>([^<]*)', page) == ["ensemble: mean"]

@@ -9,6 +9,7 @@ import pytest
 from helpers import TINY_MODEL
 from helpers.data import simulate_grouped
 from helpers.errors import fails_with, refused
+from helpers.pages import Page
 from helpers.runs import evaluate, run_command, train
 
 import demega_jax
@@ -57,6 +58,20 @@ def test_rows_and_base_models_are_what_evaluate_says(whole, bases, tmp_path):
         assert base["macro_f1"] == pytest.approx(scores["macro_f1"], abs=1e-9) and report["rows"] == scores["rows"]
     assert "cross-fitted in 2 folds" in validation["fitted"] and "not seen" in validation["note"]
     assert "cross-fitted" in (whole / "report.txt").read_text()
+
+
+@pytest.mark.long
+def test_the_page_holds_both_tables_and_figures_of_the_chosen_stack(whole):
+    page = Page((whole / "report" / "index.html").read_text())
+    for report in json.loads((whole / "report.json").read_text())["splits"]:
+        for kind, score in report["stacks"].items():
+            assert any(row[:2] == [f"stack: {kind}", f"{score['macro_f1']:.4f}"] for row in page.rows)
+        for name, score in report["bases"].items():
+            assert any(row[:2] == [name, f"{score['macro_f1']:.4f}"] for row in page.rows)
+    chosen = report["stacks"][report["chosen"]]["macro_f1"]
+    assert any(row[:2] == ["macro-F1", f"{chosen:.4f}"] for row in page.rows)
+    written = {file.name for file in (whole / "report").iterdir()}
+    assert {"index.html", "f1.png", "confusion.png", "reliability.png"} <= written
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ import pytest
 from helpers import TINY_MODEL
 from helpers.data import simulate_grouped
 from helpers.errors import fails_with, refused
+from helpers.pages import Page
 from helpers.runs import evaluate, run_command, train
 from scipy import stats
 
@@ -64,6 +65,19 @@ def test_cells_are_what_evaluate_says(whole, data, tmp_path):
         assert cell["mean"] == pytest.approx(np.mean(cell["macro_f1"]))
         assert cell["standard_deviation"] == pytest.approx(np.std(cell["macro_f1"], ddof=1))
         assert cell["step_seconds"] > 0 and cell["epoch_seconds"] >= cell["step_seconds"]
+
+
+def test_the_page_holds_the_matrix_and_both_figures(whole):
+    page = Page((whole / "report" / "index.html").read_text())
+    cells = {(cell["trained"], cell["tested"]): cell for cell in matrix(whole)["cells"]}
+    for trained in (5, 20):
+        shown = [f"{cells[trained, at]['mean']:.3f} ± {cells[trained, at]['standard_deviation']:.3f}" for at in (5, 20)]
+        assert [str(trained), *shown] in page.rows
+        own = cells[trained, trained]
+        assert any(row[:2] == [str(trained), f"{own['mean']:.4f}"] for row in page.rows)
+        assert own["chance"] == 1 / 12
+    assert len(page.addresses) == 2 and all(address.startswith("data:image/svg") for address in page.addresses)
+    assert {file.name for file in (whole / "report").iterdir()} == {"index.html", "matrix.png", "levels.png"}
 
 
 @pytest.mark.slow
