@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install demo readme test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot demo readme test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -52,6 +52,12 @@ $(STAMP): pyproject.toml $(wildcard requirements/*.lock)
 	@touch $@
 
 install: $(STAMP) ## make .venv and install the package with its development tools
+
+# Compilers of devices that are not here, in an environment of their own: with them, jax waits and warns at its start.
+aot: ## make .venv-aot, with the compilers for GPUs and TPUs that `benchmark --target` needs
+	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') && rm -rf .venv-aot \
+	&& "$$python" -m venv .venv-aot && .venv-aot/bin/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[dev,aot]'
 
 demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU, evaluate: under 5 minutes on 2 cores
 	rm -rf demo/data demo/run

@@ -3,7 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would the commands that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A loop that dispatches collectives to more virtual devices than cores can deadlock unless the thread pool is
 # larger than the machine; XLA reads this before jax starts. Subprocesses of tests inherit it.

@@ -193,7 +193,11 @@ def test_every_command_as_it_stands(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_demo_on_eight_devices_is_the_demo_on_one(tmp_path, parallel):
-    """Full size: the first 20 losses within 1e-4, the final macro-F1 within 0.02."""
+    """Full size: the first losses within 1e-6, the final macro-F1 within 0.02.
+
+    Rounding grows from the seventh step on: Adam divides gradients that are rounding alone, such as that of the bias of
+    position_key, by their own size.
+    """
     import json
 
     def run(name: str, *more: str) -> list[dict]:
@@ -214,7 +218,7 @@ def test_demo_on_eight_devices_is_the_demo_on_one(tmp_path, parallel):
     data = tmp_path / "data"
     assert main(["simulate", str(data), "--level", "100", "--groups", "2000"]) == 0
     one, eight = run("one", "--devices", "1"), run("eight", "--devices", "8", "--parallel", parallel)
-    for ours, theirs in list(zip(eight, one, strict=True))[:20]:
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    for ours, theirs in list(zip(eight, one, strict=True))[:6]:
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
     finals = [[m for m in metrics if m["split"] == "validation"][-1]["macro_f1"] for metrics in (one, eight)]
     assert finals[0] == pytest.approx(finals[1], abs=0.02)

@@ -18,15 +18,18 @@ from demega_jax.commands.shared.options import (
     check_picture,
     level_option,
 )
-from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
-from demega_jax.names import FEEDS, PRECISIONS
+from demega_jax.commands.shared.process import Process, only_compile, prepare_process, set_numerics
+from demega_jax.errors import UserError
+from demega_jax.names import FEEDS, PRECISIONS, TARGETS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from demega_jax.config import Config
 
-EXAMPLES = "demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png"
+EXAMPLES = """demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png
+
+demega-jax benchmark --target h200,v5e --precision bfloat16 --json targets.json"""
 CPU_BATCH = 64  # rows, where no batch size is asked for: the default of 512 would take a CPU minutes
 DEFAULT_LEVEL = 100
 LEVELS = f"Grouping levels (default: that of --data, else {DEFAULT_LEVEL})"
@@ -59,6 +62,17 @@ def command(
         int | None, Option(metavar="N", min=1, help="Steps of a case (default: 3 to 200, for 12 s).")
     ] = None,
     stages: Annotated[bool, Option("--stages", help="Also time the stages of a step of the first case.")] = False,
+    target: Annotated[
+        Several,
+        Option(
+            metavar="T,..",
+            help=f"Compile for devices that are not here ({', '.join(TARGETS)} or all; extra aot), and model the time "
+            "of a step; nothing is measured.",
+        ),
+    ] = None,
+    dump: Annotated[
+        Path | None, Option(metavar="DIR", help="With --target: write the optimized programs there, as text.")
+    ] = None,
     json_file: Json = None,
     plot: Annotated[Path | None, Option(metavar="FILE", help="Draw the results in this PNG, SVG or PDF file.")] = None,
 ) -> int:
@@ -69,7 +83,11 @@ def command(
     for option, items in (("--level", level), ("--devices", devices)):
         numbers(option, items, lambda: range(1, 10_000))  # for its errors: what is there is known later
     feeds, precisions = names("--feed", feed, FEEDS), names("--precision", precision, PRECISIONS)
+    targets = names("--target", target, TARGETS)
+    _check_target(targets, dump, {"--data": data, "--steps": steps, "--stages": stages})
     base = _asked_config(config, overrides or (), data, batch_size)
+    if targets:
+        only_compile()
     prepare_process(process, max((int(n) for item in devices or () for n in re.findall(r"\d+", item)), default=1))
     set_numerics(process, base, remember=False)  # so that programs are compiled, not read from disk
     import jax
@@ -80,19 +98,35 @@ def command(
     from demega_jax.commands.shared.config import levels_there
     from demega_jax.commands.shared.console import status_line
 
-    counts = numbers("--devices", devices, lambda: all_devices(jax.device_count())) or [jax.device_count()]
+    here = 1 if targets else jax.device_count()
+    counts = numbers("--devices", devices, lambda: all_devices(here)) or [here]
     levels = numbers("--level", level, lambda: levels_there(base.data)) or _default_levels(base)
     cases = all_cases(levels, feeds or [base.data.feed], counts, precisions or [base.model.dtype])
     own_batch = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
-    if not own_batch and jax.default_backend() == "cpu":
+    if not own_batch and not targets and jax.default_backend() == "cpu":
         from demega_jax.config.load import override
 
         base = override(base, {"train.batch_size": CPU_BATCH}, "benchmark")
     console = Console(highlight=False, markup=False)
     with status_line(console) as tell:
-        result = run_cases(base, cases, steps, stages, tell)
+        if targets:
+            from demega_jax.benchmark.targets.run import run_targets
+
+            result = run_targets(base, targets, cases, dump, tell)
+        else:
+            result = run_cases(base, cases, steps, stages, tell)
     _show(result | {"command": shlex.join(["demega-jax", *process.words])}, console, json_file, plot)
     return 0
+
+
+def _check_target(targets: Sequence[str], dump: Path | None, measured: "dict[str, Any]") -> None:
+    """UserError: an option that a target does not go with, or one that needs a target. measured: such options."""
+    if dump is not None and not targets:
+        raise UserError("--dump", "given without --target", "a target", "name one, such as --target h200")
+    for option, value in measured.items():
+        if targets and value:
+            came = "given beside --target, for which nothing is measured"
+            raise UserError(option, came, "only one of the two", f"leave out {option} or --target")
 
 
 def _asked_config(file: Path | None, overrides: Sequence[str], data: str | None, batch_size: int | None) -> "Config":
@@ -124,14 +158,23 @@ def _default_levels(base: "Config") -> list[int]:
 
 def _show(result: dict[str, Any], console: "Console", json_file: Path | None, plot: Path | None) -> None:
     """Print tables, and write the files that are asked for."""
-    from demega_jax.benchmark.tables import print_result
     from demega_jax.files import write_json
 
-    print_result(result, console)
+    modelled = "targets" in result
+    if modelled:
+        from demega_jax.benchmark.targets.tables import print_targets
+
+        print_targets(result, console)
+    else:
+        from demega_jax.benchmark.tables import print_result
+
+        print_result(result, console)
     if json_file is not None:
         write_json(json_file, result)
         console.print(f"figures {json_file}", soft_wrap=True)
     if plot is not None:
         from demega_jax.benchmark.plot import plot_result
+        from demega_jax.benchmark.targets.plot import plot_targets
 
-        console.print(f"plot {plot_result(result, plot)}", soft_wrap=True)
+        drawn = plot_targets(result, plot) if modelled else plot_result(result, plot)
+        console.print(f"plot {drawn}", soft_wrap=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Context, Option
 
 from demega_jax.commands.shared.options import THERE, Data, Overrides, Several, check_inputs, check_there, level_option
-from demega_jax.commands.shared.process import Process, ending_at_once, prepare_process, set_numerics
+from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process, set_numerics
 from demega_jax.errors import UserError
+from demega_jax.names import Target
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
@@ -39,10 +40,18 @@ def command(
         Path | None, Option(metavar="RUN", help="Begin with the parameters of another training run.")
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, without doing it.")] = False,
+    target: Annotated[
+        Target | None,
+        Option(help="With --dry-run: whether it fits a device that is not here (extra aot)."),
+    ] = None,
 ) -> int:
     """Train a model on grouped files, shards or recordings."""
     process: Process = ctx.obj
     _check(config, run, data, init, resume)
+    if target is not None:
+        if not dry_run:
+            raise UserError("--target", "given without --dry-run", "--dry-run beside it", "add --dry-run")
+        only_compile()
     from demega_jax.commands.shared.config import check_levels
     from demega_jax.training.run import RunFolder, default_run_path, resumed_config
 
@@ -64,6 +73,10 @@ def command(
         from demega_jax.commands.train_run import begin
         from demega_jax.evaluation.fit import open_experiment
 
+        if target is not None:
+            from demega_jax.commands.train_target import print_target_plan
+
+            return print_target_plan(asked, target, devices or 1)
         experiment = open_experiment(asked, devices, parallel)
         if dry_run:
             return print_plan(experiment)

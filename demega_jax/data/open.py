@@ -89,7 +89,9 @@ def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
     """The plan of the feed `data.feed` (stream or resident) for the rows of a split."""
     data, train = config.data, config.train
     if data.feed == "resident":
-        return ResidentPlan(rows=split, **_on_devices(config))
+        norm = config.model.input_norm
+        normalize = None if norm == "none" or split.normalization is not None else norm
+        return ResidentPlan(rows=split, normalize=normalize, **_on_devices(config))
     return StreamPlan(split, train.batch_size, train.seed, data.sampling, parse_bytes(data.memory), data.prefetch)
 
 

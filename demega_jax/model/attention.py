@@ -1,5 +1,6 @@
 """Disentangled attention (He et al., 2021): content to content, content to position, position to content."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -7,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
 from demega_jax.model import cpu_layout
-from demega_jax.model.dropout import Noise, dropout
-from demega_jax.model.layers import LayerNorm, linear
+from demega_jax.model.attend import PairRows, Tables, attend
+from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
+from demega_jax.model.layers import LayerNorm, linear, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
 
@@ -55,6 +57,28 @@ def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | N
     return jax.nn.softmax(hidden, axis=-1) * keep_bhts
 
 
+def expanded(tables: Tables, rows: PairRows) -> Positions:
+    """Position tables expanded to every pair."""
+    keys, queries = tables
+    return Positions(
+        None if keys is None else cpu_layout.expand_pairs(keys, rows.rows),
+        None if queries is None else cpu_layout.expand_pairs(queries, rows.rows.T),
+    )
+
+
+def attend_by_pairs(
+    rows: PairRows,
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
+    dropped: Dropped | None,
+) -> Float[Array, "B T H D"]:
+    """`attend`, for windows of which `keep` marks the real positions, by plain products that a CPU does fast."""
+    q, k, v = jnp.unstack(qkv, axis=2)
+    probs = masked_softmax(disentangled_scores(q, k, expanded(tables, rows)), keep).astype(v.dtype)
+    return cpu_layout.einsum("bhts,bshd->bthd", apply_dropout(probs, dropped), v)
+
+
 class DisentangledAttention(nnx.Module):
     """Multi-head self-attention with a position table of its own, [B, T, E] -> [B, T, E]."""
 
@@ -76,23 +100,25 @@ class DisentangledAttention(nnx.Module):
             self.position_query = projection()
         self.config = config
 
-    def positions(self, time_points: int) -> Positions:
-        """The projected position table for windows of `time_points`: made once a step and shared by all rows."""
+    def tables(self, time_points: int) -> tuple[Tables, PairRows]:
+        """The projected rows of the position table that windows of `time_points` use, and the row of every pair."""
         config = self.config
+        every_pair = np.zeros((time_points, time_points), np.int64)
         if not config.position_terms:
-            return Positions(None, None)
+            return Tables(None, None), PairRows(every_pair)
         rows = table_rows(time_points, config.num_buckets, config.max_distance)
-        table = self.position_norm(self.position_table[...])
+        used, of_pairs = np.unique(rows, return_inverse=True)
+        table = self.position_norm(self.position_table[...][used])
 
-        def expanded(project: nnx.Linear, rows: Int[np.ndarray, "T S"]) -> Float[Array, "H T S D"]:
-            return cpu_layout.expand_pairs(project(table).reshape(table.shape[0], config.heads, -1), rows)
+        def projected(project: nnx.Linear) -> Float[Array, "R H D"]:
+            return project(table).reshape(len(used), config.heads, -1)
 
         keys = queries = None
         if "c2p" in config.position_terms:
-            keys = expanded(self.key if config.share_key else self.position_key, rows)
+            keys = projected(self.key if config.share_key else self.position_key)
         if "p2c" in config.position_terms:
-            queries = expanded(self.query if config.share_key else self.position_query, rows.T)
-        return Positions(keys, queries)
+            queries = projected(self.query if config.share_key else self.position_query)
+        return Tables(keys, queries), PairRows(of_pairs.reshape(rows.shape))
 
     def _heads(self, x: Float[Array, "B T E"]) -> Float[Array, "B T H D"]:
         return x.reshape(*x.shape[:2], self.config.heads, -1)
@@ -102,16 +128,22 @@ class DisentangledAttention(nnx.Module):
     ) -> Float[Array, "B H T S"]:
         """Attention probabilities before dropout, float32."""
         q, k = self._heads(self.query(x)), self._heads(self.key(x))
-        return masked_softmax(disentangled_scores(q, k, self.positions(x.shape[1])), keep)
+        return masked_softmax(disentangled_scores(q, k, expanded(*self.tables(x.shape[1]))), keep)
 
     def __call__(
         self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B T E"]:
         """Attended values. `keep` [B, T] marks real positions; at padded ones the result is 0."""
-        rate = self.config.dropout
-        probs = self.probabilities(x, keep=keep).astype(x.dtype)
-        probs = dropout(probs, rate, noise and noise.at(0))
-        attended = cpu_layout.einsum("bhts,bshd->bthd", probs, self._heads(self.value(x)))
+        rate, time = self.config.dropout, x.shape[1]
+        joint = side_by_side(x, (self.query, self.key, self.value))
+        qkv = joint.reshape(*joint.shape[:3], self.config.heads, -1)
+        tables, rows = self.tables(time)
+        dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
+        by_pairs = functools.partial(attend_by_pairs, rows, keep)
+        if keep is None:
+            attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, tables, dropped)
+        else:
+            attended = by_pairs(qkv, tables, dropped)
         y = self.out(attended.reshape(x.shape))
         if keep is not None:
             y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))

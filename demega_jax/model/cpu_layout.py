@@ -5,6 +5,9 @@ it reads them runs at a third of the speed (benchmarks/NOTES.md). A barrier keep
 other backends choose layouts themselves, and their programs have no barrier.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +46,34 @@ def _transposed(x: Array, axes: str, order: str) -> Array:
 def _barrier(x: Array) -> Array:
     """`x`; on a CPU the compiler merges nothing across it, in the forward and in the backward pass."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+def apart(tree: Any) -> Any:
+    """The arrays of a tree; in programs for accelerators, the compiler merges nothing across them."""
+    leaves, structure = jax.tree.flatten(tree)
+    kept = jax.lax.platform_dependent(*leaves, cpu=lambda *given: given, default=_barrier_of_all)
+    return jax.tree.unflatten(structure, kept)
+
+
+def _barrier_of_all(*given: Array) -> tuple[Array, ...]:
+    return jax.lax.optimization_barrier(given)
+
+
+def on_cpu_or_not(on_cpu: Callable[..., Array], elsewhere: Callable[..., Array], *arguments: Any) -> Array:
+    """`on_cpu(*arguments)` in programs for a CPU, and `elsewhere(*arguments)` in those for other devices."""
+    leaves, tree = jax.tree.flatten(arguments)
+    arrays = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def of(function: Callable[..., Array]) -> Callable[..., Array]:
+        def run(*given: Array) -> Array:
+            whole = list(leaves)
+            for place, array in zip(arrays, given, strict=True):
+                whole[place] = array
+            return function(*jax.tree.unflatten(tree, whole))
+
+        return run
+
+    return jax.lax.platform_dependent(*(leaves[i] for i in arrays), cpu=of(on_cpu), default=of(elsewhere))
 
 
 def expand_pairs(table: Float[Array, "R2 H D"], rows: Int[np.ndarray, "T S"]) -> Float[Array, "H T S D"]:

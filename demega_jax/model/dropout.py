@@ -9,6 +9,7 @@ stream, and both words of a block are used. One bit an element serves p = 0.5, e
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
@@ -36,8 +37,8 @@ class Noise:
         """The noise of a sub-site: sites nest, each level having room for 63."""
         return dataclasses.replace(self, site=self.site * 64 + site + 1)
 
-    def keep(self, shape: tuple[int, ...], rate: float) -> tuple[Bool[Array, "B *shape"], float]:
-        """A mask that keeps with the probability that is returned: 1 - rate, to 1/256 unless rate is 0.5."""
+    def keep(self, shape: tuple[int, ...], rate: float) -> "Dropped":
+        """A mask that keeps with the probability in the result: 1 - rate, to 1/256 unless rate is 0.5."""
         count = math.prod(shape)
         bits_each = 1 if rate == 0.5 else 8
         per_word = 32 // bits_each
@@ -47,7 +48,7 @@ class Noise:
         # at least one value is kept: with p near 1 nothing would be left, and the scale would be infinite
         kept = max(1, round((1 - rate) * 2**bits_each))
         keep = (values < kept).reshape(words.shape[0], -1)[:, :count]
-        return keep.reshape(-1, *shape), kept / 2**bits_each
+        return Dropped(keep.reshape(-1, *shape), kept / 2**bits_each)
 
     def _words(self, count: int) -> UInt32[Array, "B count"]:
         blocks = -(-count // 2)
@@ -58,9 +59,20 @@ class Noise:
         return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=1)[:, :count]
 
 
+class Dropped(NamedTuple):
+    """What dropout does to an array. keep: the elements that stay.  kept: the share of elements that stay."""
+
+    keep: Bool[Array, "B *shape"]
+    kept: float
+
+
+def apply_dropout(x: Float[Array, "B *shape"], dropped: Dropped | None) -> Float[Array, "B *shape"]:
+    """`x` with zeros where elements do not stay, and the others scaled up to the same mean; None: unchanged."""
+    if dropped is None:
+        return x
+    return jnp.where(dropped.keep, x * jnp.asarray(1 / dropped.kept, x.dtype), jnp.zeros((), x.dtype))
+
+
 def dropout(x: Float[Array, "B *shape"], rate: float, noise: Noise | None) -> Float[Array, "B *shape"]:
     """`x` with elements zeroed at `rate` and the others scaled up to the same mean; unchanged without noise."""
-    if noise is None or rate == 0.0:
-        return x
-    keep, kept = noise.keep(x.shape[1:], rate)
-    return jnp.where(keep, x * jnp.asarray(1 / kept, x.dtype), jnp.zeros((), x.dtype))
+    return x if noise is None or rate == 0.0 else apply_dropout(x, noise.keep(x.shape[1:], rate))

@@ -52,6 +52,15 @@ def linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rng: np.random.Genera
     return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=draw, bias_init=draw, rngs=_NoKeys())
 
 
+def side_by_side(x: Float[Array, "*B I"], layers: Sequence[nnx.Linear]) -> Float[Array, "*B n O"]:
+    """What several linear layers give for the same input, computed as one product."""
+    dtype = layers[0].dtype or x.dtype
+    kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
+    bias = jnp.concatenate([layer.bias[...] for layer in layers if layer.bias is not None])
+    y = jnp.matmul(x.astype(dtype), kernel.astype(dtype)) + bias.astype(dtype)
+    return y.reshape(*x.shape[:-1], len(layers), -1)
+
+
 def conv(inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rng: np.random.Generator) -> nnx.Conv:
     """Convolution over time with the same length out, [B, T, I] -> [B, T, O]; kernel [k, I, O].
 

@@ -1,10 +1,14 @@
 """Normalisation of single windows. Statistics belong to the sample alone and carry no gradient."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from demega_jax.names import IQR_EPSILON, VARIANCE_EPSILON, Norm
+
+NONE: Mapping[str, Array] = {}
 
 
 def sorted_over_time(x: Float[Array, "*B C T"]) -> Float[Array, "T *B C"]:
@@ -60,14 +64,19 @@ def standardised(x: Float[Array, "*B C T"], axes: tuple[int, ...]) -> Float[Arra
     return centred * jax.lax.rsqrt(variance + VARIANCE_EPSILON)
 
 
-def normalize(x: Float[Array, "*B C T"], how: Norm) -> Float[Array, "*B C T"]:
+def normalize(
+    x: Float[Array, "*B C T"], how: Norm, statistics: Mapping[str, Float[Array, "*B C"]] = NONE
+) -> Float[Array, "*B C T"]:
     """The window normalised in float32, as `model.input_norm` says, without a gradient.
 
     instance: standardised per sensor over time (Ulyanov et al., 2016).  zscore: over sensors and time together, which
-    keeps the amplitudes between sensors.
+    keeps the amplitudes between sensors.  statistics: `median` and `iqr` of the sensors where they are known, which
+    median_iqr then uses.
     """
     x = x.astype(jnp.float32)
-    if how == "median_iqr":
+    if how == "median_iqr" and "median" in statistics:
+        x = (x - statistics["median"][..., None]) / (statistics["iqr"][..., None] + IQR_EPSILON)
+    elif how == "median_iqr":
         x = median_iqr(x)
     elif how != "none":
         x = standardised(x, (-1,) if how == "instance" else (-2, -1))

@@ -44,21 +44,41 @@ def device_memory(experiment: Experiment) -> tuple[int | None, int, int]:
     return available, placement.devices * experiment.config.train.accumulate, placement.sharing
 
 
-def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
-    """Compile `train.steps_per_dispatch` steps of an experiment, whose batches come from the feed's position on."""
+class LoweredDispatch(NamedTuple):
+    """A dispatch that is not compiled yet. lowered: its program.  take, first: gives inputs, and those of the start."""
+
+    lowered: jax.stages.Lowered
+    take: Callable[[], tuple[Any, ...]]
+    first: tuple[Any, ...]
+
+
+def lower_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> LoweredDispatch:
+    """The program of `train.steps_per_dispatch` steps, whose batches come from the feed's position on.
+
+    On a CPU each step is a program of its own, which is faster there (benchmarks/NOTES.md).
+    """
     placement, step, config = experiment.placement, experiment.train_step, experiment.config.train
-    steps, held = config.steps_per_dispatch, experiment.data.plan.device_bytes(placement.devices)
+    members = config.members > 1
     take: Callable[[], tuple[Any, ...]]
     if feed.draw is not None and not placement.on_cpu:
-        take = functools.partial(feed.take, steps)
-        jitted = placement.compile_dispatch(step, feed.draw, steps=steps, members=config.members > 1)
-    else:  # on a CPU each step is a program of its own, which is faster there (benchmarks/NOTES.md)
+        take = functools.partial(feed.take, config.steps_per_dispatch)
+        jitted = placement.compile_dispatch(step, feed.draw, steps=config.steps_per_dispatch, members=members)
+    else:
         take = lambda: (next(feed),)  # noqa: E731
-        jitted = placement.compile_train(step, members=config.members > 1)
+        jitted = placement.compile_train(step, members=members)
     first = take()
+    return LoweredDispatch(jitted.lower(state, *first), take, first)
+
+
+def compile_dispatch(experiment: Experiment, feed: Feed, state: TrainState) -> Dispatch:
+    """Compile `train.steps_per_dispatch` steps of an experiment, whose batches come from the feed's position on."""
+    placement, steps = experiment.placement, experiment.config.train.steps_per_dispatch
+    held = experiment.data.plan.device_bytes(placement.devices)
     began = time.perf_counter()
-    compiled = jitted.lower(state, *first).compile()
-    seconds = time.perf_counter() - began
+    lowered, take, first = lower_dispatch(experiment, feed, state)
+    waited = feed.take_input_wait()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - began - waited
     need = step_memory(compiled, state, held)
     if not placement.on_cpu:  # the free memory of a CPU has what the feed holds subtracted already
         need = dataclasses.replace(need, kept=need.kept + held)

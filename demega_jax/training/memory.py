@@ -60,11 +60,19 @@ def check_memory(need: StepMemory, available: int | None, batch_size: int, multi
     raise out_of_memory(need, available, batch_size, multiple, devices_share)
 
 
+def batch_that_fits(need: StepMemory, available: float, batch_size: int, multiple: int) -> int:
+    """The largest batch that fits `available` bytes, taking memory to grow in proportion to the rows; 0: none.
+
+    need: of a batch of `batch_size` rows.  multiple: batch sizes must be multiples of this.
+    """
+    room = available * USABLE - need.kept
+    return max(0, int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple)
+
+
 def out_of_memory(need: StepMemory, available: int, batch_size: int, multiple: int, devices_share: int) -> UserError:
-    """The error that names a batch size that fits, taking memory to grow in proportion to the rows."""
-    room = available * USABLE / devices_share - need.kept
-    fits = int(room / max(need.rows, 1) * batch_size * MARGIN) // multiple * multiple
+    """The error that names a batch size that fits."""
+    fits = batch_that_fits(need, available / devices_share, batch_size, multiple)
     # train.accumulate would need less memory too, but its losses are of each microbatch.
-    way_out = f"use train.batch_size={fits}" if fits > 0 else "use a smaller model, or a device with more memory"
+    way_out = f"use train.batch_size={fits}" if fits else "use a smaller model, or a device with more memory"
     came = f"{batch_size} rows need {format_bytes(need.total * devices_share)}"
     return UserError("train.batch_size", came, f"at most {format_bytes(available)}, the memory there is", way_out)

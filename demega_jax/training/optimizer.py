@@ -1,6 +1,7 @@
 """AdamW for groups of parameters, with clipping, warm-up and cosine (Loshchilov & Hutter, 2017, 2019)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -99,6 +100,15 @@ def learning_rate_schedule(config: Config, steps_per_epoch: int, total_steps: in
     return lambda step: jnp.where(step < start, peak * shape(step), late)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FlatParams:
+    """The parameters of a model as vectors: of each group, and the frozen leaves as they are."""
+
+    vectors: dict[str, Float[Array, " N"]]
+    frozen: list[Array]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ParameterGroups:
     """The trained parameters as one vector for each group. Frozen parameters are in no vector.
@@ -106,16 +116,20 @@ class ParameterGroups:
     The optimizer then runs a few large kernels in place of several for each of a hundred parameters, and the step
     compiles in half the time.
 
-    names: the group of each leaf, in the order of the leaves of the tree.
+    names: the group of each leaf, in the order of the leaves of the tree.  shapes, structure: of the leaves, and of the
+    tree.
     """
 
     names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    structure: Any
 
     @classmethod
     def of(cls, config: Config, params: Any) -> "ParameterGroups":
         """The groups of the parameters of a model: body, heads and frozen."""
         labels = assign_groups(params, {"body": BODY, "heads": HEADS}, config.optim.frozen)
-        return cls(tuple(jax.tree.leaves(labels)))
+        leaves, structure = jax.tree.flatten(params)
+        return cls(tuple(jax.tree.leaves(labels)), tuple(leaf.shape for leaf in leaves), structure)
 
     def vectors(self, tree: Any) -> dict[str, Float[Array, " N"]]:
         """The values of the leaves of each group, joined to one vector."""
@@ -126,17 +140,26 @@ class ParameterGroups:
                 groups.setdefault(name, []).append(jnp.ravel(leaf))
         return {name: jnp.concatenate(parts) for name, parts in groups.items()}
 
+    def flat(self, tree: Any) -> "FlatParams":
+        """The parameters as vectors, beside the frozen leaves."""
+        frozen = [leaf for name, leaf in zip(self.names, jax.tree.leaves(tree), strict=True) if name == FROZEN]
+        return FlatParams(self.vectors(tree), frozen)
+
+    def tree(self, flat: "FlatParams") -> Any:
+        """The tree of parameters whose vectors these are."""
+        at, frozen, out = dict.fromkeys(flat.vectors, 0), iter(flat.frozen), []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            if name == FROZEN:
+                out.append(next(frozen))
+                continue
+            start = at[name]
+            at[name] = start + math.prod(shape)
+            out.append(flat.vectors[name][start : at[name]].reshape(shape))
+        return jax.tree.unflatten(self.structure, out)
+
     def replace(self, tree: Any, vectors: Mapping[str, Float[Array, " N"]]) -> Any:
         """The tree with the values of `vectors`. Frozen leaves stay unchanged."""
-        at = dict.fromkeys(vectors, 0)
-        out = []
-        for name, leaf in zip(self.names, jax.tree.leaves(tree), strict=True):
-            if name != FROZEN:
-                start = at[name]
-                at[name] = start + leaf.size
-                leaf = vectors[name][start : at[name]].reshape(leaf.shape)
-            out.append(leaf)
-        return jax.tree.unflatten(jax.tree.structure(tree), out)
+        return self.tree(dataclasses.replace(self.flat(tree), vectors=dict(vectors)))
 
 
 def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransformation:

@@ -108,9 +108,9 @@ class Placement:
         }
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state), batch
 
-    def _on_each(self, step: TrainStep, *, members: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
+    def _on_each(self, step: Callable[..., tuple[Any, Any]], *, members: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
         """The function (state, batch) -> (state, metrics) of all devices together, which is then compiled."""
-        one = step.__call__ if self.devices == 1 else functools.partial(step.__call__, axis_name=AXIS)
+        one = step if self.devices == 1 else functools.partial(step, axis_name=AXIS)
         one = jax.vmap(one) if members else one
         if self.devices == 1:
             return one
@@ -127,7 +127,7 @@ class Placement:
             devices = list(self.mesh.devices.flat)
             return jax.pmap(with_axis, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
         return jax.jit(
-            self._on_each(step, members=members),
+            self._on_each(step.__call__, members=members),
             in_shardings=(self.sharding(REPLICATED), self.sharding(MEMBER_SHARDED if members else SHARDED)),
             out_shardings=self.sharding(REPLICATED),
             donate_argnums=0,
@@ -141,7 +141,8 @@ class Placement:
         draw: makes a batch of the inputs, the last of which is the position of the step in the data.  members: whether
         state, batches and metrics have an axis of members in front.  The memory of the state is reused.
         """
-        one = self._on_each(step, members=members)
+        one = self._on_each(step.__call__ if steps == 1 else step.on_flat, members=members)
+        flat, tree = (jax.vmap(step.flat), jax.vmap(step.tree)) if members else (step.flat, step.tree)
 
         def run(state: Any, *inputs: Any) -> tuple[Any, Any]:
             *tables, first = inputs
@@ -151,7 +152,8 @@ class Placement:
 
             if steps == 1:
                 return turn(state, first)
-            return jax.lax.scan(turn, state, first + jax.numpy.arange(steps, dtype=first.dtype))
+            last, metrics = jax.lax.scan(turn, flat(state), first + jax.numpy.arange(steps, dtype=first.dtype))
+            return tree(last), metrics
 
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
@@ -180,12 +182,17 @@ def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate:
         wanted = f"1 to {len(there)}, as this machine has {len(there)} {there[0].platform} devices"
         way_out = f"use --devices {min(max(count, 1), len(there))}"
         raise UserError("--devices", f"{count} devices are asked for", wanted, way_out)
-    share = count * accumulate
+    check_batch(batch_size, count, accumulate)
+    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
+    return Placement(mode, mesh)
+
+
+def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
+    """UserError: the rows of a batch do not divide over the devices."""
+    share = devices * accumulate
     if batch_size % share:
         nearest = max(share, batch_size - batch_size % share)
-        parts = f"{count} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
+        parts = f"{devices} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
         came = f"{batch_size} rows do not divide over {parts}"
         way_out = f"use train.batch_size={nearest}, or another number of --devices"
         raise UserError("train.batch_size", came, f"a multiple of {share}", way_out)
-    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
-    return Placement(mode, mesh)

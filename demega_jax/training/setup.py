@@ -64,7 +64,8 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
     weights, groups = loss_weights(config, data.train.class_counts()), ParameterGroups.of(config, params)
     tx, swa_start = make_optimizer(config, schedule), swa_start_step(config, steps_per_epoch, total)
-    train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, is_normalized(config, data.train))
+    normalized = is_normalized(config, data.train) or data.plan.normalization is not None
+    train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, normalized)
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)
 
 

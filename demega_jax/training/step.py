@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int, UInt32
 from demega_jax.config import Config
 from demega_jax.losses.objective import Losses, objective
 from demega_jax.losses.reduce import psum
+from demega_jax.model import cpu_layout
 from demega_jax.model.dropout import Noise, row_keys
-from demega_jax.names import IQR_EPSILON, Norm
+from demega_jax.names import Norm
 from demega_jax.signal.augment import augment
 from demega_jax.signal.normalize import normalize
 from demega_jax.training.optimizer import ParameterGroups
@@ -41,12 +42,7 @@ def inputs(batch: Batch, how: Norm, normalized: bool) -> Float[Array, "B C T"]:
 
     normalized: whether they were stored normalised.  Where the batch has `median` and `iqr` [B, C], those are used.
     """
-    x = batch["x"].astype(jnp.float32)
-    if normalized:
-        return x
-    if how == "median_iqr" and "median" in batch:
-        return (x - batch["median"][..., None]) / (batch["iqr"][..., None] + IQR_EPSILON)
-    return normalize(x, how)
+    return batch["x"].astype(jnp.float32) if normalized else normalize(batch["x"], how, batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,25 +106,43 @@ class TrainStep:
             grads = jax.lax.pmean(grads, axis_name)
         return grads, losses
 
+    def flat(self, state: TrainState) -> TrainState:
+        """A state whose parameters and average are vectors, as the optimizer wants them."""
+        average = None if state.average is None else self.groups.flat(state.average)
+        return dataclasses.replace(state, params=self.groups.flat(state.params), average=average)
+
+    def tree(self, state: TrainState) -> TrainState:
+        """The state that `flat` was given."""
+        average = None if state.average is None else self.groups.tree(state.average)
+        return dataclasses.replace(state, params=self.groups.tree(state.params), average=average)
+
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         """One update. Where a loss or gradient is not finite, nothing changes but the count of such steps."""
-        gradients, losses = self.gradients(state, batch, axis_name)
-        gradients, before = self.groups.vectors(gradients), self.groups.vectors(state.params)
-        grad_norm = optax.tree.norm(gradients)
+        flat, metrics = self.on_flat(self.flat(state), batch, axis_name)
+        # Else every leaf that is cut from the vectors would compute the update again.
+        return self.tree(cpu_layout.apart(flat)), metrics
+
+    def on_flat(self, flat: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
+        """One update of a `flat` state. Many steps in one program leave out joining and cutting the vectors."""
+        gradients, losses = self.gradients(self.tree(flat), batch, axis_name)
+        vectors, before = self.groups.vectors(gradients), flat.params.vectors
+        grad_norm = optax.tree.norm(vectors)
         finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
-        updates, opt_state = self.tx.update(gradients, state.opt_state, before)
+        updates, opt_state = self.tx.update(vectors, flat.opt_state, before)
         after = optax.apply_updates(before, updates)
-        old_average = None if state.average is None else self.groups.vectors(state.average)
-        average, averaged = self._average(state, old_average, after)
+        old_average = None if flat.average is None else flat.average.vectors
+        average, averaged = self._average(flat, old_average, after)
         new = (after, opt_state, average, averaged)
-        old = (before, state.opt_state, old_average, state.averaged)
+        old = (before, flat.opt_state, old_average, flat.averaged)
         after, opt_state, average, averaged = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        step = state.step + 1
-        params = self.groups.replace(state.params, after)
-        average = None if average is None else self.groups.replace(state.average, average)
-        skipped = state.skipped + jnp.where(finite, 0, 1)
-        last_skipped = jnp.where(finite, state.last_skipped, step)
-        state = TrainState(params, state.buffers, opt_state, average, state.key, step, skipped, last_skipped, averaged)
+        step = flat.step + 1
+        skipped = flat.skipped + jnp.where(finite, 0, 1)
+        last_skipped = jnp.where(finite, flat.last_skipped, step)
+        state = dataclasses.replace(
+            flat, params=dataclasses.replace(flat.params, vectors=after), opt_state=opt_state, step=step,
+            average=None if flat.average is None else dataclasses.replace(flat.average, vectors=average),
+            skipped=skipped, last_skipped=last_skipped, averaged=averaged,
+        )  # fmt: skip
         # Copies, because the counters of the state are donated to the next step.
         counts = {"skipped": jnp.copy(skipped), "last_skipped": jnp.copy(last_skipped)}
         return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)

@@ -11,7 +11,7 @@ from helpers import ROOT
 
 from demega_jax.config import ModelConfig
 from demega_jax.config.load import load_config
-from demega_jax.model.attention import DisentangledAttention, disentangled_scores
+from demega_jax.model.attention import DisentangledAttention, disentangled_scores, expanded
 from demega_jax.model.conformer import ConformerEncoder
 from demega_jax.model.demega import DeMEGa
 from demega_jax.model.heads import Aggregator, feature_similarity
@@ -179,7 +179,7 @@ def test_scores_pair_by_pair(terms, share_key, buckets):
                 if queries is not None:
                     row = min(max(-bucket(s - t, buckets, 6) + size, 0), 2 * size - 1)
                     want[:, h, t, s] += k[:, s, h] @ queries[row, h] / math.sqrt(wide * n)
-    ours = disentangled_scores(jnp.asarray(q), jnp.asarray(k), attention.positions(time))
+    ours = disentangled_scores(jnp.asarray(q), jnp.asarray(k), expanded(*attention.tables(time)))
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, want, **TOLERANCE)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from demega_jax.errors import UserError, did_you_mean
-from demega_jax.names import FEEDS, PICTURES, PRECISIONS, SPLITS
+from demega_jax.names import FEEDS, PICTURES, PRECISIONS, SPLITS, TARGETS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
@@ -19,6 +19,7 @@ ITEMS = {
     "feed": "|".join((ALL, *FEEDS)),
     "precision": "|".join((ALL, *PRECISIONS)),
     "split": "|".join((ALL, *SPLITS)),
+    "target": "|".join((ALL, *TARGETS)),
     "run": r"[^:/=]+:[^:/=]+:[^:/=]+",
     "formats": "|".join((ALL, *PICTURES)),
     # Folders: every word up to the next option; for --base, or up to the next override.

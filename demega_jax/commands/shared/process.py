@@ -39,6 +39,16 @@ def prepare_process(process: Process, devices: int = 1) -> None:
         _set_xla("--xla_force_host_platform_device_count", devices)
 
 
+def only_compile() -> None:
+    """Let jax compute on the CPU alone, as for programs that are compiled for devices that are not here.
+
+    It is called before jax is imported. What the libraries of absent devices log is of no use to a user.
+    """
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # programs for such devices cannot be read back
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
 def only_cpu() -> bool:
     """Whether jax will compute on the CPU: by JAX_PLATFORMS, or because nothing else is installed."""
     if platforms := os.environ.get("JAX_PLATFORMS"):

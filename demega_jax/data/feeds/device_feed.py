@@ -117,7 +117,8 @@ class DeviceFeed(Feed):
         )
         specs = (array_specs, MEMBER_SHARDED, SHARDED, REPLICATED)
         self.draw = self._on_shares(self._batch_of_shares, specs=specs, result=MEMBER_SHARDED, finish=self._finish)
-        self._go_on = jax.jit(lambda place, steps: place + steps, static_argnums=1)
+        self._go_on = placement.on_shares(jnp.add, specs=(REPLICATED, REPLICATED), result=REPLICATED)
+        self._steps: dict[int, Array] = {}  # numbers of steps on the devices, so that nothing is sent to go on
         self._order: Array | None = None
         self._place: Array | None = None
         self._first_epoch = -1
@@ -181,7 +182,9 @@ class DeviceFeed(Feed):
                 self._plan(epochs, self._order)
                 self._place, self._first_epoch = self._placement.put(np.int32(place), REPLICATED), epoch
             inputs = (self._arrays, self._order, self._counts, self._place)
-            self._place = self._go_on(self._place, steps)
+            if steps not in self._steps:
+                self._steps[steps] = self._placement.put(np.int32(steps), REPLICATED)
+            self._place = self._go_on(self._place, self._steps[steps])
             self._next_step += steps
         return inputs
 
@@ -198,9 +201,13 @@ class DeviceFeed(Feed):
 
 
 def filled(
-    shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[np.ndarray], spec: PartitionSpec, placement: Placement
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    parts: Iterable[np.ndarray | Array],
+    spec: PartitionSpec,
+    placement: Placement,
 ) -> Array:
-    """An array on the devices, filled with parts that follow each other along its second axis.
+    """An array on the devices, filled with parts, of the host or there already, one after the other along axis 1.
 
     Only one part at a time is in the host's memory.
     """
@@ -211,9 +218,12 @@ def filled(
         result=spec,
         donate=(0,),
     )
+    if not isinstance(whole, jax.Array):
+        return whole  # a shape alone, for devices that are not here: nothing is read
     first = 0
     for part in parts:
-        whole = fill(whole, placement.put(part, spec), placement.put(np.int32(first), REPLICATED))
+        placed = placement.put(part, spec) if isinstance(part, np.ndarray) else part
+        whole = fill(whole, placed, placement.put(np.int32(first), REPLICATED))
         first += part.shape[1]
     return whole
 

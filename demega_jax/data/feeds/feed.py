@@ -144,6 +144,11 @@ class FeedPlan(abc.ABC):
         each = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in self.batch.values())
         return each * self.batch_size
 
+    @property
+    def normalization(self) -> str | None:
+        """How the windows of a batch are normalised already; None: they are not."""
+        return self.rows.normalization
+
     def device_bytes(self, devices: int) -> int:
         """Bytes that stay on each device from step to step."""
         return 0

@@ -4,16 +4,19 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
 from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan, filled
-from demega_jax.data.feeds.feed import SHARDED, Placement, RowSpec, sampling_line
+from demega_jax.data.feeds.feed import SHARDED, Placement, RowSpec, batch_specs, sampling_line
 from demega_jax.data.feeds.shares import deal
 from demega_jax.data.feeds.stream import SplitPlan
-from demega_jax.data.split import Split
+from demega_jax.data.split import STATISTICS, Split
 from demega_jax.errors import warn
 from demega_jax.files import format_bytes
+from demega_jax.names import Norm
+from demega_jax.signal.normalize import normalize
 
 FILL_BYTES = 2**26  # bytes of rows that are copied to the devices at a time
 LARGEST_HALF = 6e4  # float16 ends at 65,504
@@ -21,15 +24,32 @@ LARGEST_HALF = 6e4  # float16 ends at 65,504
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ResidentPlan(DevicePlan, SplitPlan):
-    """The plan of a `ResidentFeed`."""
+    """The plan of a `ResidentFeed`.
+
+    normalize: how windows are normalised once, when they are put on the devices; None: they stay unchanged.
+    """
 
     rows: Split
+    normalize: Norm | None = None
     name = "resident"
+
+    @property
+    def normalization(self) -> str | None:
+        """How the windows of a batch are normalised already."""
+        return self.normalize or self.rows.normalization
+
+    @property
+    def beside(self) -> list[str]:
+        """Arrays of the rows that a batch has: statistics are not needed once they have been used."""
+        return [name for name in self.rows.row_array_sizes if not self.normalize or name not in STATISTICS]
 
     @property
     def batch(self) -> Mapping[str, RowSpec]:
         """The arrays of a batch by name."""
-        return {**super().batch, "x": RowSpec(self.rows.window, np.dtype(self.dtype))}
+        beside = {name: self.rows.row_array_sizes[name] for name in self.beside}
+        return batch_specs(self.rows.window, self.rows.dtype, beside) | {
+            "x": RowSpec(self.rows.window, np.dtype(self.dtype))
+        }
 
     def device_bytes(self, devices: int) -> int:
         """Bytes of the rows, and of their statistics, on each device."""
@@ -55,18 +75,40 @@ class ResidentPlan(DevicePlan, SplitPlan):
 class ResidentFeed(DeviceFeed):
     """Training batches without end from a split that lies on the devices; a pure function of (seed, step).
 
-    Batches have the arrays of `StreamFeed`: x [B, C, T], label [B], valid [B], and statistics of rows if the split has
-    them. Stored as float16, values beyond 6e4 are set to it, with a warning.
+    Batches have x [B, C, T], label [B], valid [B] and the split's other arrays of rows. Stored as float16, raw values
+    beyond 6e4 are set to it, with a warning; normalised ones without, as they are of sensors without a spread.
     """
 
     def __init__(self, plan: ResidentPlan, placement: Placement):
         split, dtype = plan.rows, np.dtype(plan.dtype)
         rows = deal(split.labels, plan.shares, plan.shares_seed)
         super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
-        x = filled((*rows.shape, *split.window), dtype, _windows(split, rows, dtype), SHARDED, placement)
-        small = {"label": split.labels.astype(np.int32), **split.row_arrays}
+        parts = _windows(split, rows, dtype) if plan.normalize is None else self._normalized(plan, rows)
+        x = filled((*rows.shape, *split.window), dtype, parts, SHARDED, placement)
+        small = {"label": split.labels.astype(np.int32)} | {name: split.row_arrays[name] for name in plan.beside}
         of_rows = {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
         self._arrays = {"x": x} | of_rows
+
+    def _normalized(self, plan: ResidentPlan, rows: Int[np.ndarray, "S n"]) -> Iterator[Array]:
+        """Normalised windows of the shares' rows on the devices, a few rows of every share at a time.
+
+        Done once, instead of in every step: median and quartiles cost a step more than its losses.
+        """
+        how, dtype = plan.normalize, np.dtype(plan.dtype)
+        assert how is not None
+
+        def prepare(part: dict[str, Array]) -> Array:
+            x = normalize(part.pop("x"), how, part)
+            return (jnp.clip(x, -LARGEST_HALF, LARGEST_HALF) if dtype == np.float16 else x).astype(dtype)
+
+        prepared = self._placement.on_shares(prepare, specs=(SHARDED,), result=SHARDED)
+        statistics = {name: values for name, values in plan.rows.row_arrays.items() if name in STATISTICS}
+        first = 0
+        for x in _windows(plan.rows, rows, plan.rows.dtype):
+            chosen = np.maximum(rows[:, first : first + x.shape[1]], 0)
+            part = {"x": x} | {name: values[chosen] for name, values in statistics.items()}
+            yield prepared({name: self._placement.put(values, SHARDED) for name, values in part.items()})
+            first += x.shape[1]
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:
         """Rows of each share, by their numbers there."""
