@@ -171,3 +171,33 @@ def test_what_cannot_fit_is_refused_beforehand(data, tmp_path, capsys, monkeypat
 
 def test_the_host_sends_no_rows_during_training(data):
     assert_host_is_silent(resident_feed(open_split(data / "files", 10)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("source", "norm"), [("files", "median_iqr"), ("files", "zscore"), ("raw", "median_iqr")])
+def test_windows_are_normalised_once_by_float64_arithmetic(data, source, norm, dtype):
+    split = open_split(data / source, 10)
+    config = Config.model_validate({"data": {"feed": "resident", "dtype": dtype}, "model": {"input_norm": norm}})
+    plan = plan_rows(config, split)
+    assert plan.normalization == norm and set(plan.batch) == {"x", "label", "valid"}
+    feed = resident_feed(split, dtype=dtype, normalize=norm)
+    x = all_rows(split).astype(np.float64)
+    if norm == "zscore":
+        spread = np.sqrt(x.var(axis=(1, 2), keepdims=True) + 1e-5)
+        want = (x - x.mean(axis=(1, 2), keepdims=True)) / spread
+    else:
+        low, middle, high = np.percentile(x, [25, 50, 75], axis=2, keepdims=True)
+        want = (x - middle) / (high - low + 1e-6)
+    for batch in take(feed, 3):
+        assert set(batch) == {"x", "label", "valid"} and batch["x"].dtype == dtype
+        for window in batch["x"][batch["valid"]]:
+            assert np.abs(want - window).max(axis=(1, 2)).min() < (2e-5 if dtype == "float32" else 5e-3)
+
+
+@pytest.mark.slow
+def test_training_from_the_device_is_training_from_the_stream(data, tmp_path):
+    """The first losses of both feeds on the same rows in the same order: one batch that holds the whole split."""
+    whole = ["train.batch_size=96", "train.steps=3", "train.epochs=null", "train.log_every=1", "model.dropout=0"]
+    for feed in ("stream", "resident"):
+        assert train(data / "files", tmp_path / feed, "--level", 10, *TINY_MODEL, *whole, f"data.feed={feed}") == 0
+    np.testing.assert_allclose(losses(tmp_path / "resident"), losses(tmp_path / "stream"), rtol=1e-5)
