@@ -12,6 +12,8 @@ import math
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from demega_jax.benchmark.targets.hlo import Computation, Instruction, Program, Shape
 
 # Opcodes that cost nothing: names, views, and ends of what was begun elsewhere.
@@ -163,7 +165,8 @@ def flops_of(program: Program, name: str, each: Instruction) -> int:
         contracted = _contracted(each, r"lhs_contracting_dims=\{([0-9,]*)\}", table[each.operands[0]].shapes[0])
         return 2 * each.shapes[0].elements * contracted
     if each.opcode == "convolution":
-        return _convolution_flops(each, table[each.operands[1]].shapes[0])
+        left, kernel = (table[operand].shapes[0] for operand in each.operands)
+        return _convolution_flops(each, left, kernel)
     if each.opcode == "custom-call":
         target = each.field(r'custom_call_target="([^"]*)"') or ""
         if "gemm" in target.lower() or "matmul" in target.lower():
@@ -179,11 +182,52 @@ def _contracted(each: Instruction, pattern: str, left: Shape) -> int:
     return math.prod(left.dims[int(axis)] for axis in axes if axis.strip())
 
 
-def _convolution_flops(each: Instruction, kernel: Shape) -> int:
-    labels = each.field(r"dim_labels=\w+_(\w+)->")
-    out = kernel.dims[labels.index("o")] if labels else 1
-    groups = int(each.field(r"batch_group_count=(\d+)") or 1)
-    return 2 * each.shapes[0].elements * kernel.elements // max(out, 1) // groups
+def _convolution_flops(each: Instruction, left: Shape, kernel: Shape) -> int:
+    """2 x rows x output features x input features x pairs of an output and a window place that meet an input.
+
+    A TPU's compiler writes products of many matrices as convolutions, in most of whose windows one place alone meets
+    an input.
+    """
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", each.attributes)
+    if labels is None:
+        return 0
+    of_left, of_kernel, of_out = labels.groups()
+    out = each.shapes[0]
+    pairs = 1
+    for place, digit in enumerate(sorted(label for label in of_left if label.isdigit())):
+        window = _Window.of(each, place)
+        pairs *= window.pairs(left.dims[of_left.index(digit)], out.dims[of_out.index(digit)])
+    features = kernel.dims[of_kernel.index("i")]
+    return 2 * out.dims[of_out.index("b")] * out.dims[of_out.index("f")] * features * pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """One axis of the window of a convolution."""
+
+    size: int
+    stride: int
+    before: int
+    left_dilation: int
+    window_dilation: int
+
+    @classmethod
+    def of(cls, each: Instruction, place: int) -> "_Window":
+        text = each.field(r"window=\{([^}]*)\}") or ""
+
+        def value(key: str, default: str) -> str:
+            found = re.search(rf"\b{key}=(\S+)", text)
+            return found.group(1).split("x")[place] if found else default
+
+        before = int(value("pad", "0_0").split("_")[0])
+        whole = [int(value(key, "1")) for key in ("size", "stride", "lhs_dilate", "rhs_dilate")]
+        return cls(whole[0], whole[1], before, *whole[2:])
+
+    def pairs(self, inputs: int, outputs: int) -> int:
+        """Pairs of an output and a place of the window that meet one of so many inputs."""
+        at = np.arange(outputs)[:, None] * self.stride + np.arange(self.size) * self.window_dilation - self.before
+        meet = (at >= 0) & (at <= (inputs - 1) * self.left_dilation) & (at % self.left_dilation == 0)
+        return int(np.count_nonzero(meet))
 
 
 def _cudnn_flops(each: Instruction, target: str, operands: list[Shape]) -> int:

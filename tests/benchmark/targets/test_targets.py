@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
 from helpers import TINY_MODEL
@@ -119,6 +120,29 @@ def test_time_is_the_longest_of_traffic_products_and_start():
         if not line.collective
     )
     assert tpu.seconds == pytest.approx(wanted + 256 / TARGETS["v5e"].link)
+
+
+CONVOLUTIONS = {
+    # [16, 4] products of [128, 32] and [32, 128], as a TPU's compiler writes them.
+    "bf16[16,4,128,128] convolution(bf16[16,4,128,32] %a, bf16[16,4,32,128] %b), "
+    "window={size=16x4 stride=15x3 lhs_dilate=16x4}, dim_labels=01bf_01io->01bf": 2 * 16 * 4 * 128 * 128 * 32,
+    # A window of 5 over 128 time points: 2 + 1 places at each end meet nothing.
+    "bf16[16,128,64] convolution(bf16[16,128,32] %a, bf16[5,32,64] %b), window={size=5 pad=2_2}, "
+    "dim_labels=b0f_0io->b0f": 2 * 16 * 64 * 32 * (128 * 5 - 2 * 3),
+    "bf16[16,64,64] convolution(bf16[16,128,32] %a, bf16[2,32,64] %b), window={size=2 stride=2}, "
+    "dim_labels=b0f_0io->b0f": 2 * 16 * 64 * 32 * 128,
+    "bf16[10,6] convolution(bf16[10,4] %a, bf16[4,6] %b), dim_labels=bf_io->bf": 2 * 10 * 4 * 6,
+}
+
+
+@pytest.mark.parametrize("line", CONVOLUTIONS)
+def test_flops_of_convolutions_and_of_products_written_as_such(line):
+    operands = re.findall(r"(bf16\[[0-9,]+\]) (%\w)", line)
+    parameters = [f"  {name} = {shape} parameter({i})" for i, (shape, name) in enumerate(operands)]
+    bare = re.sub(r"bf16\[[0-9,]+\] (?=%)", "", line)
+    text = "\n".join(["ENTRY %main (a: f32[]) -> f32[] {", *parameters, f"  ROOT %c = {bare}", "}"])
+    (kernel,) = kernels(parse(text))
+    assert kernel.flops == CONVOLUTIONS[line]
 
 
 def test_tiles_of_a_tpu_take_their_padding():
