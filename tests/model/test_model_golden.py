@@ -11,6 +11,7 @@ from torch_weights import LAYER, convert, flat, load, part
 
 from demega_jax.config import LossConfig, ModelConfig
 from demega_jax.losses.objective import objective
+from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention
 from demega_jax.model.conformer import ConformerLayer
 from demega_jax.model.demega import DeMEGa, parameter_count
@@ -49,6 +50,15 @@ def test_attention(golden, case):
     attention = DisentangledAttention(ModelConfig(**SMALL, **ATTENTION[case]), rng=np.random.default_rng(0))
     load(attention, part(numbers, "w/"), at=ATTENTION_AT)
     np.testing.assert_allclose(attention.probabilities(jnp.asarray(numbers["x"])), numbers["probs"], **TOLERANCE)
+    np.testing.assert_allclose(attention(jnp.asarray(numbers["x"])), numbers["y"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_as_accelerators_compute_it(golden, case, monkeypatch):
+    monkeypatch.setattr(cpu_layout, "on_cpu_or_not", lambda on_cpu, elsewhere, *arguments: elsewhere(*arguments))
+    numbers = part(golden("attention"), f"{case}/")
+    attention = DisentangledAttention(ModelConfig(**SMALL, **ATTENTION[case]), rng=np.random.default_rng(0))
+    load(attention, part(numbers, "w/"), at=ATTENTION_AT)
     np.testing.assert_allclose(attention(jnp.asarray(numbers["x"])), numbers["y"], **TOLERANCE)
 
 
