@@ -87,6 +87,8 @@ def lower_evaluation(experiment: Experiment) -> jax.stages.Lowered:
     config, data, placement = experiment.config, experiment.data, experiment.placement
     step = make_evaluate_step(config, experiment.train_step.graphdef, data.train.class_counts(), data.validation)
     state = jax.eval_shape(experiment.fresh_state)
+    if config.train.members > 1:
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
     features = state.buffers["feature_table"].shape[-1] if "feature_table" in state.buffers else 0
     counts = EvaluationCounts.zero(len(data.validation.classes), features)
     _, batch = placement.abstract(state, data.plan.batch, config.train.batch_size)

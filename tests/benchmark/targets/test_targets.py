@@ -192,6 +192,7 @@ def test_small_steps_compile_for_devices_that_are_not_here(tmp_path, target, fee
         pytest.skip("the extra aot is not installed (make aot)")
     steps = 1 if feed == "stream" else 2
     small = [*TINY_MODEL, "train.batch_size=16", f"train.steps_per_dispatch={steps}"]
+    small += ["train.members=2"] if feed == "resident" else []
     out = ["--json", tmp_path / "t.json", "--plot", tmp_path / "t.png", "--dump", tmp_path / "d"]
     assert run_command("benchmark", "--target", target, "--feed", feed, "--devices", 2, *out, *small) == 0
     (case,) = json.loads((tmp_path / "t.json").read_text())["targets"]
