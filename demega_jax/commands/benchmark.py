@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from typer import Context, Option
 
@@ -90,6 +90,30 @@ def command(
         only_compile()
     prepare_process(process, max((int(n) for item in devices or () for n in re.findall(r"\d+", item)), default=1))
     set_numerics(process, base, remember=False)  # so that programs are compiled, not read from disk
+    asked = Asked(levels=level, feeds=feeds, devices=devices, precisions=precisions, targets=targets)
+    sized = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
+    result = _result(base, asked, steps, dump, stages=stages, sized=sized)
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    _show(result | {"command": shlex.join(["demega-jax", *process.words])}, console, json_file, plot)
+    return 0
+
+
+class Asked(NamedTuple):
+    """The lists of the command line, which say what the cases are."""
+
+    levels: Sequence[str] | None
+    feeds: Sequence[str]
+    devices: Sequence[str] | None
+    precisions: Sequence[str]
+    targets: Sequence[str]
+
+
+def _result(
+    base: "Config", asked: Asked, steps: int | None, dump: Path | None, *, stages: bool, sized: bool
+) -> dict[str, Any]:
+    """What is measured on this machine, or modelled for targets. sized: whether a batch size is asked for."""
     import jax
     from rich.console import Console
 
@@ -97,26 +121,20 @@ def command(
     from demega_jax.benchmark.run import run_cases
     from demega_jax.commands.shared.config import levels_there
     from demega_jax.commands.shared.console import status_line
+    from demega_jax.config.load import override
 
-    here = 1 if targets else jax.device_count()
-    counts = numbers("--devices", devices, lambda: all_devices(here)) or [here]
-    levels = numbers("--level", level, lambda: levels_there(base.data)) or _default_levels(base)
-    cases = all_cases(levels, feeds or [base.data.feed], counts, precisions or [base.model.dtype])
-    own_batch = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
-    if not own_batch and not targets and jax.default_backend() == "cpu":
-        from demega_jax.config.load import override
-
+    here = 1 if asked.targets else jax.device_count()
+    counts = numbers("--devices", asked.devices, lambda: all_devices(here)) or [here]
+    levels = numbers("--level", asked.levels, lambda: levels_there(base.data)) or _default_levels(base)
+    cases = all_cases(levels, asked.feeds or [base.data.feed], counts, asked.precisions or [base.model.dtype])
+    if not sized and not asked.targets and jax.default_backend() == "cpu":
         base = override(base, {"train.batch_size": CPU_BATCH}, "benchmark")
-    console = Console(highlight=False, markup=False)
-    with status_line(console) as tell:
-        if targets:
+    with status_line(Console(highlight=False, markup=False)) as tell:
+        if asked.targets:
             from demega_jax.benchmark.targets.run import run_targets
 
-            result = run_targets(base, targets, cases, dump, tell)
-        else:
-            result = run_cases(base, cases, steps, stages, tell)
-    _show(result | {"command": shlex.join(["demega-jax", *process.words])}, console, json_file, plot)
-    return 0
+            return run_targets(base, asked.targets, cases, dump, tell)
+        return run_cases(base, cases, steps, stages, tell)
 
 
 def _check_target(targets: Sequence[str], dump: Path | None, measured: "dict[str, Any]") -> None:

@@ -49,8 +49,7 @@ def command(
     process: Process = ctx.obj
     _check(config, run, data, init, resume)
     if target is not None:
-        if not dry_run:
-            raise UserError("--target", "given without --dry-run", "--dry-run beside it", "add --dry-run")
+        _check_target(dry_run, parallel)
         only_compile()
     from demega_jax.commands.shared.config import check_levels
     from demega_jax.training.run import RunFolder, default_run_path, resumed_config
@@ -81,6 +80,14 @@ def command(
         if dry_run:
             return print_plan(experiment)
         return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)
+
+
+def _check_target(dry_run: bool, parallel: str) -> None:
+    """UserError: --target is given without --dry-run, or with a way to share a step that it cannot compile."""
+    if not dry_run:
+        raise UserError("--target", "given without --dry-run", "--dry-run beside it", "add --dry-run")
+    if parallel != "jit":
+        raise UserError("--target", f"given beside --parallel {parallel}", "--parallel jit", "leave out --parallel")
 
 
 def _check(config: Path | None, run: Path | None, data: str | None, init: Path | None, resume: bool) -> None:

@@ -80,7 +80,7 @@ class Gpu(Target):
             found = topologies.get_topology_desc(
                 platform="cuda", topology_name="", target_config=self.description(), topology=f"1x1x{count}"
             )
-        except Exception as error:  # noqa: BLE001  (the plugin's errors have no common type)
+        except RuntimeError as error:
             raise _not_there(self, error) from None
         return list(found.devices)
 
@@ -127,7 +127,7 @@ class Tpu(Target):
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         try:
             found = topologies.get_topology_desc(platform="tpu", topology_name=self.topology)
-        except Exception as error:  # noqa: BLE001  (the plugin's errors have no common type)
+        except RuntimeError as error:
             raise _not_there(self, error) from None
         if count > len(found.devices):
             came, wanted = f"{count} chips of {self.name}", f"at most {len(found.devices)}"

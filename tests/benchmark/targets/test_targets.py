@@ -6,7 +6,8 @@ import re
 
 import pytest
 from helpers import TINY_MODEL
-from helpers.errors import fails_with
+from helpers.data import simulate_grouped
+from helpers.errors import assert_facts, fails_with
 from helpers.runs import run_command
 
 from demega_jax.benchmark.targets.devices import TARGETS
@@ -199,3 +200,25 @@ def test_small_steps_compile_for_devices_that_are_not_here(tmp_path, target, fee
     assert case["target"] == target and case["kernels"] > 20 and case["flops"] > 0 and case["collectives"] >= 1
     assert case["modelled_step_ms"] >= case["floor_ms"] and case["fits"]
     assert len(list((tmp_path / "d").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "facts"),
+    [
+        (["--target", "h200"], ["--target", "--dry-run"]),
+        (["--target", "h200", "--dry-run", "--parallel", "pmap"], ["--target", "--parallel pmap"]),
+    ],
+)
+def test_what_train_refuses_with_a_target(capsys, words, facts):
+    fails_with(capsys, ["train", "configs/tiny.yaml", *words], *facts)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(INSTALLED.values()), reason="the extra aot is not installed (make aot)")
+def test_a_dry_run_says_whether_a_training_run_fits_a_target(tmp_path, capsys):
+    simulate_grouped(tmp_path, levels=[10], groups=96, sensors=5, time_points=9, seed=1)
+    small = [*TINY_MODEL, "train.batch_size=16", "data.feed=resident"]
+    words = ["configs/tiny.yaml", "--data", tmp_path, "--dry-run", "--target", "v5e", "--devices", 2]
+    assert run_command("train", *words, *small) == 0
+    assert_facts(capsys.readouterr().out, "2 x TPU v5e", "of 16.00 GiB on each device", "fits", "modelled step")
+    fails_with(capsys, ["train", *words[:-1], 3, *small], "train.batch_size", "3 devices")
