@@ -14,6 +14,9 @@ from demega_jax.config import ModelConfig
 from demega_jax.model import cpu_layout
 from demega_jax.model.attend import PairRows, Tables, attend
 from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
+from demega_jax.model.fused.attention import attend_fused
+from demega_jax.model.fused.bits import PairBits
+from demega_jax.model.fused.plan import Plan
 from demega_jax.model.layers import LayerNorm, linear, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
@@ -130,6 +133,14 @@ class DisentangledAttention(nnx.Module):
         q, k = self._heads(self.query(x)), self._heads(self.key(x))
         return masked_softmax(disentangled_scores(q, k, expanded(*self.tables(x.shape[1]))), keep)
 
+    def _fused(self, qkv: Float[Array, "B T 3 H D"], tables: Tables, rows: PairRows, noise: Noise) -> Array:
+        """Attended values by the kernels for accelerators, in training."""
+        batch, time, _, heads, width = qkv.shape
+        terms = (tables.keys is not None, tables.queries is not None)
+        bits = PairBits.of(noise.site, time, self.config.dropout)
+        plan = Plan(batch, time, heads, width, rows, terms, bits)
+        return attend_fused(plan, functools.partial(attend_by_pairs, rows, None), noise.keys, qkv, tables)
+
     def __call__(
         self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B T E"]:
@@ -138,6 +149,9 @@ class DisentangledAttention(nnx.Module):
         joint = side_by_side(x, (self.query, self.key, self.value))
         qkv = joint.reshape(*joint.shape[:3], self.config.heads, -1)
         tables, rows = self.tables(time)
+        if self.config.attention == "fused" and keep is None and noise is not None:
+            y = self.out(self._fused(qkv, tables, rows, noise.at(0)).reshape(x.shape))
+            return dropout(y, rate, noise.at(1))
         dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
         by_pairs = functools.partial(attend_by_pairs, rows, keep)
         if keep is None:

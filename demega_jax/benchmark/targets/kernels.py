@@ -79,7 +79,8 @@ def _estimate(each: Instruction) -> tuple[int, int] | None:
     """What the author of a Pallas kernel says that it costs; None for other custom calls."""
     text = each.field(r'"cost_estimate":\s*(\{[^}]*\})') or each.field(r'\\"cost_estimate\\":\s*(\{[^}]*\})')
     if text is None:
-        return None
+        said = [each.field(rf'{name}\\22: \\22(\d+)') for name in ("bytes_accessed", "flops")]  # of a Triton kernel
+        return None if None in said else (int(said[0]), int(said[1]))
     values = json.loads(text.replace('\\"', '"'))
     return int(values.get("bytes_accessed", 0)), int(values.get("flops", 0))
 

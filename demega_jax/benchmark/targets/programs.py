@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, PartitionSpec, use_abstract_mesh
 from jaxtyping import PyTree
 
 from demega_jax.benchmark.targets.devices import Target
@@ -72,12 +73,20 @@ def placement_on(target: Target, devices: int) -> Placement:
     return ShapesOnly("jit", mesh)
 
 
+def _as_there(placement: Placement) -> AbstractContextManager[None]:
+    """Within it, kernels that ask for the kind of GPU that they are lowered for find the placement's."""
+    device = placement.mesh.devices.flat[0]
+    kind = AbstractDevice(device_kind=device.device_kind, num_cores=None, platform=device.platform)
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=kind))
+
+
 def lower_train(experiment: Experiment) -> jax.stages.Lowered:
     """The dispatch that training runs: `train.steps_per_dispatch` steps with the draw of their batches."""
     feed = experiment.feed()
     try:
         state = experiment.placement.replicate(jax.eval_shape(experiment.fresh_state))
-        return lower_dispatch(experiment, feed, state).lowered
+        with _as_there(experiment.placement):
+            return lower_dispatch(experiment, feed, state).lowered
     finally:
         feed.close()
 
