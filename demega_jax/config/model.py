@@ -9,6 +9,9 @@ from demega_jax.config.section import ListField, Names, NonNegative, Positive, P
 from demega_jax.errors import UserError
 from demega_jax.names import Norm
 
+# What the kernels of attention=fused take (model/fused): widths of a head, and time points of a window.
+KERNEL_WIDTHS, MOST_KERNEL_TIME_POINTS = (16, 32, 64, 128), 512
+
 
 class ModelConfig(Section):
     """The network. Sensors, time points and classes come from the data unless set."""
@@ -93,12 +96,25 @@ class ModelConfig(Section):
             came = f"model.classes={list(self.classes)}"
             way_out = "name each class once, or leave model.classes out to take the classes of the data"
             raise unfit(came, "at least two different names", way_out)
+        self._check_kernels(self.time_points)
         return self
+
+    def _check_kernels(self, time_points: int | None) -> None:
+        """UserError: the kernels of attention=fused do not have these sizes."""
+        if self.attention != "fused" or self.encoder != "conformer":
+            return
+        head = self.width // self.heads
+        came, wanted = f"model.attention=fused with heads of width {head}", "a power of two from 16 to 128"
+        if head not in KERNEL_WIDTHS:
+            raise unfit(came, wanted, "set another model.width or model.heads, or model.attention=plain")
+        came, wanted = f"model.attention=fused with {time_points} time points", f"at most {MOST_KERNEL_TIME_POINTS}"
+        if time_points is not None and time_points > MOST_KERNEL_TIME_POINTS:
+            raise unfit(came, wanted, "use shorter windows, or set model.attention=plain")
 
     def for_data(self, *, sensors: int, time_points: int, classes: Sequence[str]) -> "ModelConfig":
         """This configuration with sensors, time points and classes of the data filled in.
 
-        UserError: one of them was set to something else.
+        UserError: one of them was set to something else, or the kernels of attention=fused do not have such sizes.
         """
         found = {"sensors": sensors, "time_points": time_points, "classes": tuple(classes)}
         for name, value in found.items():
@@ -107,6 +123,7 @@ class ModelConfig(Section):
                 came, expected = f"the configuration says {_brief(wanted)}", f"{_brief(value)}, as in the data"
                 way_out = f"leave model.{name} out of the configuration, or name other data with --data"
                 raise UserError(f"model.{name}", came, expected, way_out)
+        self._check_kernels(time_points)
         return self.model_copy(update=found)
 
 

@@ -76,13 +76,16 @@ def _cost(program: Program, name: str, each: Instruction) -> tuple[int, int]:
 
 
 def _estimate(each: Instruction) -> tuple[int, int] | None:
-    """What the author of a Pallas kernel says that it costs; None for other custom calls."""
+    """What the author of a Pallas kernel says that it costs; None for other custom calls.
+
+    For a TPU it is the kernel's cost estimate; for a GPU, its metadata.
+    """
     text = each.field(r'"cost_estimate":\s*(\{[^}]*\})') or each.field(r'\\"cost_estimate\\":\s*(\{[^}]*\})')
-    if text is None:
-        said = [each.field(rf'{name}\\22: \\22(\d+)') for name in ("bytes_accessed", "flops")]  # of a Triton kernel
-        return None if None in said else (int(said[0]), int(said[1]))
-    values = json.loads(text.replace('\\"', '"'))
-    return int(values.get("bytes_accessed", 0)), int(values.get("flops", 0))
+    if text is not None:
+        values = json.loads(text.replace('\\"', '"'))
+        return int(values.get("bytes_accessed", 0)), int(values.get("flops", 0))
+    nbytes, flops = (each.field(rf"{name}\\22: \\22(\d+)") for name in ("bytes_accessed", "flops"))
+    return None if nbytes is None or flops is None else (int(nbytes), int(flops))
 
 
 def _main_memory(shapes: list[Shape]) -> int:

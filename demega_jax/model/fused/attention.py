@@ -48,7 +48,9 @@ def _plain_backward(
     return back(g)
 
 
-def _forward(plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables) -> tuple[Array, tuple[Array, Array, Tables]]:
+def _forward(
+    plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables
+) -> tuple[Array, tuple[Array, Array, Tables]]:
     return _attend(plan, plain, words, qkv, tables), (words, qkv, tables)
 
 

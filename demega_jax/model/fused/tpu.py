@@ -80,28 +80,37 @@ FORWARD, BACKWARD = (True, False), (False, True)
 
 def _dot(a: Array, b: Array, contract: tuple[int, int] = (1, 0)) -> Float[Array, "m n"]:
     """A product with sums in float32. contract: the axes over which it sums."""
-    exact = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    # Said for both: a product of bfloat16 numbers is refused where jax is asked for exact ones everywhere.
+    exact = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     axes = (((contract[0],), (contract[1],)), ((), ()))
     return jax.lax.dot_general(a, b, axes, precision=exact, preferred_element_type=jnp.float32)
 
 
-def _pairs_of(terms: Float[Array, "T 2S"]) -> Float[Array, "T S"]:
+def rolled(sizes: Sizes, x: Float[Array, "T n"], shift: int) -> Float[Array, "T n"]:
+    """Line t moved to the right by shift + t places, around the end."""
+    if not sizes.interpret:
+        return tpu.roll(x, shift, 1, stride=1, stride_axis=0)
+    # off a TPU that would be an operation for every line
+    line, place = (jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
+    return jnp.take_along_axis(x, (place - line - shift) % x.shape[1], axis=1)
+
+
+def _pairs_of(sizes: Sizes, terms: Float[Array, "T 2S"]) -> Float[Array, "T S"]:
     """Line t from place S - 1 - t on."""
-    keys = terms.shape[1] // 2
-    return tpu.roll(terms, keys + 1, 1, stride=1, stride_axis=0)[:, :keys]
+    return rolled(sizes, terms, sizes.keys + 1)[:, : sizes.keys]
 
 
-def _places_of(pairs: Float[Array, "T S"]) -> Float[Array, "T 2S"]:
+def _places_of(sizes: Sizes, pairs: Float[Array, "T S"]) -> Float[Array, "T 2S"]:
     """The pair (t, s) at place t - s + S - 1 of line t: the columns in reverse order, and line t rolled by t.
 
     The product that reverses them is one with zeros and ones, and therefore exact.
     """
-    keys = pairs.shape[1]
+    keys = sizes.keys
     down, along = (jax.lax.broadcasted_iota(jnp.int32, (keys, keys), axis) for axis in (0, 1))
     reverse = jnp.where(down + along == keys - 1, 1.0, 0.0).astype(pairs.dtype)
     reverse_order = _dot(pairs, reverse)
     wide = jnp.concatenate([reverse_order, jnp.zeros_like(reverse_order)], axis=1)
-    return tpu.roll(wide, 0, 1, stride=1, stride_axis=0).astype(pairs.dtype)
+    return rolled(sizes, wide, 0).astype(pairs.dtype)
 
 
 class _Head(NamedTuple):
@@ -134,9 +143,9 @@ def _probabilities(sizes: Sizes, words: Ref, row: Array, head: int, of: _Head) -
     content, position = plan.scales
     scores = _dot(of.q, of.k, (1, 1)) * content
     if plan.terms[0]:
-        scores = scores + _pairs_of(_dot(of.q, of.of_keys, (1, 1)) * position)
+        scores = scores + _pairs_of(sizes, _dot(of.q, of.of_keys, (1, 1)) * position)
     if plan.terms[1]:
-        scores = scores + _pairs_of(_dot(of.k, of.of_queries, (1, 1)) * position).T
+        scores = scores + _pairs_of(sizes, _dot(of.k, of.of_queries, (1, 1)) * position).T
     s = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
     scores = jnp.where(s < plan.time, scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
@@ -168,10 +177,10 @@ def _head_gradients(sizes: Sizes, of: _Head, g: Array, p: Array, a: Array) -> _H
     dq, dk = _dot(half, of.k), _dot(half, of.q, (0, 0))
     d_keys = d_queries = jnp.zeros(of.of_keys.shape, jnp.float32)
     if sizes.plan.terms[0]:
-        places = _places_of(half)
+        places = _places_of(sizes, half)
         dq, d_keys = dq + ratio * _dot(places, of.of_keys), ratio * _dot(places, of.q, (0, 0))
     if sizes.plan.terms[1]:
-        places = _places_of(ds.T.astype(g.dtype))
+        places = _places_of(sizes, ds.T.astype(g.dtype))
         dk, d_queries = dk + ratio * _dot(places, of.of_queries), ratio * _dot(places, of.k, (0, 0))
     return _Head(dq, dk, dv, d_keys, d_queries)
 

@@ -98,6 +98,22 @@ def test_bytes_flops_and_runs_of_each_kernel(found):
     assert [name for name, kernel in each.items() if kernel.collective] == ["sum"]
 
 
+COSTS = {
+    "tpu_custom_call": '{"custom_call_config": {"cost_estimate": {"flops": 77, "bytes_accessed": 1000}, "body": "x"}}',
+    "__gpu$xla.gpu.triton": r'{name = "f", serialized_metadata = "{\22bytes_accessed\22: \221000\22, \22flops\22: \2277\22}"}',
+    "else": "{}",
+}
+
+
+@pytest.mark.parametrize("kind", COSTS)
+def test_a_kernel_of_pallas_counts_with_what_its_author_says(kind):
+    """1000 bytes and 77 FLOPs, as a TPU's and a GPU's kernel say it; another custom call has the bytes of its arrays."""
+    call = f'custom-call(%p), custom_call_target="{kind}", backend_config={COSTS[kind]}'
+    text = "HloModule m\n\nENTRY %main (p: f32[4]) -> f32[4] {\n  %p = f32[4]{0} parameter(0)\n"
+    (kernel,) = kernels(parse(f"{text}  ROOT %c = f32[4]{{0}} {call}\n}}\n"))
+    assert (kernel.nbytes, kernel.flops) == ((2 * 4 * 4, 0) if kind == "else" else (1000, 77))
+
+
 def test_parts_are_those_of_the_source(found):
     program, each = found
     assert part_of(program, each["f"].instruction) == ("feed-forward", "attend.py:20")  # of the product within
@@ -200,6 +216,24 @@ def test_small_steps_compile_for_devices_that_are_not_here(tmp_path, target, fee
     assert case["target"] == target and case["kernels"] > 20 and case["flops"] > 0 and case["collectives"] >= 1
     assert case["modelled_step_ms"] >= case["floor_ms"] and case["fits"]
     assert len(list((tmp_path / "d").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", INSTALLED)
+def test_fused_attention_compiles_for_devices_that_are_not_here(tmp_path, target):
+    """The layer has a kernel for each pass, in one program of two devices; evaluation has none."""
+    if not INSTALLED[target]:
+        pytest.skip("the extra aot is not installed (make aot)")
+    small = [each for each in TINY_MODEL if "model.width" not in each]
+    small += ["train.batch_size=16", "model.attention=fused", "model.width=32"]
+    out = ["--json", tmp_path / "t.json", "--dump", tmp_path / "d"]
+    words = ["--target", target, "--feed", "resident", "--devices", 2, "--precision", "bfloat16"]
+    assert run_command("benchmark", *words, *out, *small) == 0
+    name = "tpu_custom_call" if target == "v5e" else "__gpu$xla.gpu.triton"
+    counts = {path.stem.rsplit("_", 1)[1]: path.read_text().count(f'"{name}"') for path in (tmp_path / "d").iterdir()}
+    assert counts == {"train": 2, "evaluation": 0}
+    (case,) = json.loads((tmp_path / "t.json").read_text())["targets"]
+    assert case["parts"]["attention: fused"]["flops"] > 0
 
 
 @pytest.mark.parametrize(
