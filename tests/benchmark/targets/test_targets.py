@@ -100,14 +100,14 @@ def test_bytes_flops_and_runs_of_each_kernel(found):
 
 COSTS = {
     "tpu_custom_call": '{"custom_call_config": {"cost_estimate": {"flops": 77, "bytes_accessed": 1000}, "body": "x"}}',
-    "__gpu$xla.gpu.triton": r'{name = "f", serialized_metadata = "{\22bytes_accessed\22: \221000\22, \22flops\22: \2277\22}"}',
+    "__gpu$xla.gpu.triton": r'{serialized_metadata = "{\22bytes_accessed\22: \221000\22, \22flops\22: \2277\22}"}',
     "else": "{}",
 }
 
 
 @pytest.mark.parametrize("kind", COSTS)
 def test_a_kernel_of_pallas_counts_with_what_its_author_says(kind):
-    """1000 bytes and 77 FLOPs, as a TPU's and a GPU's kernel say it; another custom call has the bytes of its arrays."""
+    """1000 bytes and 77 FLOPs, as a TPU's and a GPU's kernel say it; another custom call has its arrays' bytes."""
     call = f'custom-call(%p), custom_call_target="{kind}", backend_config={COSTS[kind]}'
     text = "HloModule m\n\nENTRY %main (p: f32[4]) -> f32[4] {\n  %p = f32[4]{0} parameter(0)\n"
     (kernel,) = kernels(parse(f"{text}  ROOT %c = f32[4]{{0}} {call}\n}}\n"))
