@@ -82,7 +82,7 @@ def _forward_kernel(
             q = window.read(qkv, queries, 0)
             lookups.fill(0, q, down(sizes.tile))
             sizes.wait()
-            _, a = probabilities(sizes, q, k, lookups.of_tile(first), words, window, first)
+            a = probabilities(sizes, q, k, lookups.of_tile(first), words, window, first)[1]
             window.write(out, queries, dot(a.astype(v.dtype), v))
             sizes.wait()
 
