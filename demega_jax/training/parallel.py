@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -77,23 +78,32 @@ class Placement:
         return jax.device_put(array, self.sharding(spec))
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
-        """An array of zeros that is made on the devices."""
-        return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self.sharding(spec))()
+        """An array of zeros that is made on the devices, and lies there in the order of its axes."""
+        return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self.in_order(spec, len(shape)))()
+
+    def in_order(self, spec: PartitionSpec, axes: int) -> Format:
+        """The sharding of an array that lies in memory in the order of its axes.
+
+        A TPU would order those of a split by what fills its tiles, and turn the whole split for every dispatch.
+        """
+        return Format(Layout(tuple(range(axes))), self.sharding(spec))
 
     def on_shares(
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: Callable[[PyTree], PyTree] | None = None,
+        finish: Callable[[PyTree], PyTree] | None = None, axes: int | None = None,
     ) -> jax.stages.Wrapped:  # fmt: skip
         """Compile `function` to run on each device for the shares of that device, without communication.
 
         specs: how the arguments are sharded.  result: how the results are sharded; they may be replicated only where
-        the arguments are.  donate: arguments whose memory is reused.  finish: acts on the results row by row.
+        the arguments are.  donate: arguments whose memory is reused.  finish: acts on the results row by row.  axes:
+        of a result that lies in their order; None: as the compiler likes.
         """
         mapped = jax.shard_map(
             function, mesh=self.mesh, in_specs=jax.tree.map(mesh_spec, specs), out_specs=mesh_spec(result)
         )
         whole = mapped if finish is None else lambda *arguments: finish(mapped(*arguments))
-        return jax.jit(whole, donate_argnums=donate, out_shardings=self.sharding(result))
+        where = self.sharding(result) if axes is None else self.in_order(result, axes)
+        return jax.jit(whole, donate_argnums=donate, out_shardings=where)
 
     def abstract(
         self, state: Any, arrays: Mapping[str, RowSpec], batch_size: int, members: int = 1

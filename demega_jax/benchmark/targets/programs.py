@@ -47,14 +47,14 @@ class ShapesOnly(Placement):
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> Any:
         """The shape of an array on the devices."""
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self.sharding(spec))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self.in_order(spec, len(shape)))
 
     def on_shares(
         self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: Callable[[PyTree], PyTree] | None = None,
+        finish: Callable[[PyTree], PyTree] | None = None, axes: int | None = None,
     ) -> Any:  # fmt: skip
         """`function` for shapes: it gives the shapes of its results. Within a program it is compiled with that."""
-        compiled = super().on_shares(function, specs=specs, result=result, donate=donate, finish=finish)
+        compiled = super().on_shares(function, specs=specs, result=result, donate=donate, finish=finish, axes=axes)
 
         def run(*arguments: Any) -> Any:
             if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(arguments)):

@@ -217,6 +217,7 @@ def filled(
         specs=(spec, spec, REPLICATED),
         result=spec,
         donate=(0,),
+        axes=len(shape),
     )
     if not isinstance(whole, jax.Array):
         return whole  # a shape alone, for devices that are not here: nothing is read

@@ -61,14 +61,17 @@ class Placement(Protocol):
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
-        """Zeros that are made on the devices."""
+        """Zeros that are made on the devices, and lie in memory in the order of their axes."""
         ...
 
     def on_shares(
         self, function: ShareFunction, *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: ShareFunction | None = None,
+        finish: ShareFunction | None = None, axes: int | None = None,
     ) -> ShareFunction:  # fmt: skip
-        """`function`, compiled to run on each device for its own shares; nothing crosses devices."""
+        """`function`, compiled to run on each device for its own shares; nothing crosses devices.
+
+        axes: of a result that lies in memory in their order, as `zeros` do.
+        """
         ...
 
 
