@@ -37,6 +37,11 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(found[:most]) + (", .." if len(found) > most else "")
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """A text from outside as a message shows it: of a long one the beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}.. ({len(text):,} letters)"
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "choose one of them") -> str:
     """The way out of a misspelt word: the nearest known word, if there is a near one."""
     near = difflib.get_close_matches(word, list(known), 1)

@@ -8,12 +8,15 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, shortened
 
+MAX_BYTES = 2**50  # 1024 TiB
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of a file system without locks
 
 
@@ -51,6 +54,53 @@ def check_new_folder(path: Path, way_out: str) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         came = "the folder exists and is not empty" if path.is_dir() else "it is a file"
         raise UserError(path, came, "a new folder", way_out)
+
+
+def open_plain(path: Path) -> io.FileIO:
+    """A plain file, opened for reading. OSError: it cannot be opened, or is a FIFO, a device or a folder.
+
+    Reading a FIFO would wait for a writer, and some devices never end.
+    """
+    file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "r")
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a plain file", str(path))
+    return file
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this mode is, in words."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
+    return kinds.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "a device")
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a plain file in UTF-8. OSError: it cannot be read, is not text, or has more than `most` bytes."""
+    with open_plain(path) as file:
+        content = file.read(most + 1)
+    if content is None or len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {format_bytes(most)}", str(path))
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "not a text file", str(path)) from None
+
+
+JSON_BYTES = 2**27
+
+
+def read_json(path: Path) -> Any:
+    """What a plain file of JSON holds. OSError: it cannot be read, as for `read_text`. ValueError: it is not JSON."""
+    return parse_json(read_text(path, JSON_BYTES))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a text of JSON says. ValueError: it is not JSON, or its lists are within each other, too deeply to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or mappings within each other, too deeply") from None
 
 
 def write_text(path: Path, text: str, way_out: str = "free space, or choose another folder") -> None:
@@ -91,11 +141,14 @@ def free_space(path: Path) -> int:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number, in binary units. ValueError: it is not a size."""
+    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number, in binary units. ValueError: not a size, or too large."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
     if not match:
-        raise ValueError(f"{text!r} is not a size such as 4G, 512M or 1.5G")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+        raise ValueError(f"{shortened(repr(text))} is not a size such as 4G, 512M or 1.5G")
+    count = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    if count > MAX_BYTES:
+        raise ValueError(f"{shortened(text)} is more than {format_bytes(MAX_BYTES)}")
+    return int(count)
 
 
 def format_bytes(count: float) -> str:

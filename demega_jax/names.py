@@ -14,3 +14,19 @@ ShardNorm = Literal[Norm, "raw"]
 IQR_EPSILON = 1e-6  # added to an interquartile range, as the published system does (model.md section 1)
 VARIANCE_EPSILON = 1e-5  # added to a variance before its root is taken
 PICTURES = ("png", "svg", "pdf")
+
+# The largest numbers that keys and options take. A mistyped number is refused by them before memory is asked for.
+MAX_COUNT = 999_999_999  # rows, groups, steps, epochs: with all that is computed from them they stay below 2^63
+MAX_STEPS = 2**31 - 1  # of a training run or a schedule: steps are counted in int32
+MAX_LEVEL = 999_999
+MAX_SIZE = 65_536  # sensors, time points, distances and kernels in time points
+MAX_WIDTH = 16_384
+MAX_PARAMETERS = 10**9  # of one model
+MAX_BATCH = 2**20
+MAX_DEVICES = 65_536
+MAX_CPU_DEVICES = 256  # virtual ones: each has threads of its own
+MAX_SEED = 2**32 - 1
+MAX_SECONDS = 3600.0  # from the onset of a phoneme to the begin or end of its window
+MAX_GROUPS = 99_999_999  # of a simulated file
+MAX_SIMULATED = 4096  # sensors or time points of simulated windows, whose covariance is a square of them
+MAX_MINUTES = 100_000.0  # of simulated recordings

@@ -8,6 +8,7 @@ import typer
 from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
+from demega_jax.names import MAX_COUNT
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
@@ -28,7 +29,10 @@ Split = Annotated[
     Literal["validation", "test"], typer.Option("--split", help="Split to score; probes learn from the train split.")
 ]
 Rows = Annotated[
-    int, typer.Option(metavar="N", min=2, help="Rows that are drawn at most, of the split and of the train split.")
+    int,
+    typer.Option(
+        metavar="N", min=2, max=MAX_COUNT, help="Rows that are drawn at most, of the split and of the train split."
+    ),
 ]
 Seed = Annotated[int, typer.Option(metavar="S", min=0, max=2**31 - 1, help="Seed of all random numbers.")]
 

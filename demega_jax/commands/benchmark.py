@@ -20,7 +20,7 @@ from demega_jax.commands.shared.options import (
 )
 from demega_jax.commands.shared.process import Process, only_compile, prepare_process, set_numerics
 from demega_jax.errors import UserError
-from demega_jax.names import FEEDS, PRECISIONS, TARGETS
+from demega_jax.names import FEEDS, MAX_BATCH, MAX_COUNT, PRECISIONS, TARGETS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,10 +56,11 @@ def command(
         str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings (default: noise).")
     ] = None,
     batch_size: Annotated[
-        int | None, Option(metavar="N", min=1, help=f"train.batch_size (default: 512, or {CPU_BATCH} on a CPU).")
+        int | None,
+        Option(metavar="N", min=1, max=MAX_BATCH, help=f"train.batch_size (default: 512, or {CPU_BATCH} on a CPU)."),
     ] = None,
     steps: Annotated[
-        int | None, Option(metavar="N", min=1, help="Steps of a case (default: 3 to 200, for 12 s).")
+        int | None, Option(metavar="N", min=1, max=MAX_COUNT, help="Steps of a case (default: 3 to 200, for 12 s).")
     ] = None,
     stages: Annotated[bool, Option("--stages", help="Also time the stages of a step of the first case.")] = False,
     target: Annotated[

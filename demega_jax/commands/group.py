@@ -1,6 +1,5 @@
 """`demega-jax group`: grouped files from recordings."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, parse_size
-from demega_jax.errors import UserError, listed
+from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, parse_size, seed_option
+from demega_jax.errors import UserError, listed, shortened
+from demega_jax.names import MAX_COUNT, MAX_SECONDS
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target
@@ -32,7 +32,7 @@ def command(
     level: Annotated[list[str], level_option("Grouping levels", MADE)],
     tmin: Annotated[float, Option(metavar="S", help="Begin of a window, in seconds after the onset.")] = 0.0,
     tmax: Annotated[float, Option(metavar="S", help="End of a window, in seconds after the onset.")] = 0.5,
-    seed: Annotated[int, Option(metavar="S", min=0, help="Seed of the shuffle and of --split-shares.")] = 777,
+    seed: Annotated[int, seed_option("Seed of the shuffle and of --split-shares.")] = 777,
     no_shuffle: Annotated[bool, Option("--no-shuffle", help="Keep the order of the recordings in train.")] = False,
     drop_remaining: Annotated[
         bool, Option("--drop-remaining", help="Leave out groups of fewer than K windows.")
@@ -47,8 +47,9 @@ def command(
     """Average windows of recordings in groups of K windows."""
     levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
     for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
-        if not math.isfinite(seconds):
-            raise UserError(option, str(seconds), "seconds after the onset", f"write for example {option} 0.5")
+        if not abs(seconds) <= MAX_SECONDS:  # nor is NaN
+            wanted = f"seconds after the onset, from {-MAX_SECONDS:g} to {MAX_SECONDS:g}"
+            raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
     size = parse_size("--memory", memory)
     shares = None if split_shares is None else [_share(text) for text in split_shares]
     if splits is not None and shares is not None:
@@ -133,10 +134,12 @@ def make_targets(
 
 def _share(text: str) -> float:
     try:
-        return float(text)
+        if abs(share := float(text)) <= MAX_COUNT:  # nor is NaN
+            return share
     except ValueError:
-        way_out = "write for example --split-shares 0.8,0.1,0.1"
-        raise UserError("--split-shares", f"{text!r} is not a number", "three shares", way_out) from None
+        pass
+    came, way_out = f"{shortened(repr(text))} is not a share", "write for example --split-shares 0.8,0.1,0.1"
+    raise UserError("--split-shares", came, "three shares", way_out)
 
 
 def _only(recordings: "Sequence[Recording]", asked: Sequence[str] | None) -> "list[Recording]":

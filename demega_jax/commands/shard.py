@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import names, numbers
-from demega_jax.commands.shared.options import THERE, Several, Split, level_option, parse_size
+from demega_jax.commands.shared.options import THERE, Several, Split, level_option, parse_size, seed_option
 from demega_jax.names import SPLITS, ShardNorm
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
@@ -30,7 +30,7 @@ def command(
     ] = "float16",
     shard_size: Annotated[str, Option(metavar="SIZE", help="Largest size of a shard.")] = "256M",
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for rows that are being written.")] = "256M",
-    seed: Annotated[int, Option(metavar="S", help="Seed of the permutation.")] = 777,
+    seed: Annotated[int, seed_option("Seed of the permutation.")] = 777,
 ) -> int:
     """Write grouped files as shards: rows of train shuffled, windows normalised, half the size."""
     splits = names("--split", split, SPLITS) or None

@@ -6,8 +6,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, Several, level_option
+from demega_jax.commands.shared.options import MADE, Several, level_option, seed_option
 from demega_jax.errors import UserError
+from demega_jax.names import MAX_GROUPS, MAX_MINUTES, MAX_SIMULATED
 
 EXAMPLES = """demega-jax simulate data --level 5,100 --groups 2000
 
@@ -24,19 +25,22 @@ GROUPS = "Groups in train for each level; validation and test have N/8."
 def command(
     out: Annotated[Path, Argument(metavar="OUT", help=OUT)],
     level: Annotated[Several, level_option("Grouping levels", MADE, GROUPED)] = None,
-    groups: Annotated[int | None, Option(metavar="N", help=GROUPS, rich_help_panel=GROUPED)] = None,
+    groups: Annotated[int | None, Option(metavar="N", max=MAX_GROUPS, help=GROUPS, rich_help_panel=GROUPED)] = None,
     recordings: Annotated[
         bool, Option("--recordings", help="Write recordings instead of grouped files.", rich_help_panel=RECORDED)
     ] = False,
     minutes: Annotated[
-        float | None, Option(metavar="M", help="Minutes of all session runs together.", rich_help_panel=RECORDED)
+        float | None,
+        Option(metavar="M", max=MAX_MINUTES, help="Minutes of all session runs together.", rich_help_panel=RECORDED),
     ] = None,
     runs: Annotated[
         int | None, Option(metavar="N", help="Session runs, with validation and test.", rich_help_panel=RECORDED)
     ] = None,
-    sensors: Annotated[int, Option(metavar="C", help="Number of sensors.")] = 306,
-    time_points: Annotated[int, Option(metavar="T", help="Time points of the response to a phoneme.")] = 125,
-    seed: Annotated[int, Option(metavar="S", help="Seed of the random numbers.")] = 0,
+    sensors: Annotated[int, Option(metavar="C", max=MAX_SIMULATED, help="Number of sensors.")] = 306,
+    time_points: Annotated[
+        int, Option(metavar="T", max=MAX_SIMULATED, help="Time points of the response to a phoneme.")
+    ] = 125,
+    seed: Annotated[int, seed_option("Seed of the random numbers.")] = 0,
 ) -> int:
     """Write simulated grouped files, or recordings, in the format of the published ones."""
     given = {"level": level, "groups": groups, "minutes": minutes, "runs": runs}

@@ -8,6 +8,7 @@ import typer
 from demega_jax.commands.shared.options import (
     THERE,
     Data,
+    Devices,
     Json,
     Overrides,
     check_inputs,
@@ -45,7 +46,6 @@ InSample = Annotated[
     bool, typer.Option("--in-sample", help="Fit the stackers on all validation rows and score them there.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the stack in --run; finished stages stay.")]
-Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all).")]
 
 
 def command(

@@ -21,6 +21,7 @@ from demega_jax.commands.shared.predicting import (
     validation_data,
 )
 from demega_jax.errors import UserError
+from demega_jax.names import MAX_COUNT
 
 EXAMPLES = """demega-jax submit runs/first --holdout holdout.pt --output submission.csv
 
@@ -38,7 +39,9 @@ Holdout = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="The CSV file to write.")]
 Check = Annotated[Path | None, typer.Option("--check", metavar="FILE", help="Check this CSV file instead.")]
-Rows = Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows that --check expects (default: 2382).")]
+Rows = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rows that --check expects (default: 2382).")
+]
 
 
 def command(

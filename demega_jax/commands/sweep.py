@@ -8,6 +8,7 @@ import typer
 from demega_jax.commands.shared.options import (
     THERE,
     Data,
+    Devices,
     Json,
     Overrides,
     check_inputs,
@@ -26,7 +27,7 @@ demega-jax sweep configs/demo.yaml --data data --level all --seeds 5 --run sweep
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration of all training runs.")]
 Level = Annotated[list[str] | None, level_option("Grouping levels to train and to test at (default: all)", THERE)]
-Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="Models of each level, trained side by side.")]
+Seeds = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Models of each level, trained side by side.")]
 Run = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the sweep (default: sweeps/{config name}).")]
 Split = Annotated[Literal["validation", "test"], typer.Option(help="Split that the models are tested on.")]
 Cells = Annotated[
@@ -34,7 +35,6 @@ Cells = Annotated[
     typer.Option(metavar="I/N", help="Do the I-th of N shares of the levels; other processes do the others."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the sweep in --run; finished cells stay.")]
-Devices = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of devices (default: all).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, with time and memory.")]
 
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Context, Option
 
-from demega_jax.commands.shared.options import THERE, Data, Overrides, Several, check_inputs, check_there, level_option
+from demega_jax.commands.shared.options import (
+    THERE,
+    Data,
+    Devices,
+    Overrides,
+    Several,
+    check_inputs,
+    check_there,
+    level_option,
+)
 from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process, set_numerics
 from demega_jax.errors import UserError
 from demega_jax.names import Target
@@ -29,7 +38,7 @@ def command(
     data: Data = None,
     level: Annotated[Several, level_option(LEVELS, THERE)] = None,
     run: Annotated[Path | None, Option(metavar="DIR", help="Run folder (default: runs/{config name}-{time}).")] = None,
-    devices: Annotated[int | None, Option(metavar="N", min=1, help="Number of devices (default: all).")] = None,
+    devices: Devices = None,
     parallel: Annotated[
         Literal["jit", "pmap"], Option(help="How devices share a step; pmap is for the stream feed.")
     ] = "jit",

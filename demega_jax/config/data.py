@@ -4,10 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import ListField, NonNegative, Positive, PositiveFloat, Section, Seed, Share, unfit
+from demega_jax.config.section import Level, ListField, Positive, Section, Seed, Share, Size, UpToThousand, unfit
 from demega_jax.files import parse_bytes
+from demega_jax.names import MAX_SECONDS
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Milliseconds = Annotated[float, Field(ge=0.0, le=10_000.0)]
+Seconds = Annotated[float, Field(ge=-MAX_SECONDS, le=MAX_SECONDS)]
 
 
 class AugmentConfig(Section):
@@ -16,9 +19,9 @@ class AugmentConfig(Section):
 
     time_shift: Probability = 0.0
     """Probability of a shift in time. The gap is filled with the value at the edge."""
-    time_shift_ms: Annotated[tuple[float, float], ListField] = (8.0, 24.0)
+    time_shift_ms: Annotated[tuple[Milliseconds, Milliseconds], ListField] = (8.0, 24.0)
     """Smallest and largest shift, in ms, to the left or to the right."""
-    sample_rate: PositiveFloat = 250.0
+    sample_rate: Annotated[float, Field(gt=0.0, le=100_000.0)] = 250.0
     """Sampling rate of the windows in Hz, which converts time_shift_ms to time points."""
     sensor_dropout: Probability = 0.0
     """Probability that some sensors of a window become 0."""
@@ -26,7 +29,7 @@ class AugmentConfig(Section):
     """Probability of each sensor of such a window to become 0."""
     noise: Probability = 0.0
     """Probability of added Gaussian noise."""
-    noise_scale: NonNegative = 0.1
+    noise_scale: Annotated[float, Field(ge=0.0, le=1e6)] = 0.1
     """Standard deviation of the noise, as a share of the standard deviation of the window."""
     time_mask: Probability = 0.0
     """Probability that one stretch of time becomes 0 in all sensors of a window."""
@@ -71,13 +74,13 @@ class RegroupConfig(Section):
     """true: leave out a class's last group if it has fewer than K windows; with target_rows, in validation alone."""
     target_rows: Positive | None = None
     """Groups of each class in an epoch: K adapts to its windows, up to data.level; null: K is data.level."""
-    min_level: Positive = 5
+    min_level: Level = 5
     """Smallest K that target_rows may choose, unless a class has fewer windows."""
-    overlap: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
+    overlap: Annotated[float, Field(ge=1.0, le=1000.0)] = 1.0
     """How often target_rows may use a window in an epoch, on average over the windows of its class."""
-    tmin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    tmin: Seconds = 0.0
     """Begin of a window, in seconds after the onset of its phoneme."""
-    tmax: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    tmax: Seconds = 0.5
     """End of a window, in seconds after the onset of its phoneme."""
     splits: str | None = None
     """File splits.json with the session runs of each split, as of `group --split-shares`; null: the published ones."""
@@ -110,7 +113,7 @@ class DataConfig(Section):
 
     path: str | None = None
     """Folder that holds grouped_K or data/grouped_K, as files or shards, or recordings. --data sets it."""
-    level: Positive | Annotated[tuple[Positive, ...], ListField] | None = None
+    level: Level | Annotated[tuple[Level, ...], ListField] | None = None
     """Grouping level K, or several to train on together, such as [5, 10]; null: the only one there. --level sets it."""
     feed: Literal["stream", "resident", "regroup"] = "stream"
     """stream: the host reads rows from disk or memory and places batches on the devices ahead of the step; resident:
@@ -118,7 +121,7 @@ class DataConfig(Section):
     in new groups every epoch."""
     memory: str = "4G"
     """stream: the largest split, in bytes or as 4G or 512M, that is held in memory; others are read from disk."""
-    shares: Positive = 8
+    shares: Size = 8
     """resident, regroup: number of shares that the rows are dealt to. A batch takes equally many rows of each share,
     and a device holds whole shares. It must be a multiple of the number of devices and divide train.batch_size."""
     shares_seed: Seed = 0
@@ -127,7 +130,7 @@ class DataConfig(Section):
     """resident, regroup: type in which the devices hold windows or recordings."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """uniform: each row once in an epoch; balanced: rows are drawn with replacement, and every class equally likely."""
-    prefetch: Positive = 2
+    prefetch: UpToThousand = 2
     """stream: number of batches to prefetch, that is, to place on the devices ahead of the step."""
     augment: AugmentConfig = AugmentConfig()
     regroup: RegroupConfig = RegroupConfig()
@@ -137,9 +140,8 @@ class DataConfig(Section):
     def _fits(self) -> Self:
         try:
             parse_bytes(self.memory)
-        except ValueError:
-            came = f"data.memory={self.memory!r} is not a size"
-            raise unfit(came, "a size such as 4G, 512M or 1.5G", "set data.memory=4G") from None
+        except ValueError as error:
+            raise unfit(f"data.memory: {error}", "a size such as 4G, 512M or 1.5G", "set data.memory=4G") from None
         levels = self.level
         if isinstance(levels, tuple) and (len(levels) < 2 or len(set(levels)) < len(levels)):
             came, wanted = f"data.level={list(levels)}", "one level, or a list of different levels"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pydantic
 import yaml
@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from demega_jax.config import Config, Section
 from demega_jax.config.kinds import in_words, shown
-from demega_jax.errors import UserError, did_you_mean
+from demega_jax.errors import UserError, did_you_mean, shortened
+from demega_jax.files import read_text
 
 
 def sections(holder: type[Section] = Config, prefix: str = "") -> dict[str, type[Section]]:
@@ -71,22 +72,70 @@ def _refused(errors: Sequence[ErrorDetails], where: str) -> UserError:
     """A key that there is not; else one with a value that it cannot take, what it takes, and its default."""
     for one in errors:
         if one["type"] in ("extra_forbidden", "invalid_key"):
-            return _unknown(".".join(map(str, one["loc"])), where)
-    key, value = ".".join(map(str, errors[0]["loc"])), errors[0]["input"]
+            return _unknown(".".join(shortened(str(part)) for part in one["loc"]), where)
+    key, value = ".".join(map(str, errors[0]["loc"])), shortened(_safe_repr(errors[0]["input"]))
     while key not in flat_keys() and key not in sections():
         key = key.rpartition(".")[0]  # within a list, or a choice of types
-    field, came = flat_keys().get(key), f"the value of {key} is {value!r}"
+    field, came = flat_keys().get(key), f"the value of {key} is {value}"
     if field is None:
         return UserError(where, came, "a section with keys below it", f"write the keys of {key} below it")
     way_out = f"set {key} to such a value, or leave it out: its default is {shown(field.default)}"
     return UserError(where, came, in_words(field.annotation, field.metadata), way_out)
 
 
+def _safe_repr(value: object) -> str:
+    """A value as Python writes it; an integer of thousands of digits, which it does not write, in hexadecimal."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):
+        return hex(value) if isinstance(value, int) else f"a {type(value).__name__} that is too large to show"
+
+
 YAML_WAY_OUT = "correct the YAML there: write `key: value`, and quote text that has special characters"
 
 
+CONFIG_BYTES = 2**18  # of a configuration; PyYAML takes seconds for so many
+POINT, EXPONENT = r"(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)", "[eE][-+]?[0-9]+"
+FLOAT = rf"[-+]?(?:{POINT}(?:{EXPONENT})?|[0-9][0-9_]*{EXPONENT}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+# What plain text stands for, by the letters that it can begin with; everything else is text. YAML 1.1, which PyYAML
+# reads, has more: 1e-3 is text there, and 0x10, 010, 1:30 and 2020-01-01 are 16, 8, 90 and a date, which nobody means.
+SCALARS = (
+    ("bool", "yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+    ("int", "[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", FLOAT, "-+.0123456789"),
+    ("merge", "<<", "<"),
+    ("null", "~|null|Null|NULL|", "~nN"),
+)
+TAG = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: 1e-3 is a number (YAML 1.1 reads it as a string)."""
+    """Maps, lists, text, and the scalars of SCALARS. A key that is given twice, and a tag such as !!binary, is an error
+    with its line."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (filled below)
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (*(f"{TAG}{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")), None)
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. ConstructorError: it is not what its tag says, or an integer of thousands of digits."""
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError):
+            came = f"{shortened(repr(node.value))} is no {node.tag.removeprefix(TAG)}"
+            raise yaml.constructor.ConstructorError(None, None, came, node.start_mark) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """The mapping of a node. ConstructorError: a key is given twice, of which PyYAML would take the last one."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                came = f"the key {shortened(key.value)} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, came, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[no-untyped-call]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -95,35 +144,37 @@ class _Dumper(yaml.SafeDumper):
 
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
 
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
-        list("-+.0123456789"),
-    )
+for _name, _pattern, _letters in SCALARS:
+    _first = ["", *_letters] if _name == "null" else list(_letters)  # no text at all is null
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(f"{TAG}{_name}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """YAML with 1e-3 as a number; a syntax error is a `UserError` with line and column."""
+    if len(text) > CONFIG_BYTES:
+        raise UserError(where, "more than a configuration can hold", f"at most {CONFIG_BYTES:,} letters", YAML_WAY_OUT)
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise UserError(place, error.problem or "not YAML", "YAML", YAML_WAY_OUT) from None
+        raise UserError(place, shortened(error.problem or "not YAML", 200), "YAML", YAML_WAY_OUT) from None
+    except RecursionError:
+        raise UserError(where, "lists or mappings within each other, too deeply", "YAML", YAML_WAY_OUT) from None
     except yaml.YAMLError as error:
-        raise UserError(where, str(error), "YAML", YAML_WAY_OUT) from None
+        raise UserError(where, shortened(str(error), 200), "YAML", YAML_WAY_OUT) from None
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file with `section.key=value` overrides, validated as a whole."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        text = read_text(Path(path), CONFIG_BYTES)
+    except OSError as error:
         way_out = "name one, such as those in configs/"
-        raise UserError(path, f"cannot be read ({reason})", "a YAML file", way_out) from None
-    config = validated(parse_yaml(text, str(path)) or {}, str(path))
+        raise UserError(path, f"cannot be read ({error.strerror})", "a YAML file", way_out) from None
+    raw = parse_yaml(text, str(path))
+    config = validated({} if raw is None else raw, str(path))  # None: an empty file, or only comments
     return override(config, parse_overrides(overrides), "command line")
 
 

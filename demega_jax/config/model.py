@@ -5,9 +5,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import ListField, Names, NonNegative, Positive, PositiveFloat, Section, Share, unfit
+from demega_jax.config.kinds import shown
+from demega_jax.config.section import (
+    ListField,
+    Names,
+    NonNegative,
+    PositiveFloat,
+    Section,
+    Share,
+    Size,
+    UpToThousand,
+    Width,
+    WidthOrNone,
+    unfit,
+)
 from demega_jax.errors import UserError
-from demega_jax.names import Norm
+from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, Norm
 
 # What the kernels of attention=fused take (model/fused): widths of a head, and time points of a window.
 KERNEL_WIDTHS, MOST_KERNEL_TIME_POINTS = (16, 32, 64, 128), 512
@@ -16,9 +29,9 @@ KERNEL_WIDTHS, MOST_KERNEL_TIME_POINTS = (16, 32, 64, 128), 512
 class ModelConfig(Section):
     """The network. Sensors, time points and classes come from the data unless set."""
 
-    sensors: Positive | None = None
+    sensors: Size | None = None
     """Number of sensors C of a window; null: as in the data."""
-    time_points: Positive | None = None
+    time_points: Size | None = None
     """Number of time points T of a window; null: as in the data."""
     classes: Names | None = None
     """Names of the classes, in the order of the logits; null: as in the data."""
@@ -27,17 +40,17 @@ class ModelConfig(Section):
     variance per sensor over time; zscore: the same over sensors and time together; none: windows stay unchanged."""
     encoder: Literal["conformer", "lstm"] = "conformer"
     """Conformer with a convolutional stem, or bidirectional LSTM."""
-    width: Positive = 128
+    width: Width = 128
     """Width E of the encoder; of an LSTM, the width of each direction."""
     layers: Annotated[int, Field(gt=0, le=63)] = 4
     """Number of encoder layers N."""
-    heads: Positive = 4
+    heads: Width = 4
     """Number of attention heads H. It must divide width."""
-    stem_kernel_sizes: Annotated[tuple[Positive, Positive], ListField] = (5, 3)
+    stem_kernel_sizes: Annotated[tuple[Size, Size], ListField] = (5, 3)
     """Kernel sizes of the two convolutions of the stem, in time points."""
-    kernel_size: Positive = 3
+    kernel_size: Size = 3
     """Kernel size of the depthwise convolution in each layer, in time points."""
-    feedforward_factor: Positive = 2
+    feedforward_factor: UpToThousand = 2
     """Width of the feed-forward network in each layer, as a multiple of width."""
     norm: Literal["pre", "post"] = "pre"
     """pre: LayerNorm before each sublayer; post: LayerNorm after its residual sum."""
@@ -52,17 +65,17 @@ class ModelConfig(Section):
     fifty times as fast as at 1.0, which the published DeMEGa uses (configs/original.yaml)."""
     share_key: bool = False
     """true: positions are projected by the key and query projections of the content; false: by their own."""
-    num_buckets: Annotated[int, Field(ge=0)] = 32
+    num_buckets: Annotated[int, Field(ge=0, le=MAX_SIZE)] = 32
     """Number of buckets R of distances in each direction, on a log scale; 0: one per distance up to max_distance."""
-    max_distance: Positive = 128
+    max_distance: Size = 128
     """Relative distance, in time points, from which on all distances are in the last bucket."""
     pool: Literal["flatten", "mean", "attention"] = "flatten"
     """How the time axis is pooled. flatten: windows have time_points time points; mean, attention: any length fits."""
-    embedding_width: Positive = 128
+    embedding_width: Width = 128
     """Width Z of the embedding that all output heads read."""
-    projection_width: Annotated[int, Field(ge=0)] = 128
+    projection_width: WidthOrNone = 128
     """Width P of the projection head, which the contrastive loss reads; 0: no such head."""
-    ipa_width: Annotated[int, Field(ge=0)] = 64
+    ipa_width: WidthOrNone = 64
     """Hidden width of the head that predicts phonetic (IPA) features; 0: no such head."""
     classifier: Literal["linear", "ipa_cosine", "ipa_dot", "ipa_hamming"] = "linear"
     """linear: a linear layer; the others: similarity between the predicted IPA features and those of each phoneme,
@@ -97,7 +110,26 @@ class ModelConfig(Section):
             way_out = "name each class once, or leave model.classes out to take the classes of the data"
             raise unfit(came, "at least two different names", way_out)
         self._check_kernels(self.time_points)
+        self._check_size()
         return self
+
+    def _check_size(self) -> None:
+        """UserError: the largest arrays of the model alone are too large, which is known before they are made."""
+        pooled = (self.time_points or 1) if self.pool == "flatten" else 1
+        arrays = {
+            # Attention and the pointwise convolution; the feed-forward network. Of an LSTM: two directions, four gates.
+            "model.layers": self.layers * self.width**2 * (12 if self.encoder == "lstm" else 5),
+            "model.feedforward_factor": self.layers * self.width**2 * 2 * self.feedforward_factor,
+            "model.stem_kernel_sizes": self.stem_kernel_sizes[1] * self.width**2,
+            "model.kernel_size": self.layers * self.kernel_size * self.width,
+            "model.max_distance": self.layers * (self.num_buckets or self.max_distance) * self.width,
+            "model.embedding_width": 2 * self.width * pooled * self.embedding_width,
+        }
+        key, count = max(arrays.items(), key=lambda item: item[1])
+        if count > MAX_PARAMETERS:
+            came = f"model.width={self.width} and {key}={shown(getattr(self, key.removeprefix('model.')))} make a model"
+            wanted = f"at most {MAX_PARAMETERS:,} parameters"
+            raise unfit(f"{came} of more than {count:,} parameters", wanted, f"set a smaller model.width or {key}")
 
     def _check_kernels(self, time_points: int | None) -> None:
         """UserError: the kernels of attention=fused do not have these sizes."""
@@ -123,8 +155,10 @@ class ModelConfig(Section):
                 came, expected = f"the configuration says {_brief(wanted)}", f"{_brief(value)}, as in the data"
                 way_out = f"leave model.{name} out of the configuration, or name other data with --data"
                 raise UserError(f"model.{name}", came, expected, way_out)
-        self._check_kernels(time_points)
-        return self.model_copy(update=found)
+        filled = self.model_copy(update=found)
+        filled._check_kernels(time_points)
+        filled._check_size()
+        return filled
 
 
 def _brief(value: Any) -> str:

@@ -5,12 +5,20 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from demega_jax.errors import UserError
+from demega_jax.names import MAX_BATCH, MAX_COUNT, MAX_LEVEL, MAX_SEED, MAX_SIZE, MAX_WIDTH
 
-Positive = Annotated[int, Field(gt=0)]
+MAX_FLOAT = 1e30  # float32 ends at 3.4e38, and a larger number would be infinite there
+Positive = Annotated[int, Field(gt=0, le=MAX_COUNT)]
+Level = Annotated[int, Field(gt=0, le=MAX_LEVEL)]
+Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]  # in sensors or time points
+Width = Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+WidthOrNone = Annotated[int, Field(ge=0, le=MAX_WIDTH)]  # 0: there is no such part
+BatchSize = Annotated[int, Field(gt=0, le=MAX_BATCH)]
+UpToThousand = Annotated[int, Field(gt=0, le=1000)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NonNegative = Annotated[float, Field(ge=0.0, le=MAX_FLOAT, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0.0, le=MAX_FLOAT, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 # YAML has lists where a frozen section holds tuples: the one conversion that strict typing allows.
 ListField = Field(strict=False)
 Names = Annotated[tuple[str, ...], ListField]

@@ -4,24 +4,36 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import NonNegative, Positive, PositiveFloat, Section, Seed, Share, unfit
+from demega_jax.config.section import (
+    BatchSize,
+    Level,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+    Share,
+    UpToThousand,
+    Width,
+    unfit,
+)
 
 
 class StackConfig(Section):
     """The stacker, which learns to combine the logits of base models (`demega-jax stack`)."""
 
-    level: Positive | None = None
+    level: Level | None = None
     """Grouping level of the rows that all base models predict; null: the largest level of the base models."""
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
     """Number of folds. The stacker never learns from logits of a base model, or scores rows, that were in the same
     fold."""
-    seeds: Positive = 5
+    seeds: UpToThousand = 5
     """Number of MLP stackers trained side by side, with the seeds seed, seed + 1, and so on."""
-    best: Positive = 3
+    best: UpToThousand = 3
     """Number of MLP stackers, the best on held-out rows, whose probabilities are averaged."""
     seed: Seed = 777
     """Seed of the first MLP stacker, and of the folds."""
-    width: Positive = 512
+    width: Width = 512
     """Hidden width of the MLP stacker."""
     dropout: Share = 0.5
     """Dropout probability of the MLP stacker."""
@@ -29,7 +41,7 @@ class StackConfig(Section):
     """Learning rate of the MLP stacker (AdamW)."""
     weight_decay: NonNegative = 1e-2
     """Weight decay of the MLP stacker."""
-    batch_size: Positive = 256
+    batch_size: BatchSize = 256
     """Number of rows in one update of the MLP stacker."""
     epochs: Positive = 100
     """Number of epochs of the MLP stacker, at most."""

@@ -4,13 +4,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import Names, NonNegative, Positive, PositiveFloat, Section, Seed, Share, unfit
+from demega_jax.config.section import (
+    BatchSize,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Section,
+    Seed,
+    Share,
+    UpToThousand,
+    unfit,
+)
+from demega_jax.names import MAX_COUNT
 
 
 class TrainConfig(Section):
     """The training run: its length, how often it logs, validates and saves, and its numerics."""
 
-    batch_size: Positive = 512
+    batch_size: BatchSize = 512
     """Number of rows in one update, over all devices and microbatches."""
     epochs: Positive | None = None
     """Length of the training run in epochs; set this or steps. null: 30 epochs, unless steps is set. Another length
@@ -19,13 +31,13 @@ class TrainConfig(Section):
     """Length of the training run in steps (updates); set this or epochs. It acts on the schedule as epochs does."""
     seed: Seed = 777
     """Seed of the initial parameters, the order of the data, augmentation and dropout."""
-    members: Positive = 1
+    members: UpToThousand = 1
     """Number of models (members) trained side by side in one program, with data.feed=resident or regroup. Each has a
     folder in members/ of the run folder, and is trained as it would be alone with its seed: seed, seed + 1, ..."""
-    accumulate: Positive = 1
+    accumulate: BatchSize = 1
     """Number of microbatches in an update; the gradient is their mean. Losses that compare the rows of a batch see one
     microbatch at a time."""
-    steps_per_dispatch: Positive = 1
+    steps_per_dispatch: Annotated[int, Field(gt=0, le=100_000)] = 1
     """Number of steps in a dispatch. A dispatch is one compiled program of one or more steps, which the host starts at
     once; more than one step needs data.feed=resident or regroup. eval_every, save_every, log_every and the length in
     epochs are rounded up to whole dispatches, and Ctrl-C ends the training run after a whole dispatch."""
@@ -44,7 +56,7 @@ class TrainConfig(Section):
     """Decay of averaging=ema. After n updates the decay is min(ema_decay, (1 + n) / (10 + n))."""
     swa_start: Share = 0.75
     """Share of the schedule after which averaging=swa begins."""
-    max_nonfinite_steps: Annotated[int, Field(ge=0)] = 10
+    max_nonfinite_steps: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 10
     """A step whose loss or gradient is not finite is skipped; more such steps than this end the training run."""
     matmul_precision: Literal["default", "high", "highest"] = "default"
     """Precision of float32 matrix products on accelerators. default: TF32 on GPUs, bfloat16 on TPUs, the fastest."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
+from demega_jax.names import MAX_STEPS
 
 Schedule = Callable[[Any], Any]
 KeyPath = tuple[Any, ...]
@@ -175,8 +176,18 @@ def make_optimizer(config: Config, schedule: Schedule) -> optax.GradientTransfor
 
 
 def run_length(config: Config, steps_per_epoch: int) -> int:
-    """Number of updates in the whole training run. A length in epochs is rounded up to whole dispatches."""
+    """Number of updates in the whole training run. A length in epochs is rounded up to whole dispatches.
+
+    UserError: it, or its schedule in epochs, has more steps than are counted (MAX_STEPS).
+    """
     if config.train.steps is not None:
         return config.train.steps
-    each = config.train.steps_per_dispatch
-    return -(-(config.train.epochs or DEFAULT_EPOCHS) * steps_per_epoch // each) * each
+    each, epochs = config.train.steps_per_dispatch, config.train.epochs or DEFAULT_EPOCHS
+    schedule = config.optim.schedule_length if config.optim.schedule == "per_epoch" else None
+    for key, length in (("train.epochs", epochs), ("optim.schedule_length", schedule or 0)):
+        if length * steps_per_epoch + each > MAX_STEPS:
+            came = f"{length} epochs of {steps_per_epoch} steps"
+            raise UserError(
+                key, came, f"at most {MAX_STEPS:,} steps", f"set {key}={MAX_STEPS // steps_per_epoch - each}"
+            )
+    return -(-epochs * steps_per_epoch // each) * each

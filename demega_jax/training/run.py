@@ -74,7 +74,8 @@ class RunFolder:
         if not self.config.is_file():
             way_out = "name another folder; `demega-jax train` makes one"
             raise UserError(self.path, "no config.yaml", "the folder of a training run", way_out)
-        first = self.config.read_text().partition("\n")[0]
+        with self.config.open("rb") as file:
+            first = file.readline(100).decode(errors="replace").strip()
         found = first.rpartition(" ")[2]
         if first.startswith("# demega-jax run") and found.isdigit() and int(found) > FORMAT:
             way_out = "upgrade demega-jax with `pip install -U demega-jax`"

@@ -4,8 +4,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from demega_jax.errors import UserError, did_you_mean
-from demega_jax.names import FEEDS, PICTURES, PRECISIONS, SPLITS, TARGETS
+from demega_jax.errors import UserError, did_you_mean, shortened
+from demega_jax.names import FEEDS, MAX_LEVEL, PICTURES, PRECISIONS, SPLITS, TARGETS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
@@ -43,6 +43,9 @@ def numbers(option: str, items: Sequence[str] | None, there: Callable[[], Sequen
     named: list[int] = []
     found: list[int] = []
     for item in items or ():
+        if any(len(digits.lstrip("0")) > len(str(MAX_LEVEL)) for digits in re.findall(r"\d+", item)):
+            wanted = f"whole numbers of at most {MAX_LEVEL}"
+            raise UserError(option, shortened(item), wanted, f"write for example {option} 5,20")
         span = re.fullmatch(r"(\d+)-(\d+)", item)
         if item == ALL or span:
             low, high = map(int, span.groups()) if span else (0, math.inf)
@@ -59,7 +62,7 @@ def numbers(option: str, items: Sequence[str] | None, there: Callable[[], Sequen
             found.append(int(item))
         else:
             wanted = "whole numbers of at least 1, a range such as 5-100, or all"
-            raise UserError(option, repr(item), wanted, f"write for example {option} 5,20")
+            raise UserError(option, shortened(repr(item)), wanted, f"write for example {option} 5,20")
     return list(dict.fromkeys(found))
 
 
@@ -68,7 +71,9 @@ def names(option: str, items: Sequence[str] | None, known: Sequence[str]) -> lis
     given = items or ()
     for item in given:
         if item != ALL and item not in known:
-            raise UserError(option, repr(item), f"{', '.join(known[:-1])} or {known[-1]}", did_you_mean(item, known))
+            raise UserError(
+                option, shortened(repr(item)), f"{', '.join(known[:-1])} or {known[-1]}", did_you_mean(item, known)
+            )
     return [name for name in known if name in given or ALL in given]
 
 

@@ -1,5 +1,6 @@
 """Options that several commands have, and checks of their values."""
 
+import stat
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +9,14 @@ from typer import Argument, Option
 from typer.models import OptionInfo
 
 from demega_jax.errors import UserError, did_you_mean
-from demega_jax.names import PICTURES, SPLITS
+from demega_jax.names import MAX_DEVICES, MAX_SEED, PICTURES, SPLITS
 
 # The items of an option that takes a list, see `lists.py`.
 Several = list[str] | None
 
 Data = Annotated[str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings.")]
 Json = Annotated[Path | None, Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")]
+Devices = Annotated[int | None, Option(metavar="N", min=1, max=MAX_DEVICES, help="Number of devices (default: all).")]
 KEYS = "Changes of configuration keys. There may be several, anywhere after the command."
 Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, show_default=False)]
 Split = Annotated[Several, Option(metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all there are).")]
@@ -31,25 +33,44 @@ def level_option(text: str, stand_for: str, panel: str | None = None) -> OptionI
     return Option(metavar="K,..", help=meaning, rich_help_panel=panel)
 
 
+def seed_option(text: str) -> OptionInfo:
+    """The option --seed of a command that makes data. text: what the seed is of."""
+    return Option(metavar="S", min=0, max=MAX_SEED, help=text)
+
+
 def parse_size(option: str, text: str) -> int:
-    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number. UserError: it is not a size."""
+    """Bytes from `4G`, `512M`, `1.5GiB` or a plain number. UserError: it is not a size, or is too large."""
     from demega_jax.files import parse_bytes
 
     try:
         return parse_bytes(text)
-    except ValueError:
-        raise UserError(option, f"{text!r} is not a size", "a size", "write 256M, 1.5G or a number of bytes") from None
+    except ValueError as error:
+        raise UserError(option, str(error), "a size", "write 256M, 1.5G or a number of bytes") from None
 
 
 def check_there(path: Path, wanted: str, *, folder: bool) -> None:
-    """UserError, with the nearest name that is there: there is no such file (or folder)."""
-    if path.is_dir() if folder else path.is_file():
-        return
-    came = f"no such {'folder' if folder else 'file'}"
-    if path.exists():
-        came = "a file, not a folder" if folder else "a folder, not a file"
-    beside = sorted(str(entry) for entry in path.parent.iterdir()) if path.parent.is_dir() else []
-    raise UserError(path, came, wanted, did_you_mean(str(path), beside, "correct the path"))
+    """UserError, with the nearest name that is there: there is no such file (or folder), or it is something else."""
+    from demega_jax.files import kind_of
+
+    noun = "folder" if folder else "file"
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            path, f"no such {noun}", wanted, did_you_mean(str(path), _beside(path), "correct the path")
+        ) from None
+    except OSError as error:
+        raise UserError(path, f"it cannot be read ({error.strerror})", wanted, "correct the path") from None
+    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+        raise UserError(path, f"{kind_of(mode)}, not a {noun}", wanted, "correct the path")
+
+
+def _beside(path: Path) -> list[str]:
+    """What lies in the folder of a path; nothing where that cannot be read."""
+    try:
+        return sorted(str(entry) for entry in path.parent.iterdir())
+    except OSError:
+        return []
 
 
 def check_inputs(config: Path | None, data: str | None) -> None:

@@ -13,6 +13,9 @@ from importlib.metadata import entry_points
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from demega_jax.errors import UserError
+from demega_jax.names import MAX_CPU_DEVICES
+
 if TYPE_CHECKING:
     from demega_jax.config import Config
 
@@ -29,7 +32,13 @@ class Process:
 
 
 def prepare_process(process: Process, devices: int = 1) -> None:
-    """Set the heap and the number of virtual CPU devices, which are read once, at the import of numpy and jax."""
+    """Set the heap and the number of virtual CPU devices, which are read once, at the import of numpy and jax.
+
+    UserError: more of these than a machine can hold.
+    """
+    if devices > MAX_CPU_DEVICES and only_cpu():
+        came, wanted = f"{devices} virtual CPU devices", f"at most {MAX_CPU_DEVICES}, as each has threads of its own"
+        raise UserError("--devices", came, wanted, f"use --devices {MAX_CPU_DEVICES}, or fewer")
     if process.own and only_cpu():
         keep_heap()
     if devices > 1:

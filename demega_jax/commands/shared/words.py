@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from demega_jax.commands.shared.lists import is_list_word
-from demega_jax.errors import UserError, did_you_mean
+from demega_jax.errors import UserError, did_you_mean, shortened
 
 
 class Group(TyperGroup):
@@ -66,8 +66,10 @@ def _refused(error: typer.TyperException, command: str, given: dict[str, str]) -
         return UserError(command, f"no {word}", parameter.help.rstrip("."), see)
     # "Input should be a valid integer, unable to .." of pydantic, "'x' is not one of 'a', 'b'" of Typer
     wanted = error.message.rpartition("Input should be ")[2].partition(", unable")[0].rpartition(" is not ")[2]
+    if wanted.startswith("Unable to parse"):  # thousands of digits
+        wanted = "a number that can be read"
     choices = re.findall("'([^']+)'", wanted)
-    return UserError(word, repr(given[word]), wanted.rstrip("."), did_you_mean(given[word], choices, see))
+    return UserError(word, shortened(repr(given[word])), wanted.rstrip("."), did_you_mean(given[word], choices, see))
 
 
 def _plain(parameter: Any) -> Any:
@@ -115,7 +117,7 @@ def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, ov
         name, equals, value = word.partition("=")
         if name not in options:
             way_out = did_you_mean(name, options, f"see `{command} --help`")
-            raise UserError(command, f"unknown option {name}", "an option of this command", way_out)
+            raise UserError(command, f"unknown option {shortened(name)}", "an option of this command", way_out)
         if options[name].is_flag:
             found.words.append(word)
             continue

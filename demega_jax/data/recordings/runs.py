@@ -15,8 +15,9 @@ from jaxtyping import Float
 
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, open_file
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, listed, shortened, warn
 
+MAX_RATE = 1e6  # Hz
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
 
 
@@ -142,10 +143,15 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
             wanted = "a dataset `data` of floating-point numbers [sensors, samples]"
             raise UserError(meg, came, wanted, "download the file again")
         check_storage(meg, data)
-        rate = file.attrs.get("sample_frequency")
-        if rate is None or not float(rate) > 0:
-            wanted = "the sampling rate in Hz, in the file's attribute sample_frequency"
-            raise UserError(meg, f"sample_frequency {rate}", wanted, "write that attribute, or download the file again")
+        rate = np.asarray(file.attrs.get("sample_frequency"))
+        if rate.size != 1 or rate.dtype.kind not in "iuf" or not 0 < rate.item() <= MAX_RATE:
+            wanted = f"the sampling rate in Hz, up to {MAX_RATE:g}, in the file's attribute sample_frequency"
+            raise UserError(
+                meg,
+                f"sample_frequency {shortened(str(rate))}",
+                wanted,
+                "write that attribute, or download the file again",
+            )
         sensors, samples = data.shape
         simulated = bool(file.attrs.get("simulated", False))
-    return Recording(name, meg, events, sensors, samples, float(rate), simulated)
+    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
+from demega_jax.files import format_bytes, free_space
 from demega_jax.metrics import macro_f1
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
@@ -39,7 +40,7 @@ def simulate_grouped(
     UserError: impossible arguments or a file that exists (before anything is written), a full disk. Files are written
     atomically.
     """
-    _check(levels, groups, sensors, time_points, seed, classes)
+    _check(out, levels, groups, sensors, time_points, seed, classes)
     targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
     for path in targets.values():
         if path.exists():
@@ -126,7 +127,7 @@ def check_least(sensors: int, time_points: int, seed: int, others: Sequence[tupl
 
 
 def _check(
-    levels: Sequence[int], groups: int, sensors: int, time_points: int, seed: int, classes: Sequence[str]
+    out: Path, levels: Sequence[int], groups: int, sensors: int, time_points: int, seed: int, classes: Sequence[str]
 ) -> None:
     """UserError: no files can be made of these arguments."""
     check_least(sensors, time_points, seed, [("--groups", groups), *(("--level", level) for level in levels)])
@@ -137,6 +138,10 @@ def _check(
     if groups * max(levels) > np.iinfo(np.int32).max:
         came, wanted = f"{groups} groups of {max(levels)} windows", "at most 2^31 - 1 windows, as numbers are int32"
         raise UserError("--groups", came, wanted, "use fewer --groups, or a lower --level")
+    need, free = len(levels) * groups * sensors * time_points * 4, free_space(out)
+    if need > free:
+        came, wanted = f"{format_bytes(free)} are free", f"{format_bytes(need)} of free space"
+        raise UserError(out, came, wanted, "free some space, or use fewer --groups, --level or --sensors")
 
 
 def _warn_of_missing(classes: Sequence[str], rows: dict[str, int]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.data.folder import data_folder, find_level, is_recorded
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, shortened
 from demega_jax.evaluation.plan_file import begin_or_join
 from demega_jax.training.run import RunFolder
 
@@ -25,8 +25,11 @@ class Share:
     def parse(cls, text: str, levels: int) -> "Share":
         """The share of a text such as 3/8. UserError: another form, or more shares than levels."""
         first, slash, last = text.partition("/")
-        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise UserError("--cells", repr(text), "I/N with I from 1 to N", "write --cells 3/8, for example")
+        short = first.isdecimal() and last.isdecimal() and len(text) < 20
+        if not (slash and short and 1 <= int(first) <= int(last)):
+            raise UserError(
+                "--cells", shortened(repr(text)), "I/N with I from 1 to N", "write --cells 3/8, for example"
+            )
         if int(last) > levels:
             came = f"{last} shares for {levels} levels"
             raise UserError("--cells", came, "at most one share for each level", f"write --cells {first}/{levels}")
