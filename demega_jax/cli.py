@@ -1,5 +1,6 @@
 """The command line: it collects the commands, and turns errors into one line and an exit status."""
 
+import errno
 import importlib
 import os
 import sys
@@ -101,13 +102,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _without_reader()
     except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        where = error.filename or "output"
-        return _refuse(UserError(where, "no space left on the disk", "space to write to", "free space on that disk"))
+        return _refuse(_of_the_disk(error))
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
+
+
+# What the system says of a path that is wrong, not of a program that is: too long, read-only, forbidden, another kind.
+OF_A_PATH = (
+    *(errno.ENAMETOOLONG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+    *(errno.ENXIO, errno.EIO, errno.ESTALE),
+)
+
+
+def _of_the_disk(error: OSError) -> UserError:
+    """The error of a full disk, or of a path that cannot be used; any other OSError is raised again, as it is a bug."""
+    where = "output" if error.filename is None else os.fsdecode(error.filename)
+    if error.errno in NO_SPACE:
+        return UserError(where, "no space left on the disk", "space to write to", "free space on that disk")
+    if error.errno not in OF_A_PATH or error.filename is None:
+        raise error
+    wanted = "a path that can be read and written as the command needs it"
+    return UserError(where, f"it cannot be used ({error.strerror})", wanted, "choose another path, or its permissions")
 
 
 def _refuse(error: UserError) -> int:

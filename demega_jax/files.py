@@ -87,6 +87,13 @@ def read_text(path: Path, most: int) -> str:
         raise OSError(errno.EILSEQ, "not a text file", str(path)) from None
 
 
+@contextlib.contextmanager
+def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
+    """A plain file of text, with its line ends as they are. OSError: as for `open_plain`."""
+    with io.TextIOWrapper(io.BufferedReader(open_plain(path)), encoding, newline="") as file:
+        yield file
+
+
 JSON_BYTES = 2**27
 
 

@@ -71,8 +71,8 @@ def command(
     asked = _asked_config(config, saved, overrides or [], data, level)
     if saved is not None:
         asked = resumed_config(saved, asked, folder.path)
-    elif not dry_run and folder.path.exists() and any(folder.path.iterdir()):
-        folder.create(asked)  # it refuses the folder, before anything slow
+    elif not dry_run:
+        folder.check_new()  # before anything slow
     check_levels(asked)
     # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.
     with ending_at_once(process):

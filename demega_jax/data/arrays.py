@@ -1,6 +1,7 @@
 """Windows from arrays: of Python, of .npy and .npz files, and of the holdout's .pt files."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
 from demega_jax.errors import UserError, listed
+from demega_jax.files import open_plain
 
 SUFFIXES = (".npy", ".npz", ".pt")
 WINDOWS, LABELS, CLASSES = ("x", "data"), ("labels", "y"), "classes"  # names of arrays in an .npz file
@@ -76,17 +78,26 @@ def _split(
 
 def _from_npy(path: Path) -> np.ndarray:
     try:
+        open_plain(path).close()  # only to be sure that it is one
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error, "a .npy file of numbers") from None
 
 
 def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """The windows, and the labels as positions in `classes`; None where there are none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_plain(path) as plain, np.load(plain, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
         raise _unreadable(path, error, "an .npz file of numbers") from None
     names = [name for name in WINDOWS if name in found]
     if not names:
@@ -117,6 +128,7 @@ def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:
 
     wanted = "one tensor [windows, sensors, time points], or a list of tensors [sensors, time points]"
     try:
+        open_plain(path).close()  # only to be sure that it is one
         found = torch.load(path, map_location="cpu", weights_only=True)
         if isinstance(found, list | tuple):
             found = torch.stack(list(found))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.errors import UserError
-from demega_jax.files import locked
+from demega_jax.files import locked, open_plain
 
 
 def damaged(path: Path, came: str) -> UserError:
@@ -23,9 +23,8 @@ def damaged(path: Path, came: str) -> UserError:
 def open_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading. UserError: it is no HDF5 file, is truncated, or is found damaged while it is read."""
     try:
-        # For a missing or forbidden file, the system's error is clearer than that of HDF5.
-        with path.open("rb"):
-            pass
+        # For a missing or forbidden file, the system's error is clearer than that of HDF5. It would wait for a FIFO.
+        open_plain(path).close()
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:

@@ -1,6 +1,5 @@
 """The names of classes that the integer labels of a file stand for."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from jaxtyping import Int
 
 from demega_jax.data.split import UNKNOWN
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.files import read_json
 from demega_jax.phonemes import PHONEMES
 
 CLASSES_FILE = "classes.json"  # a list of names, in the folder of a file or up to two above it
@@ -80,7 +80,7 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
     if found is None:
         return None
     try:
-        names = json.loads(found.read_text(encoding="utf-8"))
+        names = read_json(found)
     except (OSError, ValueError):
         names = None
     if not _are_names(names):

@@ -20,6 +20,7 @@ from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
 from demega_jax.errors import UserError, warn
+from demega_jax.files import open_text
 from demega_jax.phonemes import PHONEMES
 
 ROW = ("segment_idx", "row")  # the first column of a submission, and of `demega-jax predict`
@@ -61,7 +62,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Float[np.ndarray, "N
     UserError: columns or rows are missing, repeated or out of order; a value is not a probability.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             header, *lines = list(csv.reader(file)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         came = f"it cannot be read ({getattr(error, 'strerror', None) or error})"

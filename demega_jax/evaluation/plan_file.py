@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import read_json, write_text
 
 FORMAT = 1
 
@@ -38,7 +38,7 @@ def begin_or_join(path: Path, what: str, plan: Mapping[str, object], *, join: bo
 def _read(path: Path, what: str) -> dict[str, object]:
     wanted, way_out = f"the plan of a {what}", "choose another --run"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(path, f"it cannot be read ({' '.join(str(error).split())})", wanted, way_out) from None
     number = found.get("format") if isinstance(found, dict) else None

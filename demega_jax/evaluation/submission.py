@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from demega_jax.data.split import Split
 from demega_jax.errors import UserError, warn
-from demega_jax.files import atomic_write
+from demega_jax.files import atomic_write, open_text
 from demega_jax.phonemes import PHONEMES
 
 SEGMENTS = 2382  # of the published holdout
@@ -50,7 +50,7 @@ def check_submission(path: Path, *, rows: int = SEGMENTS, where: Path | None = N
     """
     where = where or path
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -1,7 +1,6 @@
 """The scores that a model card shows: those that `evaluate --json` wrote, with intervals over rows."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
+from demega_jax.files import read_json
 from demega_jax.metrics import scores
 from demega_jax.training.run import RunFolder
 
@@ -57,14 +57,17 @@ def read_scores(
     return [found[key] for key in sorted(found, key=str)]
 
 
+KINDS: dict[str, type] = {"confusion": list, "classes": list, "split": str}
+
+
 def _read(path: Path) -> dict[str, Any]:
     wanted = "the JSON of `demega-jax evaluate`"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise UserError(path, f"it cannot be read ({reason})", wanted, WAY_OUT) from None
-    if not isinstance(raw, dict) or not {"confusion", "classes", "split"} <= raw.keys():
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(key), kind) for key, kind in KINDS.items()):
         raise UserError(path, "no scores of a split", wanted, WAY_OUT)
     return raw
 

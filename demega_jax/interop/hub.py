@@ -9,6 +9,7 @@ from demega_jax.data.hub.models import check_repo_name, is_repo_name
 from demega_jax.errors import UserError
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.model import load as load_run
+from demega_jax.files import read_json
 from demega_jax.interop.run_writer import Trained, check_free, write_run
 from demega_jax.model.parameters import split_model
 from demega_jax.model.published import Published, check_no_revision, is_published, open_on_hub, open_published
@@ -75,7 +76,7 @@ def read_record(run: Path) -> tuple[str, str] | None:
     if not path.is_file():
         return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         return str(raw["repo"]), str(raw["commit"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(path, "damaged", "the repository and commit of a pulled run", "remove this file") from None

@@ -1,7 +1,6 @@
 """From a training run to a repository on the hub: the files, and one commit that holds all of them."""
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from demega_jax.config.load import override
 from demega_jax.data.hub.models import check_repo_name
 from demega_jax.data.hub.refusals import told, understood
 from demega_jax.errors import UserError
+from demega_jax.files import read_json
 from demega_jax.interop.card import Card
 from demega_jax.interop.card_scores import read_scores
 from demega_jax.interop.hub import read_record
@@ -145,7 +145,7 @@ def _check_ours(api: Any, repo: str) -> None:
     """UserError: the config.json of a repository is that of another library."""
     path = api.hf_hub_download(repo, CONFIG)
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = read_json(Path(path))
     except ValueError:
         raw = None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:

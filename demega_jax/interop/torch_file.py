@@ -1,7 +1,6 @@
 """Files of models for PyTorch: Lightning checkpoints, which torch reads, and safetensors files of export-torch."""
 
 import dataclasses
-import json
 import pickle
 import re
 import struct
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError
+from demega_jax.files import parse_json
 from demega_jax.interop.torch_names import Arrays
 
 FORMAT = 1  # of the metadata of a safetensors file
@@ -77,7 +77,7 @@ def read_safetensors(path: Path) -> TorchFile:
     if "demega_jax" not in meta:
         raise UserError(path, "no configuration in its metadata", WANTED, WAY_OUT)
     try:
-        ours = json.loads(meta["demega_jax"])
+        ours = parse_json(meta["demega_jax"])
         if ours["format"] > FORMAT:
             way_out = "upgrade demega-jax with `pip install -U demega-jax`"
             raise UserError(path, f"format {ours['format']}", f"format {FORMAT} or older", way_out)

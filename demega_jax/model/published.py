@@ -7,7 +7,6 @@ README.md                       the model card
 """
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.data.hub.models import fetch_model, is_repo_name
 from demega_jax.errors import UserError
+from demega_jax.files import read_json
 from demega_jax.model.demega import DeMEGa
 from demega_jax.model.parameters import Arrays, model_of
 
@@ -145,7 +145,7 @@ def _read(folder: Path, name: str, commit: str | None) -> Published:
     where = f"{name}: {CONFIG}"
     foreign = UserError(name, "no model of demega-jax", f"a {CONFIG} of format {FORMAT!r}", "name another model")
     try:
-        raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        raw = read_json(folder / CONFIG)
     except (OSError, ValueError):
         raise foreign from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:

@@ -51,13 +51,23 @@ class RunFolder:
         count = config.train.members
         return (self,) if count == 1 else tuple(RunFolder(self.path / "members" / str(m)) for m in range(count))
 
+    def check_new(self) -> None:
+        """UserError: something is there. An empty report/ does not count: a training run that was ended before it had
+        written its configuration has left it."""
+        wanted, way_out = "a new folder for a new training run", "choose another --run"
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(self.path, "a file, not a folder", wanted, way_out)
+        there = set(self.path.iterdir()) if self.path.is_dir() else set()
+        if self.config in there:
+            way_out = f"continue that training run with --resume, or {way_out}"
+        elif there == {self.report} and self.report.is_dir() and not any(self.report.iterdir()):
+            return
+        if there:
+            raise UserError(self.path, "the folder exists and is not empty", wanted, way_out)
+
     def create(self, config: Config) -> None:
-        """Make a new folder with its config.yaml. UserError: the folder is not empty, or cannot be made."""
-        if self.config.exists() or (self.path.is_dir() and any(self.path.iterdir())):
-            came, wanted = "the folder exists and is not empty", "a new folder for a new training run"
-            raise UserError(
-                self.path, came, wanted, "continue that training run with --resume, or choose another --run"
-            )
+        """Make a new folder with its config.yaml. UserError: something is there already, or it cannot be made."""
+        self.check_new()
         try:
             self.report.mkdir(parents=True, exist_ok=True)
         except OSError as error:

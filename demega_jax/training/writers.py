@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from demega_jax.errors import UserError, warn
-from demega_jax.files import atomic_write
+from demega_jax.files import atomic_write, parse_json
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -46,7 +46,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     unreadable = 0
     for number, raw in enumerate(raws, 1):
         try:
-            line = json.loads(raw)
+            line = parse_json(raw)
             step = line["step"]
         except (ValueError, TypeError, KeyError):  # not JSON or not UTF-8; not a mapping; without a step
             step = None

@@ -1,6 +1,5 @@
 """OUT/download.json: from which datasets and commits the files of a folder came, and what their bytes must be."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.data.hub.client import HubFile
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import read_json, write_text
 
 RECORD = "download.json"
 VERSION = 1
@@ -57,7 +56,7 @@ def read_record(out: Path) -> Record:
     path = out / RECORD
     again = "move it away, and the files that are there are compared with the hub once more"
     try:
-        raw = json.loads(path.read_text())
+        raw = read_json(path)
         version = raw.get("version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version > VERSION:
             raise UserError(path, f"format {version}", f"format {VERSION} or older", f"update demega-jax, or {again}")

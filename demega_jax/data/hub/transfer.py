@@ -9,7 +9,7 @@ from pathlib import Path
 from demega_jax.data.hub.client import Cut, HubFile, open_stream
 from demega_jax.data.hub.refusals import AGAIN
 from demega_jax.errors import UserError, warn
-from demega_jax.files import locked
+from demega_jax.files import locked, open_plain
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before each next try while no bytes come; after the last one we give up
 # Bytes of one request: the hub refuses to send more than 50 GB at once, and the address that it gives for a file is
@@ -33,7 +33,7 @@ def bytes_there(file: HubFile, target: Path) -> int:
 def has_checksum(file: HubFile, path: Path, at: Callable[[int], None]) -> bool:
     """Whether a file has the hub's bytes; it is read whole. at: called with the number of bytes read so far."""
     hasher, read = file.hasher(), 0
-    with path.open("rb", buffering=0) as stream:
+    with open_plain(path) as stream:
         while block := stream.read(READ):
             hasher.update(block)
             read += len(block)

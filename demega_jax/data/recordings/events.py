@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.errors import UserError
+from demega_jax.files import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
@@ -34,7 +35,7 @@ class Events:
 def read_events(path: Path) -> Events:
     """The phonemes of an events file. Silence and unknown words are left out. UserError: it is no events file."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_text(path) as file:
             reader = csv.DictReader(file, delimiter="\t")
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 from demega_jax.data.draws import generator
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.errors import UserError, warn
-from demega_jax.files import write_text
+from demega_jax.files import read_json, write_text
 from demega_jax.names import SPLITS
 
 FORMAT = 1
@@ -72,8 +72,8 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
     UserError: it cannot be read, is of a newer format, or lacks a session run.
     """
     try:
-        content = json.loads(path.read_text())
-        version, named = content["format"], dict(content["runs"])
+        content = read_json(path)
+        version, named = int(content["format"]), dict(content["runs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
         way_out = "give another path with --splits (or data.regroup.splits)"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.errors import UserError, listed, warn
-from demega_jax.files import cache_folder, write_text
+from demega_jax.files import cache_folder, read_json, write_text
 
 CLIP = 10.0  # standardised samples are limited to +-10
 READ_SENSORS = 16  # sensors of a recording that are read at a time
@@ -91,7 +91,7 @@ def _cache_file(recording: Recording) -> Path:
 
 def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
     try:
-        known = json.loads(cache.read_text())
+        known = read_json(cache)
         mean, std = np.array(known["mean"], np.float64), np.array(known["std"], np.float64)
         whole = known["format"] == FORMAT and mean.shape == std.shape == (recording.sensors,)
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,6 @@ OUT/grouped_K/{split}/shard-00000.h5   data [n, C, T], labels [n], rows [n] (of 
                                        and iqr [n, C]
 """
 
-import json
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import open_plain, read_json, write_text
 from demega_jax.names import ShardNorm
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
@@ -82,7 +81,7 @@ class Manifest(_Entry):
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a file. UserError: it cannot be read, is damaged, or of a newer format."""
     try:
-        raw = json.loads(path.read_text())
+        raw = read_json(path)
         version = raw["version"] if isinstance(raw, dict) else None
         if isinstance(version, int) and version > VERSION:
             came = f"shards of format {version}, written by demega-jax {raw.get('demega_jax')}"
@@ -111,7 +110,7 @@ def crc32_of(path: Path) -> str:
     """CRC-32 of a file, eight hexadecimal digits. UserError: it cannot be read."""
     value, buffer = 0, bytearray(CHECK_BYTES)
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_plain(path) as file:
             while count := file.readinto(buffer):
                 value = zlib.crc32(memoryview(buffer)[:count], value)
     except OSError as error:

@@ -13,7 +13,7 @@ from demega_jax.errors import UserError
 from demega_jax.evaluation.stack.crossfit import Fitted, Kind, Stacker
 from demega_jax.evaluation.stack.linear import LinearStacker
 from demega_jax.evaluation.stack.mlp import MLPStackers
-from demega_jax.files import atomic_write, write_text
+from demega_jax.files import atomic_write, open_plain, read_json, write_text
 
 FORMAT = 1
 NAME, ARRAYS = "stack.json", "stackers.npz"
@@ -44,14 +44,14 @@ class Description:
         """The description in a folder. UserError: there is none, it is damaged, or its format is newer."""
         path = folder / NAME
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
             number = raw.pop("format")
             if number > FORMAT:
                 way_out = "upgrade demega-jax with `pip install -U demega-jax`"
                 raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
             config = StackConfig.model_validate(raw["config"])
             return cls(**raw | {"bases": tuple(raw["bases"]), "classes": tuple(raw["classes"]), "config": config})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(
                 path, f"it cannot be read ({reason})", "a stack", "make it with `demega-jax stack`"
@@ -77,7 +77,7 @@ def read_stackers(folder: Path, about: Description) -> Fitted:
     """The stackers of the kind that predicts. UserError: the file cannot be read, or does not fit the description."""
     path = folder / ARRAYS
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_plain(path) as plain, np.load(plain, allow_pickle=False) as file:
             names = [name.split("/") for name in file.files if name.startswith(f"{about.kind}/")]
             count = 1 + max(int(number) for _, number, _ in names)
             each = [

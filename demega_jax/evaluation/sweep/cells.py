@@ -1,7 +1,6 @@
 """The cells of a sweep: the models of one level, tested at one level."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.runs import Ensemble
 from demega_jax.evaluation.statistics import LEVEL, Interval, bootstrap_macro_f1
 from demega_jax.evaluation.sweep.plan import Sweep
-from demega_jax.files import write_json
+from demega_jax.files import read_json, write_json
 from demega_jax.metrics import confusion_matrix, macro_f1
 from demega_jax.training.writers import read_metrics
 
@@ -57,7 +56,7 @@ class Cell:
     def read(cls, path: Path) -> Self:
         """The cell of a file. UserError: it is damaged."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
             return cls(**raw | {"macro_f1": tuple(raw["macro_f1"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
