@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.inside import check_inside
 from demega_jax.errors import UserError
 from demega_jax.files import locked, open_plain
 
@@ -21,11 +22,13 @@ def damaged(path: Path, came: str) -> UserError:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file for reading. UserError: it is no HDF5 file, is truncated, or is found damaged while it is read."""
+    """An HDF5 file for reading. UserError: it is no HDF5 file, is truncated, is found damaged while it is read, or has
+    data from outside its data folder."""
     try:
         # For a missing or forbidden file, the system's error is clearer than that of HDF5. It would wait for a FIFO.
         open_plain(path).close()
         with h5py.File(path, "r") as file:
+            check_inside(path, file)
             yield file
     except (OSError, RuntimeError) as error:
         if "truncated" in str(error):
