@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from demega_jax.errors import UserError, shortened
 
@@ -24,22 +25,102 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of a fil
 def atomic_write(path: Path, way_out: str = "free space, or choose another folder") -> Iterator[Path]:
     """A new file beside `path` to write to. At the end it is renamed, so that nobody ever reads half of a file.
 
-    On a failure it is removed. Folders are made as needed. UserError, with this way out: it cannot be written.
+    It is private, and nobody can know its name before. A link in the place of `path` is replaced, never followed. On a
+    failure the new file is removed. Folders are made as needed. UserError, with this way out: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=aside_prefix(path), suffix=".tmp", dir=path.parent)
         os.close(descriptor)
         aside = Path(name)
         try:
-            aside.chmod(0o666 & ~_umask())
             yield aside
+            aside.chmod(0o666 & ~_umask())
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        came = f"cannot be written ({error.strerror or error})"
-        raise UserError(path, came, "a place that can be written to, with enough space", way_out) from error
+        raise _not_written(path, error, way_out) from error
+
+
+def aside_prefix(path: Path) -> str:
+    """What the name of a file or folder begins with that is written aside; short, as `path` can have a long name."""
+    return f".{os.fsencode(path.name)[:50].decode(errors='ignore')}."
+
+
+def _not_written(path: Path, error: OSError, way_out: str) -> UserError:
+    came = f"cannot be written ({error.strerror or error})"
+    return UserError(path, came, "a place that can be written to, with enough space", way_out)
+
+
+@contextlib.contextmanager
+def output(path: Path, way_out: str) -> Iterator[Path]:
+    """`atomic_write` for a file that the user names: what it names may be a link, and then its target is written.
+
+    A device, a FIFO and what this process has as stdout or stderr are written through, once all is ready: they are
+    never replaced. UserError, with this way out: it cannot be written.
+    """
+    if not is_written_through(path):
+        with atomic_write(Path(os.path.realpath(path)), way_out) as aside:
+            yield aside
+        return
+    with tempfile.TemporaryDirectory(prefix="demega-jax-") as folder:
+        aside = Path(folder) / "output"
+        yield aside
+        try:
+            with _opened_through(path) as to, aside.open("rb") as ready:
+                shutil.copyfileobj(ready, to)
+        except BrokenPipeError:
+            raise  # nobody reads any more
+        except OSError as error:
+            raise _not_written(path, error, way_out) from error
+
+
+def is_written_through(path: Path) -> bool:
+    """Whether a path names a device, a FIFO, or the file that is stdout or stderr of this process (/dev/stdout)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False  # nothing is there, or it cannot be reached, as the writer will say
+    return _stream_of(found) is not None if stat.S_ISREG(found.st_mode) else not stat.S_ISDIR(found.st_mode)
+
+
+def _stream_of(found: os.stat_result) -> int | None:
+    """The descriptor of stdout or stderr, if it is this file."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            if os.path.samestat(found, os.fstat(number)):
+                return number
+    return None
+
+
+def _opened_through(path: Path) -> BinaryIO:
+    number = _stream_of(path.stat())
+    if number is None:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb")
+    sys.stdout.flush()
+    return os.fdopen(os.dup(number), "wb")
+
+
+def open_part(path: Path, flags: int = 0) -> int:
+    """The descriptor of a file that is written little by little under a known name; it is made as needed.
+
+    flags: of the system's `open`, beside those to read and write.
+
+    OSError: a link is there, also a hard link, or something else whose bytes are not this file's alone.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path.name} is a link; remove it", str(path)) from None
+        raise
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    what = "a hard link" if stat.S_ISREG(found.st_mode) else kind_of(found.st_mode)
+    raise OSError(errno.EINVAL, f"{path.name} is {what}; remove it", str(path))
 
 
 def _umask() -> int:
@@ -56,58 +137,10 @@ def check_new_folder(path: Path, way_out: str) -> None:
         raise UserError(path, came, "a new folder", way_out)
 
 
-def open_plain(path: Path) -> io.FileIO:
-    """A plain file, opened for reading. OSError: it cannot be opened, or is a FIFO, a device or a folder.
-
-    Reading a FIFO would wait for a writer, and some devices never end.
-    """
-    file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "r")
-    mode = os.fstat(file.fileno()).st_mode
-    if not stat.S_ISREG(mode):
-        file.close()
-        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a plain file", str(path))
-    return file
-
-
 def kind_of(mode: int) -> str:
     """What a file of this mode is, in words."""
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
     return kinds.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "a device")
-
-
-def read_text(path: Path, most: int) -> str:
-    """The text of a plain file in UTF-8. OSError: it cannot be read, is not text, or has more than `most` bytes."""
-    with open_plain(path) as file:
-        content = file.read(most + 1)
-    if content is None or len(content) > most:
-        raise OSError(errno.EFBIG, f"it has more than {format_bytes(most)}", str(path))
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise OSError(errno.EILSEQ, "not a text file", str(path)) from None
-
-
-@contextlib.contextmanager
-def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
-    """A plain file of text, with its line ends as they are. OSError: as for `open_plain`."""
-    with io.TextIOWrapper(io.BufferedReader(open_plain(path)), encoding, newline="") as file:
-        yield file
-
-
-JSON_BYTES = 2**27
-
-
-def read_json(path: Path) -> Any:
-    """What a plain file of JSON holds. OSError: it cannot be read, as for `read_text`. ValueError: it is not JSON."""
-    return parse_json(read_text(path, JSON_BYTES))
-
-
-def parse_json(text: str | bytes) -> Any:
-    """What a text of JSON says. ValueError: it is not JSON, or its lists are within each other, too deeply to read."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("lists or mappings within each other, too deeply") from None
 
 
 def write_text(path: Path, text: str, way_out: str = "free space, or choose another folder") -> None:
@@ -117,8 +150,19 @@ def write_text(path: Path, text: str, way_out: str = "free space, or choose anot
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write the results of a command as JSON by an atomic write. UserError: they cannot be written."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", "choose another --json")
+    """Write a file of ours as JSON by an atomic write. UserError: it cannot be written."""
+    write_text(path, json_text(content))
+
+
+def write_results(path: Path, content: Mapping[str, object]) -> None:
+    """Write the results of a command to the file of --json, as `output` does. UserError: they cannot be written."""
+    with output(path, "choose another --json") as aside:
+        aside.write_text(json_text(content), encoding="utf-8")
+
+
+def json_text(content: Mapping[str, object]) -> str:
+    """A mapping as JSON on several lines. ValueError: a number is not finite, which JSON does not have."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager

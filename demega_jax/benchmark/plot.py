@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from demega_jax.benchmark.tables import Figures, batch, varying
 from demega_jax.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, save_figure
+from demega_jax.files import output
 
 # Where an axis of times has marks: what people say of a clock.
 CLOCK = (
@@ -50,7 +51,7 @@ def plot_result(result: Figures, png: Path) -> Path:
     handles, names = step.get_legend_handles_labels()
     # One for both sides, outside: it covers no point, wherever points lie.
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9)
-    return save_figure(figure, png)
+    return save_figure(figure, png, write=output)
 
 
 def _series(cases: Sequence[Figures]) -> list[Series]:

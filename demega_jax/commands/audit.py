@@ -61,7 +61,7 @@ def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, js
     from demega_jax.evaluation.audit.report import print_audit
     from demega_jax.evaluation.audit.run import audit
     from demega_jax.evaluation.runs import Ensemble
-    from demega_jax.files import write_json
+    from demega_jax.files import write_results
 
     train, split = (
         open_split(Path(config.data.path or ""), each, config.data, classes=model.classes, expect_shape=model.window)
@@ -72,5 +72,5 @@ def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, js
     with status_line(console) as tell:
         found = audit(ensemble.predicted, train, split, rows=rows, seed=seed, tell=tell)
     if json_file is not None:
-        write_json(json_file, {"run": model.name, "split": name, "seed": seed} | found.to_json())
+        write_results(json_file, {"run": model.name, "split": name, "seed": seed} | found.to_json())
     print_audit(found, f"What the score of {model.name} on {name} is worth", console)

@@ -177,7 +177,7 @@ def _default_levels(base: "Config") -> list[int]:
 
 def _show(result: dict[str, Any], console: "Console", json_file: Path | None, plot: Path | None) -> None:
     """Print tables, and write the files that are asked for."""
-    from demega_jax.files import write_json
+    from demega_jax.files import write_results
 
     modelled = "targets" in result
     if modelled:
@@ -189,7 +189,7 @@ def _show(result: dict[str, Any], console: "Console", json_file: Path | None, pl
 
         print_result(result, console)
     if json_file is not None:
-        write_json(json_file, result)
+        write_results(json_file, result)
         console.print(f"figures {json_file}", soft_wrap=True)
     if plot is not None:
         from demega_jax.benchmark.plot import plot_result

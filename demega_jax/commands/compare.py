@@ -68,7 +68,7 @@ def _compare(
     from demega_jax.data.spread import check_spread
     from demega_jax.evaluation.compare import compare_sides
     from demega_jax.evaluation.compare_report import print_comparison
-    from demega_jax.files import write_json
+    from demega_jax.files import write_results
 
     first = models[0]
     folder = Path(config.data.path or "")
@@ -78,6 +78,6 @@ def _compare(
     found = compare_sides(models, others, split)
     if json_file is not None:
         runs = {"runs": [model.name for model in models], "against": [model.name for model in others]}
-        write_json(json_file, runs | {"split": name} | found.to_json())
+        write_results(json_file, runs | {"split": name} | found.to_json())
     sides = " against ".join(", ".join(model.name for model in side) for side in (models, others))
     print_comparison(found, f"{sides} on {name}", Console())

@@ -65,7 +65,7 @@ def _evaluate(
 
     from demega_jax.evaluation.ensemble_report import print_ensemble
     from demega_jax.evaluation.report.tables import print_scores
-    from demega_jax.files import write_json
+    from demega_jax.files import write_results
 
     split = open_scored(config.data, name, models, asked)
     if asked.method == "weighted" and name == "validation":
@@ -78,7 +78,7 @@ def _evaluate(
             "level": split.level or config.data.level,
             "steps": [step for model in models for step in model.steps],
         }
-        write_json(json_file, content | ({} if ensemble is None else {"ensemble": ensemble.to_json()}))
+        write_results(json_file, content | ({} if ensemble is None else {"ensemble": ensemble.to_json()}))
     console = Console()
     print_scores(
         scores, title=f"{', '.join(model.name for model in models)} on {name}, {_which(models)}", console=console

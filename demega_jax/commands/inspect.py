@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from demega_jax.commands.shared.options import Json
+from demega_jax.commands.shared.options import Json, check_outputs
 from demega_jax.errors import UserError
-from demega_jax.files import write_json
+from demega_jax.files import write_results
 
 if TYPE_CHECKING:
     from demega_jax.data.inspect.report import Report
@@ -24,6 +24,7 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
 
     The exit status is 2 if something is not sound.
     """
+    check_outputs(json_file)
     from rich.console import Console
 
     from demega_jax.data.inspect.levels import compare_levels
@@ -48,7 +49,7 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
             "reports": [report.to_json() for report in reports],
             "comparisons": [plain(dataclasses.asdict(comparison)) for comparison in comparisons],
         }
-        write_json(json_file, content)
+        write_results(json_file, content)
     if problems:
         first, more = problems[0], len(problems) - 1
         came = f"{first.came}, and {more} more problem{'s' if more > 1 else ''} listed above" if more else first.came

@@ -1,5 +1,6 @@
 """`demega-jax stack`: base models of several levels, and a model that learns to combine them."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -102,7 +103,7 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
 
     from demega_jax.evaluation.stack.page import write_stack_report
     from demega_jax.evaluation.stack.report import print_report
-    from demega_jax.files import write_json
+    from demega_jax.files import write_json, write_results, write_text
     from demega_jax.training.checkpoint import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
@@ -114,16 +115,17 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
         except Interrupted as interrupted:
             console.print("interrupted and saved; run the same command with --resume to continue")
             return interrupted.status
-    with (plan.folder / "report.txt").open("w", encoding="utf-8") as file:
-        text = Console(file=file, width=100, highlight=False, markup=False)
-        for report in found.reports:
-            print_report(report, console)
-            print_report(report, text)
+    written = io.StringIO()
+    text = Console(file=written, width=100, highlight=False, markup=False)
+    for report in found.reports:
+        print_report(report, console)
+        print_report(report, text)
+    write_text(plan.folder / "report.txt", written.getvalue(), "choose another --run")
     content = {"splits": [report.to_json() for report in found.reports]}
     write_json(plan.folder / "report.json", content)
     console.print(f"report {write_stack_report(plan, found.reports, found.scores)}", soft_wrap=True)
     if json_file is not None:
-        write_json(json_file, content)
+        write_results(json_file, content)
     return 0
 
 

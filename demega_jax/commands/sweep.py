@@ -85,7 +85,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     from demega_jax.evaluation.sweep.matrix import print_matrix, to_json
     from demega_jax.evaluation.sweep.page import write_sweep_report
     from demega_jax.evaluation.sweep.run import cells_there, run_sweep
-    from demega_jax.files import write_json
+    from demega_jax.files import write_json, write_results
     from demega_jax.training.checkpoint import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
@@ -105,7 +105,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     write_json(sweep.folder / "matrix.json", content)
     console.print(f"report {write_sweep_report(sweep, cells)}")
     if json_file is not None:
-        write_json(json_file, content)
+        write_results(json_file, content)
     return 0
 
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from demega_jax.config import Config, Section
 from demega_jax.config.kinds import in_words, shown
 from demega_jax.errors import UserError, did_you_mean, shortened
-from demega_jax.files import read_text
+from demega_jax.reading import read_text
 
 
 def sections(holder: type[Section] = Config, prefix: str = "") -> dict[str, type[Section]]:

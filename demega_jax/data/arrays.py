@@ -15,7 +15,7 @@ from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
 from demega_jax.errors import UserError, listed
-from demega_jax.files import open_plain
+from demega_jax.reading import open_plain
 
 SUFFIXES = (".npy", ".npz", ".pt")
 WINDOWS, LABELS, CLASSES = ("x", "data"), ("labels", "y"), "classes"  # names of arrays in an .npz file

@@ -1,7 +1,6 @@
 """HDF5 files: opening them, finding their bytes, and atomic writes on disks that can be full."""
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from jaxtyping import Int
 
 from demega_jax.data.inside import check_inside
 from demega_jax.errors import UserError
-from demega_jax.files import locked, open_plain
+from demega_jax.files import locked, open_part
+from demega_jax.reading import open_plain
 
 
 def damaged(path: Path, came: str) -> UserError:
@@ -118,7 +118,7 @@ def atomic_h5(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Disk(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as disk, locked(partial, disk):
+        with Disk(open_part(partial), "r+") as disk, locked(partial, disk):
             disk.truncate(0)  # removes what a killed process has left
             try:
                 with h5py.File(disk, "w") as file:

@@ -10,8 +10,8 @@ from jaxtyping import Int
 
 from demega_jax.data.split import UNKNOWN
 from demega_jax.errors import UserError, listed, warn
-from demega_jax.files import read_json
 from demega_jax.phonemes import PHONEMES
+from demega_jax.reading import read_json
 
 CLASSES_FILE = "classes.json"  # a list of names, in the folder of a file or up to two above it
 

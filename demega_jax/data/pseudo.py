@@ -20,8 +20,8 @@ from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
 from demega_jax.errors import UserError, warn
-from demega_jax.files import open_text
 from demega_jax.phonemes import PHONEMES
+from demega_jax.reading import open_text
 
 ROW = ("segment_idx", "row")  # the first column of a submission, and of `demega-jax predict`
 SUM_TOLERANCE = 1e-3

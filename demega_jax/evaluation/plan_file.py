@@ -6,7 +6,8 @@ from pathlib import Path
 
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError
-from demega_jax.files import read_json, write_text
+from demega_jax.files import write_text
+from demega_jax.reading import read_json
 
 FORMAT = 1
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from demega_jax.data.split import UNKNOWN
 from demega_jax.evaluation.predict import Predictions, joined
-from demega_jax.files import atomic_write
+from demega_jax.files import output
 
 PREFIX = "p_"  # of the columns with probabilities, so that a class can have any name
 Rows = tuple[Predictions, Float[np.ndarray, "n V"]]  # the predictions of models, and of their ensemble
@@ -52,14 +52,14 @@ def write_npz(path: Path, batches: Iterable[Rows], classes: Sequence[str], *, la
         arrays["tta"] = found.tta
     several = len(found.embeddings) > 1
     arrays |= {f"embedding_{i}" if several else "embedding": each for i, each in enumerate(found.embeddings)}
-    with atomic_write(path, "choose another --output") as aside, aside.open("wb") as file:
+    with output(path, "choose another --output") as aside, aside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
 def _text(path: Path) -> Iterator[Callable[[str], object]]:
     """A function that writes text to a file, which has its name only when it is complete."""
-    with atomic_write(path, "choose another --output") as aside, aside.open("w", encoding="utf-8") as file:
+    with output(path, "choose another --output") as aside, aside.open("w", encoding="utf-8") as file:
         yield file.write
 
 

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from demega_jax.data.split import Split
 from demega_jax.errors import UserError, warn
-from demega_jax.files import atomic_write, open_text
+from demega_jax.files import output
 from demega_jax.phonemes import PHONEMES
+from demega_jax.reading import open_text
 
 SEGMENTS = 2382  # of the published holdout
 HEADER = ("segment_idx", *(f"phoneme_{number}" for number in range(1, len(PHONEMES) + 1)))
@@ -34,7 +35,7 @@ def write_submission(path: Path, p: Float[np.ndarray, "N 39"]) -> None:
     """Write a submission that was checked under another name before it has its own. UserError: it is not valid."""
     p = np.asarray(p, np.float64)
     p = p / p.sum(axis=1, keepdims=True)
-    with atomic_write(path, "choose another --output") as aside:
+    with output(path, "choose another --output") as aside:
         with aside.open("w", encoding="utf-8") as file:
             file.write(",".join(HEADER) + "\n")
             for index, row in enumerate(p):

@@ -9,8 +9,8 @@ import numpy as np
 
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
-from demega_jax.files import read_json
 from demega_jax.metrics import scores
+from demega_jax.reading import read_json
 from demega_jax.training.run import RunFolder
 
 WAY_OUT = "write one with `demega-jax evaluate RUN --json FILE`"

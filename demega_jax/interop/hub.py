@@ -9,10 +9,10 @@ from demega_jax.data.hub.models import check_repo_name, is_repo_name
 from demega_jax.errors import UserError
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.model import load as load_run
-from demega_jax.files import read_json
 from demega_jax.interop.run_writer import Trained, check_free, write_run
 from demega_jax.model.parameters import split_model
 from demega_jax.model.published import Published, check_no_revision, is_published, open_on_hub, open_published
+from demega_jax.reading import read_json
 from demega_jax.training.members import stack
 from demega_jax.training.program_cache import keep_programs
 

@@ -12,13 +12,13 @@ from demega_jax.config.load import override
 from demega_jax.data.hub.models import check_repo_name
 from demega_jax.data.hub.refusals import told, understood
 from demega_jax.errors import UserError
-from demega_jax.files import read_json
 from demega_jax.interop.card import Card
 from demega_jax.interop.card_scores import read_scores
 from demega_jax.interop.hub import read_record
 from demega_jax.interop.model_card import card_text
 from demega_jax.model.parameters import Arrays, model_of
 from demega_jax.model.published import CARD, CONFIG, FORMAT, Description, Member, is_member_file, member_file
+from demega_jax.reading import read_json
 from demega_jax.training.checkpoint import read_model
 from demega_jax.training.run import RunFolder
 

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import aside_prefix, write_text
 from demega_jax.training.checkpoint import Checkpoints
 from demega_jax.training.members import Standing
 from demega_jax.training.restore import create_members
@@ -74,7 +74,7 @@ def aside_of(run: Path) -> Iterator[Path]:
     """A new folder that takes the name of `run` at the end; on a failure it is removed."""
     try:
         run.absolute().parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{run.name}.", suffix=".tmp", dir=run.absolute().parent))
+        aside = Path(tempfile.mkdtemp(prefix=aside_prefix(run), suffix=".tmp", dir=run.absolute().parent))
         try:
             umask = os.umask(0)
             os.umask(umask)

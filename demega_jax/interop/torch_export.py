@@ -10,7 +10,7 @@ from safetensors.numpy import save
 import demega_jax
 from demega_jax.config import Config
 from demega_jax.errors import UserError, listed, warn
-from demega_jax.files import atomic_write
+from demega_jax.files import output
 from demega_jax.interop.torch_file import FORMAT
 from demega_jax.interop.torch_names import Arrays, to_state_dict, unused_shapes
 from demega_jax.interop.torch_settings import hyperparameters_of, not_computed_there
@@ -70,5 +70,5 @@ def write(exported: Exported, path: Path) -> None:
         "demega_jax": json.dumps(ours),
         "hyper_parameters": json.dumps(hyperparameters_of(exported.config)),
     }
-    with atomic_write(path, "choose another FILE") as aside:
+    with output(path, "choose another FILE") as aside:
         aside.write_bytes(save(exported.tensors, metadata))

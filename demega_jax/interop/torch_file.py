@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError
-from demega_jax.files import parse_json
 from demega_jax.interop.torch_names import Arrays
+from demega_jax.reading import parse_json
 
 FORMAT = 1  # of the metadata of a safetensors file
 WANTED = "a checkpoint that Lightning wrote, or a .safetensors file that `demega-jax export-torch` wrote"

@@ -17,9 +17,9 @@ from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.data.hub.models import fetch_model, is_repo_name
 from demega_jax.errors import UserError
-from demega_jax.files import read_json
 from demega_jax.model.demega import DeMEGa
 from demega_jax.model.parameters import Arrays, model_of
+from demega_jax.reading import read_json
 
 CONFIG, CARD = "config.json", "README.md"
 FORMAT, VERSION = "demega-jax model", 1

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from demega_jax.errors import UserError, warn
-from demega_jax.files import atomic_write, parse_json
+from demega_jax.files import atomic_write, write_text
+from demega_jax.reading import parse_json
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -76,7 +77,9 @@ class MetricsWriter:
     """Appends lines {"step", "epoch", "split", ...} to a metrics.jsonl, and flushes each."""
 
     def __init__(self, path: Path):
-        self._file = path.open("a", encoding="utf-8")
+        # A link in its place would be followed to another file.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        self._file = os.fdopen(descriptor, "a", encoding="utf-8")
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         line = {"step": step, "epoch": epoch, "split": split, **{name: _number(v) for name, v in values.items()}}
@@ -130,7 +133,7 @@ class WandbWriter:
             way_out = "run `wandb login`, or set WANDB_MODE=offline or report.wandb=false"
             came, wanted = f"W&B did not start ({error})", "a login to W&B, or its offline mode"
             raise UserError("report.wandb", came, wanted, way_out) from error
-        id_file.write_text(f"{self._run.id}\n")
+        write_text(id_file, f"{self._run.id}\n")
         # The step of W&B may only grow, but a resumed training run goes back. Our own step is the axis instead.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

@@ -50,21 +50,32 @@ def test_every_number_of_a_command_has_a_bound(name):
 @pytest.mark.parametrize(
     "line",
     [
-        "simulate {out} --level 5 --groups 8 --sensors {n}", "simulate {out} --level 5 --groups 8 --seed {n}",
-        "simulate {out} --level {long} --groups 8", "simulate {out} --level 1-{long} --groups 8",
-        "simulate {out} --level 5 --groups {long}", "simulate {out} --recordings --minutes 1e12",
-        "simulate {out} --recordings --minutes nan", "simulate {out} --recordings --minutes 3 --runs {n}",
+        "simulate {out} --level 5 --groups 8 --sensors {n}",
+        "simulate {out} --level 5 --groups 8 --seed {n}",
+        "simulate {out} --level {long} --groups 8",
+        "simulate {out} --level 1-{long} --groups 8",
+        "simulate {out} --level 5 --groups {long}",
+        "simulate {out} --recordings --minutes 1e12",
+        "simulate {out} --recordings --minutes nan",
+        "simulate {out} --recordings --minutes 3 --runs {n}",
         "simulate {out} --level 2 --groups 99999999 --sensors 4096 --time-points 4096",
-        "group {data} {out} --level 5 --tmax 1e300", "group {data} {out} --level 5 --tmin nan",
-        "group {data} {out} --level 5 --memory {long}T", "group {data} {out} --level 5 --split-shares inf,1,1",
-        "shard {data} {out} --shard-size {n}T", "shard {data} {out} --seed -1",
-        "train configs/tiny.yaml --data {data} --devices {n}", "train configs/tiny.yaml --data {data} --devices 3000",
+        "group {data} {out} --level 5 --tmax 1e300",
+        "group {data} {out} --level 5 --tmin nan",
+        "group {data} {out} --level 5 --memory {long}T",
+        "group {data} {out} --level 5 --split-shares inf,1,1",
+        "shard {data} {out} --shard-size {n}T",
+        "shard {data} {out} --seed -1",
+        "train configs/tiny.yaml --data {data} --devices {n}",
+        "train configs/tiny.yaml --data {data} --devices 3000",
         "train configs/tiny.yaml --data {data} model.width={n}",
         "train configs/tiny.yaml --data {data} train.seed={long}",
-        "sweep configs/tiny.yaml --data {data} --seeds {n}", "sweep configs/tiny.yaml --data {data} --cells 1/{long}",
-        "benchmark --devices {n}", "benchmark --batch-size {n}", "submit --check f --rows {n}",
+        "sweep configs/tiny.yaml --data {data} --seeds {n}",
+        "sweep configs/tiny.yaml --data {data} --cells 1/{long}",
+        "benchmark --devices {n}",
+        "benchmark --batch-size {n}",
+        "submit --check f --rows {n}",
     ],
-)  # fmt: skip
+)
 def test_a_command_refuses_it_at_once_and_writes_nothing(tmp_path, data, capsys, line):
     began = time.perf_counter()
     words = line.format(out=tmp_path / "out", data=data, n=HUGE, long="9" * 5000).split()
@@ -75,9 +86,12 @@ def test_a_command_refuses_it_at_once_and_writes_nothing(tmp_path, data, capsys,
 def test_a_model_is_measured_by_all_its_keys_together():
     """Each of them is below its own bound."""
     for changes in (
-        dict(width=16_384, layers=63), dict(width=8192, feedforward_factor=1000), dict(encoder="lstm", width=16_000),
-        dict(kernel_size=60_000, width=16_384), dict(num_buckets=0, max_distance=65_000, width=16_384),
-    ):  # fmt: skip
+        dict(width=16_384, layers=63),
+        dict(width=8192, feedforward_factor=1000),
+        dict(encoder="lstm", width=16_000),
+        dict(kernel_size=60_000, width=16_384),
+        dict(num_buckets=0, max_distance=65_000, width=16_384),
+    ):
         with refused("model.width", "1,000,000,000 parameters"):
             ModelConfig(**changes)
     with refused("model.width", "model.embedding_width"):

@@ -16,11 +16,32 @@ from demega_jax.training.run import RunFolder
 
 # What YAML 1.1 would read as a date, as minutes and seconds, or in another base; and numbers of no length.
 ODD = [
-    "2020-01-01", "2020-13-41", "2001-12-14t21:59:43.10+99:99", "190:20:30", "1:30", "0x10", "0x_", "0b_", "010",
+    "2020-01-01",
+    "2020-13-41",
+    "2001-12-14t21:59:43.10+99:99",
+    "190:20:30",
+    "1:30",
+    "0x10",
+    "0x_",
+    "0b_",
+    "010",
     "0o17",
-    "!!timestamp x", "!!int abc", "!!float x", "!!bool x", '!!binary "x"', "!!set {a, b}", "!!python/name:os.system",
-    "9" * 5000, "0x" + "f" * 5000, "1e400", ".nan", "[" * 1500, "{a: " * 1500, "&a [*a]", "{[1]: 2}",
-]  # fmt: skip
+    "!!timestamp x",
+    "!!int abc",
+    "!!float x",
+    "!!bool x",
+    '!!binary "x"',
+    "!!set {a, b}",
+    "!!python/name:os.system",
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "1e400",
+    ".nan",
+    "[" * 1500,
+    "{a: " * 1500,
+    "&a [*a]",
+    "{[1]: 2}",
+]
 
 
 BROKEN = [b"{", b"]", b"&a ", b"*a", b"!!x ", b"\xff", b"- ", b"1:2"]

@@ -130,8 +130,12 @@ def test_a_chain_within_the_file_is_read(path):
 
 def test_the_data_folder(tmp_path):
     for file, root in (
-        ("D/grouped_5/train_grouped.h5", "D"), ("D/data/grouped_5/train_grouped.h5", "D"), ("D/x.h5", "D"),
-        ("D/grouped_5/train/shard-00000.h5", "D"), ("D/Sherlock1/derivatives/serialised/a_meg.h5", "D"),
-        ("D/derivatives/x.h5", "D/derivatives"), ("D/a/b/c/x.h5", "D/a/b/c"),
-    ):  # fmt: skip
+        ("D/grouped_5/train_grouped.h5", "D"),
+        ("D/data/grouped_5/train_grouped.h5", "D"),
+        ("D/x.h5", "D"),
+        ("D/grouped_5/train/shard-00000.h5", "D"),
+        ("D/Sherlock1/derivatives/serialised/a_meg.h5", "D"),
+        ("D/derivatives/x.h5", "D/derivatives"),
+        ("D/a/b/c/x.h5", "D/a/b/c"),
+    ):
         assert data_root(tmp_path / file) == tmp_path / root

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from demega_jax.benchmark.tables import Figures
 from demega_jax.evaluation.report.figure import bare, new_figure, save_figure
+from demega_jax.files import output
 
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7", "#999999")
 
@@ -37,7 +38,7 @@ def plot_targets(result: Figures, path: Path) -> Path:
     )
     bare(axes)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
-    return save_figure(figure, path)
+    return save_figure(figure, path, write=output)
 
 
 def _milliseconds(case: Figures, name: str, shown: list[str]) -> float:

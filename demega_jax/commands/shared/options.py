@@ -1,5 +1,6 @@
 """Options that several commands have, and checks of their values."""
 
+import os
 import stat
 import tempfile
 from pathlib import Path
@@ -82,19 +83,43 @@ def check_inputs(config: Path | None, data: str | None) -> None:
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """UserError: a file cannot be written. This is better known before minutes of work than after."""
+    """UserError: a file cannot be written. This is better known before minutes of work than after.
+
+    What is written through (`files.output`) may be given twice, as /dev/null.
+    """
+    from demega_jax.files import is_written_through
+
     given = [path.absolute() for path in paths if path is not None]
-    if len(set(given)) < len(given):
+    files = [os.path.realpath(path) for path in given if not is_written_through(path)]
+    if len(set(files)) < len(files):
         raise UserError("--plot", f"the same file {given[0]} as --json", "two different files", "choose another --plot")
     for path in given:
-        folder = next(above for above in path.parents if above.exists())
-        came = "it is a folder" if path.is_dir() else ""
-        try:
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            came = f"nothing can be written into {folder} ({error.strerror or error})"
+        came = "" if is_written_through(path) and os.access(path, os.W_OK) else _why_not_written(path)
         if came:
             raise UserError(path, came, "a file that can be written", "choose another file")
+
+
+def _why_not_written(path: Path) -> str:
+    """Why a plain file cannot be written there; empty if it can."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return "it is a folder"
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return f"it cannot be written ({error.strerror})"
+    real = Path(os.path.realpath(path))
+    folder = next(above for above in real.parents if above.exists())
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    if any(len(os.fsencode(name)) > longest for name in real.relative_to(folder).parts):
+        return f"a name of more than {longest} letters"
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return f"nothing can be written into {folder} ({error.strerror or error})"
+    return ""
 
 
 def check_picture(option: str, path: Path | None) -> None:

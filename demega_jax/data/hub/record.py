@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.data.hub.client import HubFile
 from demega_jax.errors import UserError
-from demega_jax.files import read_json, write_text
+from demega_jax.files import write_text
+from demega_jax.reading import read_json
 
 RECORD = "download.json"
 VERSION = 1

@@ -9,7 +9,8 @@ from pathlib import Path
 from demega_jax.data.hub.client import Cut, HubFile, open_stream
 from demega_jax.data.hub.refusals import AGAIN
 from demega_jax.errors import UserError, warn
-from demega_jax.files import locked, open_plain
+from demega_jax.files import locked, open_part
+from demega_jax.reading import open_plain
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before each next try while no bytes come; after the last one we give up
 # Bytes of one request: the hub refuses to send more than 50 GB at once, and the address that it gives for a file is
@@ -55,7 +56,7 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not partial.exists():
             target.replace(partial)
-        with partial.open("a+b", buffering=0) as stream, locked(partial, stream):
+        with io.FileIO(open_part(partial, os.O_APPEND), "a+") as stream, locked(partial, stream):
             part = _Part(stream, file, at)
             part.load()
             resumed = part.size > 0

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.errors import UserError
-from demega_jax.files import open_text
+from demega_jax.reading import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown

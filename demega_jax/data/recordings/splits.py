@@ -7,8 +7,9 @@ from pathlib import Path
 from demega_jax.data.draws import generator
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.errors import UserError, warn
-from demega_jax.files import read_json, write_text
+from demega_jax.files import write_text
 from demega_jax.names import SPLITS
+from demega_jax.reading import read_json
 
 FORMAT = 1
 

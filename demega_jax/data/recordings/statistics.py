@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.errors import UserError, listed, warn
-from demega_jax.files import cache_folder, read_json, write_text
+from demega_jax.files import cache_folder, write_text
+from demega_jax.reading import read_json
 
 CLIP = 10.0  # standardised samples are limited to +-10
 READ_SENSORS = 16  # sensors of a recording that are read at a time

@@ -15,8 +15,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demega_jax.errors import UserError
-from demega_jax.files import open_plain, read_json, write_text
+from demega_jax.files import write_text
 from demega_jax.names import ShardNorm
+from demega_jax.reading import open_plain, read_json
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
 VERSION = 1

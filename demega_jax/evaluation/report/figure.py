@@ -1,6 +1,8 @@
 """Figures without pyplot, in colours that colour-blind readers can tell apart, as PNG, SVG or PDF files."""
 
 import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +20,7 @@ from demega_jax.names import PICTURES
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
 DPI = 120
+Write = Callable[[Path, str], AbstractContextManager[Path]]
 LONGEST_NAME = 20  # letters of a class that a figure shows
 NO_DATE: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -29,9 +32,10 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
+def save_figure(figure: Figure, path: Path, dpi: int = DPI, write: Write = atomic_write) -> Path:
     """Write a figure by an atomic write, as its ending says: .png, .svg or .pdf; returns its path.
 
+    write: `output` for a path that the user names.
     dpi: dots per inch of a PNG, and of the pictures within an SVG or a PDF.  UserError: another ending, or it cannot be
     written.
     """
@@ -39,7 +43,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     if ending not in PICTURES:
         wanted = "a file that ends in " + ", ".join(f".{name}" for name in PICTURES)
         raise UserError(path, "an ending that is not known", wanted, "choose another name")
-    with atomic_write(path) as aside, aside.open("wb") as file:
+    with write(path, "free space, or choose another folder") as aside, aside.open("wb") as file:
         _save(figure, file, ending, dpi)
     return path
 

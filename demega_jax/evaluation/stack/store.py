@@ -13,7 +13,8 @@ from demega_jax.errors import UserError
 from demega_jax.evaluation.stack.crossfit import Fitted, Kind, Stacker
 from demega_jax.evaluation.stack.linear import LinearStacker
 from demega_jax.evaluation.stack.mlp import MLPStackers
-from demega_jax.files import atomic_write, open_plain, read_json, write_text
+from demega_jax.files import atomic_write, write_text
+from demega_jax.reading import open_plain, read_json
 
 FORMAT = 1
 NAME, ARRAYS = "stack.json", "stackers.npz"

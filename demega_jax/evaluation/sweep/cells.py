@@ -16,8 +16,9 @@ from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.runs import Ensemble
 from demega_jax.evaluation.statistics import LEVEL, Interval, bootstrap_macro_f1
 from demega_jax.evaluation.sweep.plan import Sweep
-from demega_jax.files import read_json, write_json
+from demega_jax.files import write_json
 from demega_jax.metrics import confusion_matrix, macro_f1
+from demega_jax.reading import read_json
 from demega_jax.training.writers import read_metrics
 
 
