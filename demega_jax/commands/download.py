@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from demega_jax.commands.shared.console import moves, warnings_above
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, level_option
+from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, check_out, level_option
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
 
@@ -46,6 +46,7 @@ def command(
     if repo is not None and repo.count("/") != 1:
         way_out = "write --repo OWNER/NAME, as on the page of the dataset"
         raise UserError("--repo", f"{repo!r} does not name a dataset", "OWNER/NAME of a dataset", way_out)
+    check_out(out)
     from rich.console import Console
 
     from demega_jax.data.hub.choice import counted, parse_run

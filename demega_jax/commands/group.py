@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, parse_size, seed_option
+from demega_jax.commands.shared.options import (
+    MADE,
+    SessionRuns,
+    Several,
+    check_out,
+    check_there,
+    level_option,
+    parse_size,
+    seed_option,
+)
 from demega_jax.errors import UserError, listed, shortened
 from demega_jax.names import MAX_COUNT, MAX_SECONDS
 
@@ -55,6 +64,8 @@ def command(
     if splits is not None and shares is not None:
         way_out = "leave out --splits or --split-shares"
         raise UserError("--split-shares", "given beside --splits", "only one of the two", way_out)
+    check_there(recordings, "the folder of a recording tree", folder=True)
+    check_out(out)
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
     from demega_jax.data.recordings.splits import write_splits

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.options import Overrides, check_there
+from demega_jax.commands.shared.options import Overrides, check_out, check_there
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 
 EXAMPLES = """demega-jax import-torch epoch=12.ckpt runs/published
@@ -28,6 +28,7 @@ def command(ctx: typer.Context, checkpoint: Checkpoint, run: Run, overrides: Ove
     from demega_jax.files import check_new_folder
 
     check_new_folder(run, "choose another RUN")
+    check_out(run)
     changes = parse_overrides(overrides or [])
     check_keys(changes, "command line")
     prepare_process(ctx.obj)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.options import check_out
+
 EXAMPLES = """demega-jax pull user/demega-100 runs/pulled
 
 demega-jax pull user/demega-100 runs/pulled --revision v1"""
@@ -23,6 +25,7 @@ def command(repo: Repo, run: Run, revision: Revision = None) -> int:
     from demega_jax.data.hub.models import check_repo_name
 
     check_repo_name(repo)
+    check_out(run)
     quiet()
     from demega_jax.interop.hub import pull
 

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import names, numbers
-from demega_jax.commands.shared.options import THERE, Several, Split, level_option, parse_size, seed_option
+from demega_jax.commands.shared.options import (
+    THERE,
+    Several,
+    Split,
+    check_out,
+    check_there,
+    level_option,
+    parse_size,
+    seed_option,
+)
 from demega_jax.names import SPLITS, ShardNorm
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
@@ -35,6 +44,8 @@ def command(
     """Write grouped files as shards: rows of train shuffled, windows normalised, half the size."""
     splits = names("--split", split, SPLITS) or None
     shard_bytes, memory_bytes = parse_size("--shard-size", shard_size), parse_size("--memory", memory)
+    check_there(grouped, "the folder that holds grouped_K", folder=True)
+    check_out(out)
     from demega_jax.data.folder import find_levels
     from demega_jax.data.shards.writer import ShardSettings, write_shards
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, Several, level_option, seed_option
+from demega_jax.commands.shared.options import MADE, Several, check_out, level_option, seed_option
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_GROUPS, MAX_MINUTES, MAX_SIMULATED
 
@@ -46,6 +46,7 @@ def command(
     given = {"level": level, "groups": groups, "minutes": minutes, "runs": runs}
     _check_options({name: value for name, value in given.items() if value}, recordings)
     levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
+    check_out(out)
     from demega_jax.data.simulate.grouped import simulate_grouped
     from demega_jax.data.simulate.recordings import simulate_recordings
 

@@ -13,6 +13,7 @@ from demega_jax.commands.shared.options import (
     Json,
     Overrides,
     check_inputs,
+    check_out,
     check_outputs,
     check_there,
     level_option,
@@ -60,6 +61,7 @@ def command(
     check_outputs(json_file)
     for path in base or ():
         check_there(path, "the folder of a training run", folder=True)
+    check_out(run)
     plan = _plan(run, config, overrides or [], base or [], data, level, in_sample, devices)
     plan.begin_or_join(join=resume)
     prepare_process(process, devices or 1)

@@ -12,6 +12,7 @@ from demega_jax.commands.shared.options import (
     Json,
     Overrides,
     check_inputs,
+    check_out,
     check_outputs,
     level_option,
 )
@@ -47,6 +48,8 @@ def command(
     process: Process = ctx.obj
     check_inputs(config, data)
     check_outputs(json_file)
+    if run is not None:
+        check_out(run)
     sweep = _asked(config, overrides or [], data, level, seeds, run, split)
     sweep.check()
     from demega_jax.evaluation.sweep.plan import Share

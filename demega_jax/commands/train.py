@@ -13,6 +13,7 @@ from demega_jax.commands.shared.options import (
     Overrides,
     Several,
     check_inputs,
+    check_out,
     check_there,
     level_option,
 )
@@ -73,6 +74,8 @@ def command(
         asked = resumed_config(saved, asked, folder.path)
     elif not dry_run:
         folder.check_new()  # before anything slow
+    if not dry_run:
+        check_out(folder.path)
     check_levels(asked)
     # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.
     with ending_at_once(process):

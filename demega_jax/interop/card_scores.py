@@ -67,7 +67,8 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise UserError(path, f"it cannot be read ({reason})", wanted, WAY_OUT) from None
-    if not isinstance(raw, dict) or not all(isinstance(raw.get(key), kind) for key, kind in KINDS.items()):
+    whole = isinstance(raw, dict) and all(isinstance(raw.get(key), kind) for key, kind in KINDS.items())
+    if not whole or not isinstance(raw.get("steps", []), list):
         raise UserError(path, "no scores of a split", wanted, WAY_OUT)
     return raw
 

@@ -99,6 +99,12 @@ def check_outputs(*paths: Path | None) -> None:
             raise UserError(path, came, "a file that can be written", "choose another file")
 
 
+def check_out(folder: Path) -> None:
+    """UserError: no files can be written into a folder, which is made as needed."""
+    if came := _why_not_written(folder.absolute() / "file"):
+        raise UserError(folder, came, "a folder that can be written", "choose another folder")
+
+
 def _why_not_written(path: Path) -> str:
     """Why a plain file cannot be written there; empty if it can."""
     try:

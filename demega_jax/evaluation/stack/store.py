@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from demega_jax.config import StackConfig
 from demega_jax.errors import UserError
@@ -50,8 +51,7 @@ class Description:
             if number > FORMAT:
                 way_out = "upgrade demega-jax with `pip install -U demega-jax`"
                 raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
-            config = StackConfig.model_validate(raw["config"])
-            return cls(**raw | {"bases": tuple(raw["bases"]), "classes": tuple(raw["classes"]), "config": config})
+            return TypeAdapter(cls).validate_python(raw)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(

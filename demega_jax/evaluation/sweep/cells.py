@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from pydantic import TypeAdapter
 from scipy import stats
 
 from demega_jax.data.folder import data_folder
 from demega_jax.data.open import open_split
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, shortened
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.runs import Ensemble
 from demega_jax.evaluation.statistics import LEVEL, Interval, bootstrap_macro_f1
@@ -57,10 +58,9 @@ class Cell:
     def read(cls, path: Path) -> Self:
         """The cell of a file. UserError: it is damaged."""
         try:
-            raw = read_json(path)
-            return cls(**raw | {"macro_f1": tuple(raw["macro_f1"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            return TypeAdapter(cls).validate_python(read_json(path))
+        except (OSError, ValueError) as error:
+            reason = shortened(" ".join(str(error).split()), 120)
             way_out = "delete it, and run the sweep again with --resume"
             raise UserError(path, f"damaged ({reason})", "a cell of a sweep", way_out) from None
 
