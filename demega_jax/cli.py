@@ -74,10 +74,11 @@ def run(words: Sequence[str], *, own: bool) -> int:
     """
     import typer
 
-    from demega_jax.commands.shared.process import Process
+    from demega_jax.commands.shared.process import Process, quiet_libraries
 
     try:
         app, process = build_app(), Process(tuple(words), own)
+        quiet_libraries(process)
         return app(list(words), standalone_mode=False, prog_name="demega-jax", obj=process) or 0
     except typer.TyperException as error:  # about the words before the command; a command refuses those after it
         came = error.format_message().rstrip(".")

@@ -2,6 +2,8 @@
 
 import difflib
 import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -27,8 +29,26 @@ class UserError(Exception):
     def __str__(self) -> str:
         way_out = self.way_out[:1].upper() + self.way_out[1:]
         parts = (f"{self.where}: {self.came}", f"Expected: {self.wanted}", way_out)
-        sentences = (" ".join(part.split()) for part in parts)
+        sentences = (" ".join(without_secrets(part).split()) for part in parts)
         return " ".join(text if text.endswith(("?", "!", ".")) else f"{text}." for text in sentences)
+
+
+# Of an address: the user and password before its host, and what a signed address has after its `?`.
+CREDENTIALS, SIGNATURE = re.compile(r"(?<=://)[^/\s]*@"), re.compile(r"(\w+://[^\s?]+)\?[^\s)]+")
+ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")  # environment variables that may hold a password
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+
+
+def without_secrets(text: str) -> str:
+    """A text without passwords of addresses, signatures of addresses, and tokens of the environment."""
+    text = SIGNATURE.sub(r"\1?..", CREDENTIALS.sub("", text))
+    addresses = [os.environ.get(form, "") for name in ADDRESSES for form in (name, name.lower())]
+    logins = [address.partition("://")[2].rpartition("@")[0] for address in addresses]
+    secrets = [*logins, *(login.partition(":")[2] for login in logins), *(os.environ.get(name, "") for name in TOKENS)]
+    for secret in secrets:
+        if len(secret) > 3:
+            text = text.replace(secret, "..")
+    return text
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:
@@ -63,4 +83,4 @@ def set_warning_sink(sink: Callable[[str], None] | None) -> None:
 
 def warn(message: str) -> None:
     """Say on one line what was wrong, where the command goes on. Give a count instead of a line for each case."""
-    _emit("warning: " + " ".join(message.split()))
+    _emit("warning: " + " ".join(without_secrets(message).split()))

@@ -14,6 +14,7 @@ from demega_jax.commands.shared.predicting import (
     Runs,
     Seed,
     Tta,
+    check_idle,
     expand,
     open_models,
 )
@@ -48,6 +49,7 @@ def command(
 ) -> int:  # fmt: skip
     """Score the best checkpoints of one or several training runs on a whole split."""
     check_outputs(json_file)
+    check_idle(ctx, method=ensemble, tta=tta, weights_from_data=False)
     if report:
         check_report(runs)
     bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise))

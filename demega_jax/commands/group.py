@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.commands.shared.options import (
@@ -15,6 +15,7 @@ from demega_jax.commands.shared.options import (
     check_there,
     level_option,
     parse_size,
+    refuse_idle,
     seed_option,
 )
 from demega_jax.errors import UserError, listed, shortened
@@ -36,6 +37,7 @@ SHARES = (
 
 
 def command(
+    ctx: Context,
     recordings: Annotated[Path, Argument(metavar="RECORDINGS", help="Folder of a recording tree.")],
     out: Annotated[Path, Argument(metavar="OUT", help="Folder to write grouped_K into.")],
     level: Annotated[list[str], level_option("Grouping levels", MADE)],
@@ -61,6 +63,8 @@ def command(
             raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
     size = parse_size("--memory", memory)
     shares = None if split_shares is None else [_share(text) for text in split_shares]
+    if no_shuffle and shares is None:
+        refuse_idle(ctx, "--seed", "given with --no-shuffle, and without --split-shares", "something to draw")
     if splits is not None and shares is not None:
         way_out = "leave out --splits or --split-shares"
         raise UserError("--split-shares", "given beside --splits", "only one of the two", way_out)
@@ -165,7 +169,7 @@ def _only(recordings: "Sequence[Recording]", asked: Sequence[str] | None) -> "li
 
 def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     """Print what will be made, and from what. UserError: there is not enough space for it."""
-    from demega_jax.files import free_space
+    from demega_jax.files import format_bytes, free_space
 
     need = sum(len(target.groups) * target.groups.row_bytes for target in targets)
     free = free_space(out)
@@ -176,11 +180,11 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
         )
     runs = {recording for target in targets for recording in target.groups.windows.recordings}
     hours = sum(r.samples / r.rate for r in runs) / 3600
-    read = sum(recording.nbytes for recording in runs) / 2**30
+    read = format_bytes(sum(recording.nbytes for recording in runs))
     print(
-        f"{len(runs)} session runs, {hours:.2f} h, {read:.2f} GiB to read in {passes} "
-        f"{'pass' if passes == 1 else 'passes'}; {need / 2**30:.2f} GiB to write, {free / 2**30:.1f} GiB free"
+        f"{len(runs)} session runs, {hours:.2f} h, {read} to read in {passes} "
+        f"{'pass' if passes == 1 else 'passes'}; {format_bytes(need)} to write, {format_bytes(free)} free"
     )
     if need > free:
-        came, wanted = f"{free / 2**30:.1f} GiB are free", f"{need / 2**30:.1f} GiB"
+        came, wanted = f"{format_bytes(free)} are free", format_bytes(need)
         raise UserError(out, came, wanted, "free space, choose another OUT, or fewer levels with --level")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, check_outputs, level_option
+from demega_jax.commands.shared.options import THERE, check_outputs, level_option, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Asked,
     Denoise,
@@ -16,6 +16,7 @@ from demega_jax.commands.shared.predicting import (
     Seed,
     Tta,
     ValidationData,
+    check_idle,
     expand,
     fit_combination,
     make_ensemble,
@@ -64,8 +65,12 @@ def command(
         raise UserError("--output", str(output), "a file that ends in .csv or .npz", "choose another name")
     if embeddings and output.suffix == ".csv":
         raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
-    if not input_path.exists():
-        raise UserError("--input", f"{input_path}: no such file or folder", "windows to predict", "correct the path")
+    if not (input_path.is_dir() or input_path.is_file()):
+        came = "a FIFO or a device" if input_path.exists() else "no such file or folder"
+        raise UserError("--input", f"{input_path}: {came}", "windows to predict", "correct the path")
+    check_idle(ctx, method=ensemble, tta=tta)
+    if input_path.is_file():
+        refuse_idle(ctx, "--split", f"given for the file {input_path}", "a folder as --input")
     bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise, embeddings))
     models = open_models(ctx.obj, bases)
     rows = prepared(_open(input_path, split, level, models[0], asked), models, asked)

@@ -52,6 +52,7 @@ def command(
         check_there(path, "the JSON of `demega-jax evaluate`", folder=False)
     from demega_jax.commands.shared.hub import quiet
     from demega_jax.data.hub.models import check_repo_name
+    from demega_jax.errors import without_secrets
     from demega_jax.files import format_bytes
     from demega_jax.training.run import RunFolder
 
@@ -67,5 +68,5 @@ def command(
         return 0
     pushed = push(package, private=private, revision=revision, message=message)
     print(f"{repo}: {', '.join(pushed.files)}, {format_bytes(pushed.nbytes)}")
-    print(f"commit {pushed.commit}: {pushed.url}")
+    print(f"commit {pushed.commit}: {without_secrets(pushed.url)}")
     return 0

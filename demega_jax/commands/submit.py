@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.options import check_outputs, check_there
+from demega_jax.commands.shared.options import check_outputs, check_there, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Asked,
     Denoise,
@@ -13,6 +13,7 @@ from demega_jax.commands.shared.predicting import (
     Seed,
     Tta,
     ValidationData,
+    check_idle,
     expand,
     fit_combination,
     make_ensemble,
@@ -53,6 +54,8 @@ def command(
     from demega_jax.evaluation.submission import SEGMENTS, check_submission
 
     if check is not None:
+        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise"):
+            refuse_idle(ctx, option, "given beside --check", "--check FILE alone, or with --rows")
         if runs or holdout or output:
             way_out = "leave out --check to write a submission, or everything else to check one"
             raise UserError("--check", "given beside what writes a submission", "only one of the two", way_out)
@@ -66,6 +69,7 @@ def command(
         way_out = "write `demega-jax submit RUN --holdout FILE --output FILE.csv`, or `demega-jax submit --check FILE`"
         lacks = "RUN" if not runs else "--holdout" if holdout is None else "--output"
         raise UserError("submit", f"no {lacks}", "runs, a holdout and an output", way_out)
+    check_idle(ctx, method=ensemble, tta=tta)
     check_outputs(output)
     check_there(holdout, "the file of the holdout", folder=False)
     bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise))

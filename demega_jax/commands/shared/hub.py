@@ -1,13 +1,20 @@
 """What `push` and `pull` share: the hub's client writes nothing of its own to stderr, unless that is a terminal."""
 
-import logging
 import sys
 
 
 def quiet() -> None:
-    """Keep the logs of orbax, and where stderr is a file also the bars of the hub's client, off stderr."""
+    """Keep what orbax logs, and where stderr is a file also the bars of the hub's client, off stderr.
+
+    UserError: the address of the hub or of a proxy is none.
+    """
+    from demega_jax.data.hub.refusals import check_addresses
+
+    check_addresses()
     from huggingface_hub.utils import disable_progress_bars
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    from demega_jax.training.checkpoint import quiet_failed_saves
+
+    quiet_failed_saves()
     if not sys.stderr.isatty():
         disable_progress_bars()

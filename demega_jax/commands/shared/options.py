@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 from typer.models import OptionInfo
 
 from demega_jax.errors import UserError, did_you_mean
@@ -126,6 +126,13 @@ def _why_not_written(path: Path) -> str:
     except OSError as error:
         return f"nothing can be written into {folder} ({error.strerror or error})"
     return ""
+
+
+def refuse_idle(ctx: Context, option: str, came: str, wanted: str) -> None:
+    """UserError: an option is on the command line that would do nothing, as `came` says."""
+    source = ctx.get_parameter_source(option.removeprefix("--"))
+    if source is not None and source.name == "COMMANDLINE":
+        raise UserError(option, f"{came}, where it would do nothing", wanted, f"leave out {option}")
 
 
 def check_picture(option: str, path: Path | None) -> None:

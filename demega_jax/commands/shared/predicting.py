@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import check_there
+from demega_jax.commands.shared.options import check_there, refuse_idle
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
@@ -61,6 +61,14 @@ class Asked:
     levels: tuple[str, ...] = ()
 
 
+def check_idle(ctx: typer.Context, *, method: Method, tta: bool, weights_from_data: bool = True) -> None:
+    """UserError: --seed without --tta; or, if --data is only for weights, --data without --ensemble weighted."""
+    if not tta:
+        refuse_idle(ctx, "--seed", "given without --tta", "--tta beside it")
+    if weights_from_data and method != "weighted":
+        refuse_idle(ctx, "--data", "given without --ensemble weighted", "--ensemble weighted beside it")
+
+
 def expand(runs: Sequence[Path], asked: Asked) -> tuple[list[Path], Asked]:
     """The training runs to predict with; those of a stack, if one is given. UserError: options that do not fit it."""
     for run in runs:
@@ -86,7 +94,9 @@ def open_models(process: Process, runs: Sequence[Path]) -> "list[Model]":
     prepare_process(process)
     set_numerics(process, configs[0])
     from demega_jax.evaluation.runs import load_runs
+    from demega_jax.training.checkpoint import quiet_failed_saves
 
+    quiet_failed_saves()
     return load_runs(runs)
 
 

@@ -48,6 +48,17 @@ def prepare_process(process: Process, devices: int = 1) -> None:
         _set_xla("--xla_force_host_platform_device_count", devices)
 
 
+def quiet_libraries(process: Process) -> None:
+    """Keep what libraries log off stderr, which has our own warnings and errors, in whole sentences, and nothing else.
+
+    They would write there where nobody has set up logging, such as `ERROR:absl:` of orbax. A process of another program
+    keeps its own logging.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs much that nobody needs
+    if process.own:
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
 def only_compile() -> None:
     """Let jax compute on the CPU alone, as for programs that are compiled for devices that are not here.
 
@@ -100,7 +111,6 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
 
     if config.train.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs much that nobody needs
     if remember:
         keep_programs()
     else:

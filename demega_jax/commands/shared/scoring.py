@@ -31,8 +31,10 @@ Splits = Annotated[
 
 
 def asked_config(run: Path, data: str | None, level: list[str] | None, splits: Path | None) -> "Config":
-    """The configuration of a training run, with the data that are to be scored. UserError: there is no such level."""
+    """The configuration of a training run, with the data that are to be scored. UserError: there is no such level, or
+    --splits is given for data that are in splits already."""
     from demega_jax.commands.shared.config import changed, check_levels, with_levels
+    from demega_jax.data.folder import is_recorded
     from demega_jax.training.run import RunFolder
 
     config = RunFolder(run).read_config()
@@ -40,6 +42,9 @@ def asked_config(run: Path, data: str | None, level: list[str] | None, splits: P
     asked = changed(config, (), {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)})
     asked = with_levels(asked, level, (), asked.data)
     check_levels(asked)
+    if splits is not None and not is_recorded(Path(asked.data.path or ""), asked.data.feed):
+        came, wanted = f"given for {asked.data.path}, which holds no recordings", "a recording tree as --data"
+        raise UserError("--splits", came, wanted, "leave out --splits")
     return asked
 
 

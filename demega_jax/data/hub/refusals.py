@@ -1,18 +1,41 @@
 """What the hub's client raises, as one line for the user: offline, refused, no such repository, no hub at all."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
-from demega_jax.errors import UserError
+from demega_jax.errors import ADDRESSES, UserError
 
 TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses of faults that can pass
 AGAIN = "run the same command again, which continues where it stopped"
 LOG_IN = "log in with `hf auth login` (or set HF_TOKEN)"
 
+PROXIES = ("http", "https", "socks5", "socks5h")
+
 Kind = Literal["dataset", "model"]
 # How a command line names a repository and its revision, and where its page is.
 WORDS: dict[Kind, tuple[str, str]] = {"dataset": ("--repo", "datasets/"), "model": ("OWNER/NAME", "")}
+
+
+def check_addresses() -> None:
+    """UserError: HF_ENDPOINT or the proxy is no address. The hub's client would end in a traceback, or print it whole
+    with its password; here it is not shown."""
+    for name in (form for each in ADDRESSES for form in (each, each.lower())):
+        text, proxy = os.environ.get(name, ""), not name.startswith("HF_")
+        if not text:
+            continue
+        try:
+            parts = urlsplit(text if "://" in text or not proxy else f"http://{text}")
+            sound = parts.scheme in (PROXIES if proxy else ("http", "https")) and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number
+            sound = False
+        if not sound or "@" in parts.path:
+            wanted = (
+                "an address such as https://user:password@host:port, in which / and @ of a password are %2F and %40"
+            )
+            raise UserError(name, "it is no address", wanted, f"correct or unset the environment variable {name}")
 
 
 def reason_of(error: Exception) -> str:
