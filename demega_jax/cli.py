@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -79,10 +80,19 @@ def run(words: Sequence[str], *, own: bool) -> int:
     try:
         app, process = build_app(), Process(tuple(words), own)
         quiet_libraries(process)
+        if own:
+            _print_everything()
         return app(list(words), standalone_mode=False, prog_name="demega-jax", obj=process) or 0
     except typer.TyperException as error:  # about the words before the command; a command refuses those after it
         came = error.format_message().rstrip(".")
         raise UserError("demega-jax", came, f"one of {', '.join(COMMANDS)}", "see `demega-jax --help`") from None
+
+
+def _print_everything() -> None:
+    """Print what the terminal cannot show, or what is no text in the name of a file, as a code such as \\udcff."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -146,7 +146,7 @@ def kind_of(mode: int) -> str:
 def write_text(path: Path, text: str, way_out: str = "free space, or choose another folder") -> None:
     """Write a text file by an atomic write. UserError, with this way out: it cannot be written."""
     with atomic_write(path, way_out) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may hold what is no text
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

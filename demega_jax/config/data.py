@@ -4,7 +4,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from demega_jax.config.section import Level, ListField, Positive, Section, Seed, Share, Size, UpToThousand, unfit
+from demega_jax.config.section import (
+    Level,
+    ListField,
+    PathText,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Size,
+    UpToThousand,
+    unfit,
+)
 from demega_jax.files import parse_bytes
 from demega_jax.names import MAX_SECONDS
 
@@ -82,16 +93,16 @@ class RegroupConfig(Section):
     """Begin of a window, in seconds after the onset of its phoneme."""
     tmax: Seconds = 0.5
     """End of a window, in seconds after the onset of its phoneme."""
-    splits: str | None = None
+    splits: PathText | None = None
     """File splits.json with the session runs of each split, as of `group --split-shares`; null: the published ones."""
 
 
 class PseudoConfig(Section):
     """Pseudo-labels: windows without labels that are trained on with the classes that a model predicts for them."""
 
-    windows: str | None = None
+    windows: PathText | None = None
     """File with the windows, such as the holdout: .pt, .npy, .npz or a grouped file; null: none."""
-    predictions: str | None = None
+    predictions: PathText | None = None
     """CSV file with their probabilities, of `demega-jax submit` or `demega-jax predict`."""
     threshold: Probability = 0.25
     """Windows whose largest probability is below this are left out."""
@@ -111,7 +122,7 @@ class PseudoConfig(Section):
 class DataConfig(Section):
     """Where windows come from and in which order."""
 
-    path: str | None = None
+    path: PathText | None = None
     """Folder that holds grouped_K or data/grouped_K, as files or shards, or recordings. --data sets it."""
     level: Level | Annotated[tuple[Level, ...], ListField] | None = None
     """Grouping level K, or several to train on together, such as [5, 10]; null: the only one there. --level sets it."""

@@ -1,8 +1,9 @@
 """What the sections of the configuration share: the kinds of values, and how values are refused together."""
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_BATCH, MAX_COUNT, MAX_LEVEL, MAX_SEED, MAX_SIZE, MAX_WIDTH
@@ -21,7 +22,28 @@ PositiveFloat = Annotated[float, Field(gt=0.0, le=MAX_FLOAT, allow_inf_nan=False
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 # YAML has lists where a frozen section holds tuples: the one conversion that strict typing allows.
 ListField = Field(strict=False)
-Names = Annotated[tuple[str, ...], ListField]
+
+
+def _usable_path(text: str) -> str:
+    """A path that the system can take. UserError: it is empty, or has characters that no path has."""
+    try:
+        sound = bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        sound = False
+    if not sound:
+        raise unfit(f"the path {text!r}", "a path that is not empty, of characters that paths have", "correct the path")
+    return text
+
+
+def _plain_name(text: str) -> str:
+    """A name that every kind of file can hold. UserError: it is empty, or has characters that are no text."""
+    if not text or any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text):
+        raise unfit(f"the name {text!r}", "a name that is not empty, of characters that are text", "correct the name")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_usable_path)]
+Names = Annotated[tuple[Annotated[str, AfterValidator(_plain_name)], ...], ListField]
 
 
 class Section(BaseModel):

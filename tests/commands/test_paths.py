@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from helpers import ROOT
 from helpers.data import grouped_path, write_grouped
 from helpers.errors import fails_with
-from helpers.runs import files_in
+from helpers.runs import files_in, process
 
 from demega_jax.config import Config
 from demega_jax.training.run import RunFolder
@@ -111,6 +112,33 @@ def test_it_is_one_line_at_once_and_nothing_is_written(place, capsys, line, wron
     before, began = files_in(place), time.perf_counter()
     fails_with(capsys, line.format(p=wrong, tiny=TINY).split())
     assert files_in(place) == before and time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", TINY, "--data", ""],
+        ["train", "", "--data", "D"],
+        ["inspect", ""],
+        ["simulate", "", "--level", "5"],
+        ["evaluate", "R", "--json="],
+        ["shard", "D", ""],
+        ["train", TINY, "--data", "D", "--run", ""],
+    ],
+)
+def test_an_empty_word_is_not_the_working_folder(place, capsys, words):
+    """Such as a variable of the shell that is not set."""
+    fails_with(capsys, words, "empty", "variable")
+
+
+def test_a_name_that_is_no_text_is_printed_as_a_code(place):
+    """Whatever the terminal can show."""
+    name = os.fsdecode(b"sur\xff")
+    os.rename("D", name)
+    for encoding in ("ascii", "utf-8"):
+        env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(process("inspect", name), env=env, capture_output=True, check=False)
+        assert b"sur\\udcff/grouped_5" in done.stdout and b"Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("name", [LONG, "fifo", "/dev/zero", "none"])

@@ -2,6 +2,7 @@
 
 import os
 import random
+from operator import attrgetter
 
 import pytest
 from helpers import ROOT
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demega_jax.config import Config
-from demega_jax.config.load import CONFIG_BYTES, differing_keys, load_config, parse_yaml, to_yaml
+from demega_jax.config.load import CONFIG_BYTES, differing_keys, load_config, override, parse_yaml, to_yaml
 from demega_jax.errors import UserError
 from demega_jax.training.run import RunFolder
 
@@ -74,12 +75,32 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path, text, key):
         load_config(tmp_path / "run.yaml")
 
 
+@pytest.mark.parametrize("key", ["data.path", "data.regroup.splits", "data.pseudo.windows", "data.pseudo.predictions"])
+def test_a_path_that_no_system_has(key):
+    for text in ("a\0b", "\ud800", ""):
+        with refused("path"):
+            override(Config(), {key: text}, "test")
+    both = {"data.pseudo.windows": "b", "data.pseudo.predictions": "b"} if "pseudo" in key else {}
+    for text in ("a b", "\udcff", "\N{GREEK SMALL LETTER ALPHA}"):  # the second is a byte that is no UTF-8
+        assert attrgetter(key)(override(Config(), both | {key: text}, "test")) == text
+
+
+@pytest.mark.parametrize("key", ["model.classes", "optim.frozen"])
+def test_a_name_that_is_no_text(key):
+    for text in ("a\0", "\udcff", ""):
+        with refused("name"):
+            override(Config(), {key: ["b", text]}, "test")
+
+
 def test_a_date_is_a_name_where_text_is_wanted():
     assert load_config(ROOT / "configs" / "tiny.yaml", ["data.path=2020-01-01"]).data.path == "2020-01-01"
 
 
 @settings(max_examples=30)
-@given(st.lists(st.text(min_size=1), min_size=2, unique=True), st.floats(1e-30, 1e30))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=2, unique=True),
+    st.floats(1e-30, 1e30),
+)
 def test_whatever_is_written_is_read_again(names, rate):
     raw = Config().model_dump() | {"model": {"classes": names}, "optim": {"learning_rate": rate}}
     config = Config.model_validate(raw)

@@ -91,6 +91,7 @@ class Sorted:
     given: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+UNSET = "write one; perhaps a variable of the shell is not set"
 CHECKPOINTS = (".ckpt", ".safetensors")  # files with names such as epoch=3-step=40.ckpt
 
 
@@ -108,6 +109,8 @@ def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, ov
     found, left = Sorted(), list(args)
     while left:
         word = left.pop(0)
+        if not word:
+            raise UserError(command, "an empty word", "a name or a value", UNSET)
         if word == "--":
             found.words += [word, *left]
             break
@@ -125,6 +128,8 @@ def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, ov
             if not left or left[0].partition("=")[0] in options:
                 raise UserError(name, "no value", "a value after it", f"write {name} VALUE")
             value = left.pop(0)
+        if not value:
+            raise UserError(name, "an empty value", "a value after it", UNSET)
         if options[name].multiple:
             found.words += [part for item in _items(name, options[name].name, value, left) for part in (name, item)]
             continue
