@@ -55,6 +55,8 @@ class RunFolder:
         """UserError: something is there. An empty report/ does not count: a training run that was ended before it had
         written its configuration has left it."""
         wanted, way_out = "a new folder for a new training run", "choose another --run"
+        if any("\ud800" <= one <= "\udfff" for one in str(self.path.absolute())):  # bytes that are no UTF-8
+            raise UserError(self.path, "a name that is no text", "a name in UTF-8, as checkpoints need", way_out)
         if self.path.exists() and not self.path.is_dir():
             raise UserError(self.path, "a file, not a folder", wanted, way_out)
         there = set(self.path.iterdir()) if self.path.is_dir() else set()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from helpers.data import grouped_path, write_grouped
-from helpers.errors import fails_with
+from helpers.errors import fails_with, refused
 from helpers.runs import files_in, process
 
 from demega_jax.config import Config
@@ -129,6 +129,12 @@ def test_it_is_one_line_at_once_and_nothing_is_written(place, capsys, line, wron
 def test_an_empty_word_is_not_the_working_folder(place, capsys, words):
     """Such as a variable of the shell that is not set."""
     fails_with(capsys, words, "empty", "variable")
+
+
+def test_a_run_folder_whose_name_is_no_text(place):
+    """The library of the checkpoints has no such paths."""
+    with refused("UTF-8", "--run"):
+        RunFolder(Path(os.fsdecode(b"sur\xff"))).create(Config())
 
 
 def test_a_name_that_is_no_text_is_printed_as_a_code(place):
