@@ -14,6 +14,7 @@ from demega_jax.commands.shared.options import (
     Overrides,
     Several,
     check_inputs,
+    check_out,
     check_outputs,
     check_picture,
     level_option,
@@ -81,6 +82,8 @@ def command(
     process: Process = ctx.obj
     check_outputs(json_file, plot)
     check_picture("--plot", plot)
+    if dump is not None:
+        check_out(dump)
     for option, items in (("--level", level), ("--devices", devices)):
         numbers(option, items, lambda: range(1, 10_000))  # for its errors: what is there is known later
     feeds, precisions = names("--feed", feed, FEEDS), names("--precision", precision, PRECISIONS)

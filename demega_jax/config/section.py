@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_BATCH, MAX_COUNT, MAX_LEVEL, MAX_SEED, MAX_SIZE, MAX_WIDTH
 
-MAX_FLOAT = 1e30  # float32 ends at 3.4e38, and a larger number would be infinite there
+MAX_FLOAT = 3.4e38  # where float32 ends: a larger number would be infinite there
 Positive = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 Level = Annotated[int, Field(gt=0, le=MAX_LEVEL)]
 Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]  # in sensors or time points

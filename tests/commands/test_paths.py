@@ -79,6 +79,7 @@ NEW_FOLDERS = [
     "train {tiny} --data D --run {p}",
     "sweep {tiny} --data D --run {p}",
     "pull a/b {p}",
+    "benchmark --target v5e --dump {p}",
     "stack --base R --base R --run {p}",
     "import-torch file {p}",
 ]
