@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.elsewhere import check_elsewhere
 from demega_jax.errors import UserError
 from demega_jax.files import locked
 
@@ -46,12 +47,15 @@ def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
 def check_storage(path: Path, data: h5py.Dataset) -> None:
     """UserError: a part of a dataset was never written, or lies beyond the end of the file.
 
-    HDF5 reads zeros where nothing was written, and can sometimes open a file that was cut at its end.
+    HDF5 reads zeros where nothing was written, and can sometimes open a file that was cut at its end. A dataset that is
+    a link is checked in the file that it is part of.
     """
+    path = Path(data.file.filename)
     size = path.stat().st_size
     name = (data.name or "").lstrip("/")
     if data.is_virtual or data.external:
-        return  # stored in other files, which HDF5 checks when they are read
+        check_elsewhere(path, data, check_storage)
+        return
     if data.chunks is None:
         offset = data.id.get_offset()  # None: nothing was written, or (compact) it is part of the header
         end = offset + data.size * data.dtype.itemsize if offset is not None else size

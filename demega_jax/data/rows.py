@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.elsewhere import is_elsewhere, is_linked
 from demega_jax.data.hdf5 import damaged, open_file, stored_chunks
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
 from demega_jax.errors import UserError, warn
@@ -31,13 +32,22 @@ def open_rows(split: Split, memory: int) -> RowReader:
 
 
 def why_slow(file: h5py.File, data: h5py.Dataset) -> str:
-    """Why a row is not at a known place of the file in one piece; empty if it is."""
+    """Why a row is not at a known place of the file in one piece; empty if it is.
+
+    file: in which `data` was found by its name.
+    """
+    if is_linked(file, data):
+        return f"a link into {data.file.filename}"
+    if is_elsewhere(file, data):
+        return "stored in other files"
+    if data.id.get_type() != h5py.h5t.py_create(data.dtype):
+        return "of a type that numpy lacks"  # so that HDF5 converts it, as from bfloat16
     if data.id.get_create_plist().get_nfilters():
         return f"compressed or filtered ({data.compression or 'no compression'})"
     if data.chunks is not None and data.chunks[1:] != data.shape[1:]:
         return f"a row is scattered over chunks of {data.chunks}"
     if data.chunks is None and data.id.get_offset() is None:
-        return "stored in other files or in the header"
+        return "stored in the header"
     # Older versions of HDF5 count a chunk's offset from the end of the user block.
     return "the file has a user block" if file.userblock_size else ""
 

@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.elsewhere import is_elsewhere
 from demega_jax.data.grouped import check_window
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
-from demega_jax.data.rows import OffsetRows
+from demega_jax.data.rows import OffsetRows, why_slow
 from demega_jax.data.shards.manifest import (
     AGAIN,
     MANIFEST,
@@ -144,9 +145,12 @@ def _open_files(
             for name, shape in wanted.items():
                 if not isinstance(found := file.get(name), h5py.Dataset) or found.shape != shape:
                     raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest lists", AGAIN)
-            offset = file["data"].id.get_offset()
-            if offset is None or file["data"].dtype != manifest.dtype:
-                came = f"`data` of {file['data'].dtype}, {'in chunks' if offset is None else 'contiguous'}"
+                if is_elsewhere(file, found):  # the checksum of this file says nothing about the others
+                    raise UserError(path, f"`{name}` is stored in other files", "all numbers in the shard", AGAIN)
+            offset, slow = file["data"].id.get_offset(), why_slow(file, file["data"])
+            if offset is None or slow or file["data"].dtype != manifest.dtype:
+                how = "in chunks" if offset is None else slow or "contiguous"
+                came = f"`data` of {file['data'].dtype}, {how}"
                 raise UserError(path, came, f"contiguous `data` of {manifest.dtype}", AGAIN)
             labels.append(file["labels"][:])
         shards.append(Shard(path, first, entry.rows, offset))
