@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.checksums import Checks
 from demega_jax.data.elsewhere import is_elsewhere, is_linked
 from demega_jax.data.hdf5 import damaged, open_file, stored_chunks
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
@@ -86,9 +87,19 @@ def _output(split: Split, rows: RowNumbers, out: Rows | None) -> Rows:
 class OffsetRows:
     """Rows read by their offset in the file, without HDF5. Rows that follow each other are read together."""
 
-    def __init__(self, split: Split, offsets: Int[np.ndarray, " N"], dtype: np.dtype, files: Files):
-        """offsets: of each row in its file.  dtype: of the rows in the files.  files: (path, first row), ascending."""
-        self.split, self.offsets, self.dtype, self.files = split, offsets, dtype, files
+    def __init__(
+        self,
+        split: Split,
+        offsets: Int[np.ndarray, " N"],
+        dtype: np.dtype,
+        files: Files,
+        checks: Checks | None = None,
+    ):
+        """offsets: of each row in its file.  dtype: of the rows in the files.  files: (path, first row), ascending.
+
+        checks: the checksums of the rows, of a split in one file; None: it has none, or they were compared before.
+        """
+        self.split, self.offsets, self.dtype, self.files, self.checks = split, offsets, dtype, files, checks
         self._firsts = np.array([first for _, first in files])
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -122,6 +133,8 @@ class OffsetRows:
                     with np.errstate(over="ignore"):  # gives an infinity, which the check finds
                         out[some] = stored
                 check_finite(path, rows[some] - before, out[some])  # while they are in the processor's cache
+                if self.checks is not None:
+                    self.checks.compare(rows[some], stored)
         return out
 
     def _fill(self, number: int, out: np.ndarray, offset: int, row: int) -> None:
@@ -149,14 +162,21 @@ class OffsetRows:
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return OffsetRows, (self.split, self.offsets, self.dtype, self.files)  # a copy opens the files itself
+        return OffsetRows, (
+            self.split,
+            self.offsets,
+            self.dtype,
+            self.files,
+            self.checks,
+        )  # a copy opens the files itself
 
 
 class Hdf5Rows:
     """Rows of a file that is compressed or whose chunks divide rows. A call reads each chunk once."""
 
-    def __init__(self, split: Split):
-        self.split = split
+    def __init__(self, split: Split, checks: Checks | None = None):
+        """checks: the checksums of the rows; None: there are none."""
+        self.split, self.checks = split, checks
 
     def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
         """The rows in the order asked for, in the type of `out`."""
@@ -168,7 +188,9 @@ class Hdf5Rows:
                 inside = np.flatnonzero(rows // size == block)
                 first, last = int(rows[inside].min()), int(rows[inside].max())
                 with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
-                    out[inside] = data[first : last + 1][rows[inside] - first]
+                    out[inside] = stored = data[first : last + 1][rows[inside] - first]
+                if self.checks is not None:
+                    self.checks.compare(rows[inside], stored)
         check_finite(self.split.path, rows, out)
         return out
 

@@ -93,6 +93,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         "data": f"{shape}, {facts.dtype}",
         "level": "unknown" if facts.level is None else f"{facts.level} ({facts.split})",
         "stored": f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}",
+        **({"checksums": _checksums(facts.checksums)} if facts.checksums is not None else {}),
         **(_shard_pairs(facts.shards) if facts.shards else {}),
         "order": facts.order + in_order,
         "windows": _windows(facts),
@@ -110,10 +111,14 @@ def _shard_pairs(facts: ShardFacts) -> dict[str, str | Text]:
     rows = "permuted" if facts.permuted else "in the order of the source"
     return {
         "shards": f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}",
-        "checksums": Text(facts.checksums, "green" if facts.checksums == "verified" else "bold red"),
+        "checksums": _checksums(facts.checksums),
         "normalised": how.get(facts.normalization, facts.normalization),
         "made from": f"{facts.source}, seed {facts.seed}",
     }
+
+
+def _checksums(found: str) -> Text:
+    return Text(found, {"verified": "green", "none": ""}.get(found, "bold red"))
 
 
 def _windows(facts: GroupedFacts) -> str:

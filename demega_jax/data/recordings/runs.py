@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.checksums import Checks, sensor_checks
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.errors import UserError, listed, warn
@@ -60,6 +61,7 @@ class Recording:
     samples: int
     rate: float
     simulated: bool = False
+    checks: Checks | None = dataclasses.field(default=None, compare=False, repr=False)  # of the sensors
 
     @property
     def nbytes(self) -> int:
@@ -69,9 +71,9 @@ class Recording:
     def read(
         self, sensors: slice = slice(None), out: Float[np.ndarray, "C n"] | None = None
     ) -> Float[np.ndarray, "C n"]:
-        """The recording in tesla, float32, in `out` if it is given.
+        """The recording in tesla, float32, in `out` if it is given. A sensor is compared with its checksum, if any.
 
-        UserError: values that are not finite. It names the sensors, counted from 0.
+        UserError: values that are not finite, or a sensor that was altered. It names the sensors, counted from 0.
         """
         x = np.empty((len(range(*sensors.indices(self.sensors))), self.samples), np.float32) if out is None else out
         with open_file(self.meg) as file:
@@ -82,6 +84,8 @@ class Recording:
             came = f"values that are not finite in sensor {listed(first + i for i in bad)}"
             way_out = "download the recording again, or remove this session run"
             raise UserError(self.meg, came, "finite numbers in every sensor", way_out)
+        if self.checks is not None:
+            self.checks.compare(np.arange(self.sensors)[sensors], x)
         return x
 
 
@@ -148,4 +152,5 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
             raise UserError(meg, f"sample_frequency {rate}", wanted, "write that attribute, or download the file again")
         sensors, samples = data.shape
         simulated = bool(file.attrs.get("simulated", False))
-    return Recording(name, meg, events, sensors, samples, float(rate), simulated)
+        checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
+    return Recording(name, meg, events, sensors, samples, float(rate), simulated, checks)

@@ -18,6 +18,7 @@ from demega_jax.data.shards.manifest import (
     MANIFEST,
     Manifest,
     ShardEntry,
+    check_manifest,
     check_shards,
     check_sizes,
     read_manifest,
@@ -112,6 +113,7 @@ def open_shards(
         raise UserError(folder / MANIFEST, came, f"shards of all its {entry.rows} rows", AGAIN)
     check = check_shards if verify else check_sizes
     check(folder, entry.shards)
+    check_manifest(folder / MANIFEST)  # after the checks that say more
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
         labels = map_labels(shards[0].file, file, raw_labels, classes)

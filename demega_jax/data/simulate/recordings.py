@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.checksums import SENSORS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
@@ -171,6 +173,7 @@ def _write_recording(
 ) -> None:
     """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
+    sums = [0] * len(scale)
     with atomic_h5(path) as (file, disk):
         data = file.create_dataset("data", (len(scale), samples), np.float32)
         for x in signal:
@@ -178,8 +181,10 @@ def _write_recording(
             squares += np.square(x, dtype=np.float64).sum(axis=1)
             x *= scale.astype(np.float32)[:, None]
             data[:, begin : begin + x.shape[1]] = x
+            sums = [zlib.crc32(np.ascontiguousarray(row).data, before) for row, before in zip(x, sums, strict=True)]
             begin += x.shape[1]
             disk.check()
+        file.create_dataset(SENSORS, data=np.array(sums, np.uint32))
         file.create_dataset("times", data=np.arange(samples) / SAMPLE_RATE)
         mean = total / samples
         data.attrs["channel_means"] = scale * mean
