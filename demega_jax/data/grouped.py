@@ -1,7 +1,7 @@
 """Grouped files in the hub's format: finding, opening and checking them.
 
-A file has data [N, C, T], labels [N], and optionally group_indices and attributes. If attributes contradict the shapes
-of the data, the shapes are used.
+A file has data [N, C, T], labels [N], and optionally group_indices, attributes and the checksums `row_crc32` [N] of
+checksums.py. If attributes contradict the shapes of the data, the shapes are used.
 """
 
 import dataclasses
