@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from demega_jax.data.folder import LISTED, find_levels
+from demega_jax.data.inspect.downloads import inspect_download
 from demega_jax.data.inspect.grouped import inspect_grouped
 from demega_jax.data.inspect.recordings import inspect_recordings
 from demega_jax.data.inspect.report import Report
@@ -13,8 +14,16 @@ SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
 def inspect_data(path: Path) -> list[Report]:
-    """A report for each file, split of shards or tree at a path. Nothing is raised: a report has what is wrong."""
+    """A report for each file, split of shards or tree at a path, and one of what was downloaded there, if anything was.
+
+    Nothing is raised: a report has what is wrong.
+    """
     path = Path(path)
+    downloaded = inspect_download(path)
+    return _inspect(path) + ([downloaded] if downloaded is not None else [])
+
+
+def _inspect(path: Path) -> list[Report]:
     if path.is_file():
         return [inspect_grouped(path)]
     if next(path.glob("*/derivatives"), None) is not None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demega_jax.data.inspect.amplitude import Amplitude
+from demega_jax.data.inspect.downloads import DownloadFacts
 from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
 from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, together
@@ -36,6 +37,8 @@ def print_report(report: Report, console: Console, *, histogram: bool = True) ->
         _print_grouped(facts, console, histogram=histogram)
     elif isinstance(facts, RecordingFacts):
         _print_recordings(facts, console)
+    elif isinstance(facts, DownloadFacts):
+        _print_download(facts, console)
     elif facts is not None:
         _print_run(facts, console)
     for note in report.notes:
@@ -104,6 +107,16 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
     if histogram:
         _print_histogram(facts.classes, facts.counts, console)
     _print_amplitude(facts.amplitude, console)
+
+
+def _print_download(facts: DownloadFacts, console: Console) -> None:
+    sources = ", ".join(f"{repo} at {revision[:12]}" for repo, revision in facts.datasets.items())
+    pairs: dict[str, str | Text] = {
+        "files": f"{facts.files:,}, {format_bytes(facts.nbytes)}",
+        "from": sources,
+        "checksums": _checksums(facts.checksums),
+    }
+    _print_pairs(console, pairs)
 
 
 def _shard_pairs(facts: ShardFacts) -> dict[str, str | Text]:
