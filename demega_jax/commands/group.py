@@ -10,6 +10,7 @@ from typer import Argument, Option
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, parse_size
 from demega_jax.errors import UserError, listed
+from demega_jax.files import visible
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target
@@ -119,7 +120,7 @@ def make_targets(
         attributes |= {"denoised": True} if denoised else {}
         for level in levels:
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
-            files = path.parent.iterdir() if path.parent.is_dir() else ()
+            files = visible(path.parent) if path.parent.is_dir() else ()
             if any(file.suffix != ".partial" for file in files):  # a stopped command leaves those
                 way_out = "choose another OUT, or move that folder"
                 raise UserError(path.parent, "it holds files already", "a folder without this level", way_out)

@@ -9,6 +9,7 @@ from typer import Argument, Context, Option
 from demega_jax.commands.shared.options import THERE, Data, Overrides, Several, check_inputs, check_there, level_option
 from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process, set_numerics
 from demega_jax.errors import UserError
+from demega_jax.files import visible
 from demega_jax.names import Target
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def command(
     asked = _asked_config(config, saved, overrides or [], data, level)
     if saved is not None:
         asked = resumed_config(saved, asked, folder.path)
-    elif not dry_run and folder.path.exists() and any(folder.path.iterdir()):
+    elif not dry_run and folder.path.exists() and any(visible(folder.path)):
         folder.create(asked)  # it refuses the folder, before anything slow
     check_levels(asked)
     # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.

@@ -8,7 +8,7 @@ from typing import Any
 from demega_jax.config import Config
 from demega_jax.config.load import differing_keys, load_config, put, to_yaml
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import visible, write_text
 
 FORMAT = 1
 HEADER = f"# demega-jax run, format {FORMAT}\n"
@@ -53,7 +53,7 @@ class RunFolder:
 
     def create(self, config: Config) -> None:
         """Make a new folder with its config.yaml. UserError: the folder is not empty, or cannot be made."""
-        if self.config.exists() or (self.path.is_dir() and any(self.path.iterdir())):
+        if self.config.exists() or (self.path.is_dir() and any(visible(self.path))):
             came, wanted = "the folder exists and is not empty", "a new folder for a new training run"
             raise UserError(
                 self.path, came, wanted, "continue that training run with --resume, or choose another --run"

@@ -16,6 +16,7 @@ from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, 
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.files import visible
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES
 
@@ -116,7 +117,7 @@ def _paired(root: Path) -> list[RunName]:
     """Session runs with a recording and events. Warns of those with one of them."""
     found: list[set[RunName]] = []
     for pattern in ("*/derivatives/serialised/*_meg.h5", "*/derivatives/events/*_events.tsv"):
-        matches = [NAME.match(path.name) for path in root.glob(pattern)]
+        matches = [NAME.match(path.name) for path in visible(root, pattern)]
         found.append({RunName(**match.groupdict()) for match in matches if match})
     megs, events = found
     for alone, what in ((megs - events, "without events"), (events - megs, "with events but no recording")):

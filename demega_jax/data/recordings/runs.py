@@ -17,6 +17,7 @@ from demega_jax.data.checksums import Checks, sensor_checks
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, open_file
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.files import visible
 
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
 
@@ -100,8 +101,8 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
     if not root.is_dir():
         came = "a file" if root.exists() else "no such folder"
         raise UserError(root, came, "the folder of a recording tree", "correct the path of the recordings")
-    megs = _by_name(root.glob("*/derivatives/serialised/*_meg.h5"), only)
-    events = _by_name(root.glob("*/derivatives/events/*_events.tsv"), only)
+    megs = _by_name(visible(root, "*/derivatives/serialised/*_meg.h5"), only)
+    events = _by_name(visible(root, "*/derivatives/events/*_events.tsv"), only)
     for some, others, what in ((megs, events, "without events"), (events, megs, "without a recording")):
         alone = sorted(set(some) - set(others))
         if alone:

@@ -13,6 +13,7 @@ from demega_jax.data.shards.manifest import (
     read_manifest,
 )
 from demega_jax.errors import UserError
+from demega_jax.files import visible
 
 # Entries of the manifest that are results, not settings: they are not compared.
 RESULTS = ("demega_jax", "shards", "saturated", "manifest_crc32")
@@ -35,7 +36,7 @@ def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest
         if there is not None and manifest is not None:
             check_same(folder, there, plan)
             check_manifest(manifest)
-        elif files := sorted([*folder.glob("*.h5"), *folder.glob("*/*.h5")]):
+        elif files := sorted([*visible(folder, "*.h5"), *visible(folder, "*/*.h5")]):
             came, wanted = "a file that no manifest lists", "a new folder, or one with unfinished shards"
             raise UserError(files[0], came, wanted, "choose another OUT, or move this file away")
     return found

@@ -16,7 +16,7 @@ from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, Generativ
 from demega_jax.data.simulate.grouped import check_least
 from demega_jax.data.simulate.speech import Speech, draw_speech
 from demega_jax.errors import UserError
-from demega_jax.files import format_bytes, free_space, write_text
+from demega_jax.files import format_bytes, free_space, visible, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
 SHORTEST, LONGEST = 10.0, 2400.0  # s of a session run: the shortest has every phoneme, the longest fits into memory
@@ -202,7 +202,7 @@ def _checked_plan(
         way_out = f"use --time-points {longest} or fewer"
         raise UserError("--time-points", f"{time_points}", f"at most {longest} (5 s)", way_out)
     plan = plan_runs(minutes, runs)
-    present = next(out.glob("*/derivatives"), None)
+    present = next(visible(out, "*/derivatives"), None)
     if present is not None:
         came = f"holds recordings or events ({present.relative_to(out)})"
         raise UserError(out, came, "a folder without recordings", "choose another folder, or move them away")
