@@ -11,6 +11,7 @@ from jaxtyping import Float
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
+from demega_jax.data.recordings.chapters import warn_of_shared
 from demega_jax.data.recordings.events import AGAIN, read_events
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.data.recordings.symbols import Unknown, named
@@ -82,6 +83,7 @@ def inspect_recordings(root: Path) -> Report:
             with report.going_on():
                 sound += find_recordings(root, only=[name])
         _check_alike(report, sound)
+        warn_of_shared({split: [r for r in sound if OFFICIAL.get(r.name, "train") == split] for split in SPLITS})
         runs: list[RunFacts] = []
         tallies = {split: Tally(PHONEMES) for split in SPLITS}
         for recording in sound:
