@@ -14,7 +14,7 @@ import numpy as np
 
 from demega_jax.data.checksums import Checks, check_labels, row_checks
 from demega_jax.data.folder import folder_level
-from demega_jax.data.hdf5 import check_storage, damaged, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split, WindowShape
@@ -91,13 +91,7 @@ def check_window(path: Path, sensors: int, time_points: int, expect_shape: Windo
 
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     for name in ("data", "labels"):
-        try:
-            found = file[name] if name in file else None
-            if isinstance(found, h5py.Dataset):
-                _ = found.dtype  # which cannot be read either, if the header is damaged
-        except (KeyError, ValueError, TypeError) as error:  # h5py raises these for a header that cannot be read
-            raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
-        if not isinstance(found, h5py.Dataset):
+        if find_dataset(path, file, name) is None:
             wanted = "the datasets `data` and `labels`"
             raise UserError(path, f"no dataset `{name}`", wanted, "give the path of a grouped file")
     data, labels = file["data"], file["labels"]

@@ -36,6 +36,18 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise damaged(path, f"not a readable HDF5 file ({reason})") from None
 
 
+def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A dataset of a file; None: there is none of this name. UserError: its header is damaged."""
+    try:
+        found = file[name] if name in file else None
+        if not isinstance(found, h5py.Dataset):
+            return None
+        _ = found.dtype  # which cannot be read where the type is damaged
+        return found
+    except (KeyError, ValueError, TypeError) as error:  # h5py raises these for a header that cannot be read
+        raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
+
+
 def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
     """(first row, offset in the file, size in bytes) of each chunk that was written."""
     found: list[tuple[int, int, int]] = []

@@ -18,7 +18,7 @@ from helpers.data import (
     write_shards,
 )
 from helpers.errors import refused
-from helpers.recordings import GOLDEN_TREE, group
+from helpers.recordings import GOLDEN_TREE, group, write_session
 from helpers.runs import inspect
 
 from demega_jax.data.recordings.runs import find_recordings
@@ -209,3 +209,17 @@ def test_a_simulated_recording_that_was_altered_is_named_when_it_is_read(tmp_pat
     with h5py.File(meg, "a") as file:
         del file["sensor_crc32"]
     assert inspect(capsys, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["grouped", "recording"])
+def test_a_damaged_type_is_refused(path, tmp_path, kind):
+    """A float of 32 bits whose sign is at bit 31 .. and whose exponent takes 0 bits, which no numpy type can hold."""
+    if kind == "recording":
+        write_session(tmp_path / "tree", 1, np.ones((2, 500), np.float32), [(0.1, "aa")])
+        path = next(tmp_path.rglob("*_meg.h5"))
+    whole = path.read_bytes()
+    head = whole.index(bytes([0x11, 0x20, 0x1F, 0, 4, 0, 0, 0, 0, 0, 0x20, 0]))  # version, class and bits of float32
+    place = whole.index(bytes([23, 8, 0, 23]), head)  # where the exponent is, its size; where the mantissa is, its size
+    path.write_bytes(whole[:place] + bytes([31, 23, 8, 0]) + whole[place + 4 :])
+    with refused("damaged", where=path):
+        open_grouped(path) if kind == "grouped" else find_recordings(tmp_path / "tree")

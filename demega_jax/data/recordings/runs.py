@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.checksums import Checks, sensor_checks
 from demega_jax.data.grouped import FLOATS
-from demega_jax.data.hdf5 import check_storage, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import visible
 
@@ -141,9 +140,9 @@ def _by_name(paths: Iterator[Path], only: Sequence[RunName] | None) -> dict[RunN
 
 def _open(name: RunName, meg: Path, events: Path) -> Recording:
     with open_file(meg) as file:
-        data = file.get("data")
-        if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.dtype.name not in FLOATS or 0 in data.shape:
-            came = "no dataset `data`" if not isinstance(data, h5py.Dataset) else f"`data` {data.dtype} {data.shape}"
+        data = find_dataset(meg, file, "data")
+        if data is None or data.ndim != 2 or data.dtype.name not in FLOATS or 0 in data.shape:
+            came = "no dataset `data`" if data is None else f"`data` {data.dtype} {data.shape}"
             wanted = "a dataset `data` of floating-point numbers [sensors, samples]"
             raise UserError(meg, came, wanted, "download the file again")
         check_storage(meg, data)

@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.elsewhere import is_elsewhere
 from demega_jax.data.grouped import check_window
-from demega_jax.data.hdf5 import open_file
+from demega_jax.data.hdf5 import find_dataset, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import OffsetRows, why_slow
 from demega_jax.data.shards.manifest import (
@@ -145,7 +144,7 @@ def _open_files(
             if manifest.normalization == "raw":
                 wanted |= {"median": wanted["data"][:2], "iqr": wanted["data"][:2]}
             for name, shape in wanted.items():
-                if not isinstance(found := file.get(name), h5py.Dataset) or found.shape != shape:
+                if (found := find_dataset(path, file, name)) is None or found.shape != shape:
                     raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest lists", AGAIN)
                 if is_elsewhere(file, found):  # the checksum of this file says nothing about the others
                     raise UserError(path, f"`{name}` is stored in other files", "all numbers in the shard", AGAIN)
