@@ -161,7 +161,7 @@ class Checkpoints:
                         raise Damaged(f"the checksum of {name} is not the one that was written")
                 arrays.update(found)
         except DAMAGE as error:
-            raise Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise Damaged(" ".join(self._plain.named(str(error)).split())[:200] or type(error).__name__) from error
         return arrays, meta
 
     def read_newest(

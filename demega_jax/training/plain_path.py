@@ -36,6 +36,10 @@ class PlainPath:
                 raise UserError(self._folder, came, "a path without them", "rename the folder") from None
         return Path(self._aside.name, "folder")
 
+    def named(self, text: str) -> str:
+        """A message with the folder's own path instead of that of the link."""
+        return text if self._aside is None else text.replace(str(self.open()), str(self._folder))
+
     def close(self) -> None:
         """Remove the link."""
         if self._aside is not None:

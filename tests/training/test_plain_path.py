@@ -47,6 +47,17 @@ def test_a_folder_whose_pattern_another_folder_meets_is_kept_apart(tmp_path):
     assert [newest(tmp_path / name)[0] for name in ("ab", "a*", "a?")] == [5, 7, 9]
 
 
+def test_a_damaged_checkpoint_is_told_by_its_own_path(tmp_path, capsys):
+    save(tmp_path / "a[b]", 1)
+    for path in (tmp_path / "a[b]" / "latest" / "1" / "model").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with refused("damaged", where=tmp_path / "a[b]" / "latest"):
+        newest(tmp_path / "a[b]")
+    err = capsys.readouterr().err
+    assert "a[b]" in err and "/demega-jax-" not in err
+
+
 def test_no_link_is_left(tmp_path, monkeypatch):
     (tmp_path / "aside").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "aside"))
