@@ -130,9 +130,19 @@ def _umask() -> int:
     return mask
 
 
+def visible(folder: Path, pattern: str | None = None) -> Iterator[Path]:
+    """The files and folders in a folder, or those below it that match a pattern, without all hidden ones.
+
+    A name that begins with a dot is hidden: operating systems leave such files (`.DS_Store`, `._train_grouped.h5`).
+    """
+    for path in folder.iterdir() if pattern is None else folder.glob(pattern):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
 def check_new_folder(path: Path, way_out: str) -> None:
-    """UserError, with this way out: something is there already, other than an empty folder."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    """UserError, with this way out: something is there already, other than a folder without visible files."""
+    if path.exists() and not (path.is_dir() and not any(visible(path))):
         came = "the folder exists and is not empty" if path.is_dir() else "it is a file"
         raise UserError(path, came, "a new folder", way_out)
 

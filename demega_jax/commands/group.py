@@ -19,6 +19,7 @@ from demega_jax.commands.shared.options import (
     seed_option,
 )
 from demega_jax.errors import UserError, listed, shortened
+from demega_jax.files import visible
 from demega_jax.names import MAX_COUNT, MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
 demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1"""
 
+SPLITS_FILE = (
+    "File splits.json, as --split-shares writes; it can also assign chapters: "
+    '{"format": 1, "chapters": {"Sherlock1/11": "validation"}, "others": "train"}.'
+)
 SHARES = (
     "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
     "1,0,0 makes only train (default: the published splits)."
@@ -51,7 +56,7 @@ def command(
     by_position: Annotated[bool, Option("--by-position", help="Group by position in the word (B, I, E, S).")] = False,
     denoise: Annotated[bool, Option("--denoise", help="Denoise the averages by wavelets.")] = False,
     run: SessionRuns = None,
-    splits: Annotated[Path | None, Option(metavar="FILE", help="File splits.json, as --split-shares writes.")] = None,
+    splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS_FILE)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
 ) -> int:
@@ -135,7 +140,7 @@ def make_targets(
         attributes |= {"denoised": True} if denoised else {}
         for level in levels:
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
-            files = path.parent.iterdir() if path.parent.is_dir() else ()
+            files = visible(path.parent) if path.parent.is_dir() else ()
             if any(file.suffix != ".partial" for file in files):  # a stopped command leaves those
                 way_out = "choose another OUT, or move that folder"
                 raise UserError(path.parent, "it holds files already", "a folder without this level", way_out)

@@ -94,7 +94,7 @@ class RegroupConfig(Section):
     tmax: Seconds = 0.5
     """End of a window, in seconds after the onset of its phoneme."""
     splits: PathText | None = None
-    """File splits.json with the session runs of each split, as of `group --split-shares`; null: the published ones."""
+    """File splits.json with the session runs, or the chapters, of each split; null: the published splits."""
 
 
 class PseudoConfig(Section):

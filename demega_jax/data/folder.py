@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from demega_jax.errors import UserError, listed
+from demega_jax.files import visible
 
 LISTED = 8  # names that a message lists
 
@@ -22,7 +23,7 @@ def data_folder(path: str | None) -> Path:
 
 def has_recordings(root: Path) -> bool:
     """Whether a folder is a recording tree (and not one of grouped files)."""
-    return next(iter(root.glob("*/derivatives/serialised/*_meg.h5")), None) is not None
+    return next(visible(root, "*/derivatives/serialised/*_meg.h5"), None) is not None
 
 
 def is_recorded(folder: Path, feed: str) -> bool:
@@ -54,7 +55,7 @@ def find_level(data: Path, level: int | None) -> Path:
     levels = find_levels(data)
     there = ", ".join(map(str, sorted(levels))) or "none"
     if not levels:
-        names = sorted(entry.name for entry in data.iterdir())
+        names = sorted(entry.name for entry in visible(data))
         came = f"no grouped_K folder (it holds {listed(names, LISTED) or 'nothing'})"
         raise UserError(data, came, "a folder with grouped_K or data/grouped_K in it", "give another --data DIR")
     if level is None and len(levels) > 1:
@@ -71,7 +72,7 @@ def find_split(data: Path, level: int | None, split: str) -> Path:
     folder = find_level(data, level)
     path = folder / f"{split}_grouped.h5"
     if not path.is_file():
-        files = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "no .h5 file"
+        files = ", ".join(sorted(p.name for p in visible(folder, "*.h5"))) or "no .h5 file"
         wanted = f"the {split} split in a folder that has {files}"
         raise UserError(path, "no such file", wanted, "copy or make that file")
     return path

@@ -1,7 +1,7 @@
 """Grouped files in the hub's format: finding, opening and checking them.
 
-A file has data [N, C, T], labels [N], and optionally group_indices and attributes. If attributes contradict the shapes
-of the data, the shapes are used.
+A file has data [N, C, T], labels [N], and optionally group_indices, attributes and the checksums `row_crc32` [N] of
+checksums.py. If attributes contradict the shapes of the data, the shapes are used.
 """
 
 import dataclasses
@@ -12,8 +12,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from demega_jax.data.checksums import Checks, check_labels, row_checks
 from demega_jax.data.folder import folder_level
-from demega_jax.data.hdf5 import check_storage, damaged, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split, WindowShape
@@ -33,12 +34,18 @@ class GroupedFile(Split):
         with open_file(self.path) as file:
             return why_slow(file, file["data"])
 
-    def reader(self) -> RowReader:
-        """Rows by their offset in the file; through HDF5 if they have no offset."""
-        if self.slow_reason:
-            return Hdf5Rows(self)
+    @functools.cached_property
+    def checks(self) -> Checks | None:
+        """The checksums of the rows, which all readers share; None: the file has none."""
         with open_file(self.path) as file:
-            return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype, [(self.path, 0)])
+            return row_checks(self.path, file)
+
+    def reader(self) -> RowReader:
+        """Rows by their offset in the file; through HDF5 if they have no offset. A row's first reader compares it."""
+        if self.slow_reason:
+            return Hdf5Rows(self, self.checks)
+        with open_file(self.path) as file:
+            return OffsetRows(self, row_offsets(file["data"]), file["data"].dtype, [(self.path, 0)], self.checks)
 
 
 def open_grouped(
@@ -56,6 +63,7 @@ def open_grouped(
         _, sensors, time_points = data.shape
         check_window(path, sensors, time_points, expect_shape)
         labels = map_labels(path, file, raw_labels, classes)
+        check_labels(path, file, raw_labels)
         _check_attributes(path, file, data.shape)
         split = GroupedFile(
             path=path,
@@ -83,11 +91,7 @@ def check_window(path: Path, sensors: int, time_points: int, expect_shape: Windo
 
 def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
     for name in ("data", "labels"):
-        try:
-            found = file[name] if name in file else None
-        except KeyError as error:  # h5py raises this for a header that cannot be read
-            raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
-        if not isinstance(found, h5py.Dataset):
+        if find_dataset(path, file, name) is None:
             wanted = "the datasets `data` and `labels`"
             raise UserError(path, f"no dataset `{name}`", wanted, "give the path of a grouped file")
     data, labels = file["data"], file["labels"]

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.elsewhere import check_elsewhere
 from demega_jax.data.inside import check_inside
 from demega_jax.errors import UserError
 from demega_jax.files import locked, open_part
@@ -37,23 +38,39 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise damaged(path, f"not a readable HDF5 file ({reason})") from None
 
 
+def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A dataset of a file; None: there is none of this name. UserError: its header is damaged."""
+    try:
+        found = file[name] if name in file else None
+        if not isinstance(found, h5py.Dataset):
+            return None
+        _ = found.dtype  # which cannot be read where the type is damaged
+        return found
+    except (KeyError, ValueError, TypeError) as error:  # h5py raises these for a header that cannot be read
+        raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
+
+
 def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
     """(first row, offset in the file, size in bytes) of each chunk that was written."""
     found: list[tuple[int, int, int]] = []
     # This walks over the index once; `get_chunk_info` does so for every chunk: 7 s for the 9,000 chunks of level 5.
     data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset, chunk.size)))
-    return np.array(found, np.int64).reshape(-1, 3)
+    # In a damaged index they can be any 64 bits, also those that are no int64.
+    return np.minimum(np.array(found, np.uint64).reshape(-1, 3), np.uint64(2**62)).astype(np.int64)
 
 
 def check_storage(path: Path, data: h5py.Dataset) -> None:
     """UserError: a part of a dataset was never written, or lies beyond the end of the file.
 
-    HDF5 reads zeros where nothing was written, and can sometimes open a file that was cut at its end.
+    HDF5 reads zeros where nothing was written, and can sometimes open a file that was cut at its end. A dataset that is
+    a link is checked in the file that it is part of.
     """
+    path = Path(data.file.filename)
     size = path.stat().st_size
     name = (data.name or "").lstrip("/")
     if data.is_virtual or data.external:
-        return  # stored in other files, which HDF5 checks when they are read
+        check_elsewhere(path, data, check_storage)
+        return
     if data.chunks is None:
         offset = data.id.get_offset()  # None: nothing was written, or (compact) it is part of the header
         end = offset + data.size * data.dtype.itemsize if offset is not None else size
@@ -64,6 +81,8 @@ def check_storage(path: Path, data: h5py.Dataset) -> None:
         return
     expected = int(np.prod([-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True)]))
     first, offset, length = stored_chunks(data).T
+    if ((first % data.chunks[0] != 0) | (first >= len(data))).any():
+        raise damaged(path, f"the index of the chunks of `{name}` is damaged")
     cut = first[offset + length > size]
     if len(cut):
         raise damaged(path, f"truncated, as the file ends before `{name}` from row {cut.min()} on")

@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.checksums import Checks
+from demega_jax.data.elsewhere import is_elsewhere, is_linked
 from demega_jax.data.hdf5 import damaged, open_file, stored_chunks
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
 from demega_jax.errors import UserError, warn
@@ -31,13 +33,22 @@ def open_rows(split: Split, memory: int) -> RowReader:
 
 
 def why_slow(file: h5py.File, data: h5py.Dataset) -> str:
-    """Why a row is not at a known place of the file in one piece; empty if it is."""
+    """Why a row is not at a known place of the file in one piece; empty if it is.
+
+    file: in which `data` was found by its name.
+    """
+    if is_linked(file, data):
+        return f"a link into {data.file.filename}"
+    if is_elsewhere(file, data):
+        return "stored in other files"
+    if data.id.get_type() != h5py.h5t.py_create(data.dtype):
+        return "of a type that numpy lacks"  # so that HDF5 converts it, as from bfloat16
     if data.id.get_create_plist().get_nfilters():
         return f"compressed or filtered ({data.compression or 'no compression'})"
     if data.chunks is not None and data.chunks[1:] != data.shape[1:]:
         return f"a row is scattered over chunks of {data.chunks}"
     if data.chunks is None and data.id.get_offset() is None:
-        return "stored in other files or in the header"
+        return "stored in the header"
     # Older versions of HDF5 count a chunk's offset from the end of the user block.
     return "the file has a user block" if file.userblock_size else ""
 
@@ -76,9 +87,19 @@ def _output(split: Split, rows: RowNumbers, out: Rows | None) -> Rows:
 class OffsetRows:
     """Rows read by their offset in the file, without HDF5. Rows that follow each other are read together."""
 
-    def __init__(self, split: Split, offsets: Int[np.ndarray, " N"], dtype: np.dtype, files: Files):
-        """offsets: of each row in its file.  dtype: of the rows in the files.  files: (path, first row), ascending."""
-        self.split, self.offsets, self.dtype, self.files = split, offsets, dtype, files
+    def __init__(
+        self,
+        split: Split,
+        offsets: Int[np.ndarray, " N"],
+        dtype: np.dtype,
+        files: Files,
+        checks: Checks | None = None,
+    ):
+        """offsets: of each row in its file.  dtype: of the rows in the files.  files: (path, first row), ascending.
+
+        checks: the checksums of the rows, of a split in one file; None: it has none, or they were compared before.
+        """
+        self.split, self.offsets, self.dtype, self.files, self.checks = split, offsets, dtype, files, checks
         self._firsts = np.array([first for _, first in files])
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -112,6 +133,8 @@ class OffsetRows:
                     with np.errstate(over="ignore"):  # gives an infinity, which the check finds
                         out[some] = stored
                 check_finite(path, rows[some] - before, out[some])  # while they are in the processor's cache
+                if self.checks is not None:
+                    self.checks.compare(rows[some], stored)
         return out
 
     def _fill(self, number: int, out: np.ndarray, offset: int, row: int) -> None:
@@ -139,14 +162,21 @@ class OffsetRows:
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return OffsetRows, (self.split, self.offsets, self.dtype, self.files)  # a copy opens the files itself
+        return OffsetRows, (
+            self.split,
+            self.offsets,
+            self.dtype,
+            self.files,
+            self.checks,
+        )  # a copy opens the files itself
 
 
 class Hdf5Rows:
     """Rows of a file that is compressed or whose chunks divide rows. A call reads each chunk once."""
 
-    def __init__(self, split: Split):
-        self.split = split
+    def __init__(self, split: Split, checks: Checks | None = None):
+        """checks: the checksums of the rows; None: there are none."""
+        self.split, self.checks = split, checks
 
     def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:
         """The rows in the order asked for, in the type of `out`."""
@@ -158,7 +188,9 @@ class Hdf5Rows:
                 inside = np.flatnonzero(rows // size == block)
                 first, last = int(rows[inside].min()), int(rows[inside].max())
                 with np.errstate(over="ignore"):  # becomes an infinity, which the check finds
-                    out[inside] = data[first : last + 1][rows[inside] - first]
+                    out[inside] = stored = data[first : last + 1][rows[inside] - first]
+                if self.checks is not None:
+                    self.checks.compare(rows[inside], stored)
         check_finite(self.split.path, rows, out)
         return out
 

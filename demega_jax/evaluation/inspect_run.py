@@ -8,6 +8,7 @@ from typing import Any
 from demega_jax.config import Config
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import UserError, warn
+from demega_jax.files import visible
 from demega_jax.training.checkpoint import Checkpoints, Damaged, Kind, quiet_failed_saves
 from demega_jax.training.run import RunFolder
 from demega_jax.training.writers import read_metrics
@@ -56,7 +57,7 @@ class RunFacts:
 def inspect_run(path: Path) -> list[Report]:
     """The report of a run folder; where it has members, a report for each."""
     quiet_failed_saves()
-    if members := sorted((path / "members").glob("*/config.yaml"), key=lambda file: file.parent.name.zfill(9)):
+    if members := sorted(visible(path / "members", "*/config.yaml"), key=lambda file: file.parent.name.zfill(9)):
         return [found for member in members for found in inspect_run(member.parent)]
     report = Report(path, "run")
     with report.watch():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import visible, write_text
 from demega_jax.reading import read_json
 
 FORMAT = 1
@@ -20,7 +20,7 @@ def begin_or_join(path: Path, what: str, plan: Mapping[str, object], *, join: bo
     """
     folder = path.parent
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(visible(folder)):
             came = f"the folder is not empty and holds no {what}"
             raise UserError(folder, came, f"a new folder for a new {what}", "choose another --run")
         write_text(path, json.dumps({"format": FORMAT, **plan}, indent=1) + "\n", "choose another --run")

@@ -9,6 +9,7 @@ import numpy as np
 
 from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
+from demega_jax.files import visible
 from demega_jax.metrics import scores
 from demega_jax.reading import read_json
 from demega_jax.training.run import RunFolder
@@ -43,7 +44,7 @@ def read_scores(
     UserError: a file that is named is not of this run's checkpoints.
     """
     found = {}
-    for path in files or sorted(run.report.glob("*.json")):
+    for path in files or sorted(visible(run.report, "*.json")):
         try:
             raw = _read(path)
             score = _score(path, raw, classes, steps)

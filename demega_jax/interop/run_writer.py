@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.files import aside_prefix, write_text
+from demega_jax.files import aside_prefix, visible, write_text
 from demega_jax.training.checkpoint import Checkpoints
 from demega_jax.training.members import Standing
 from demega_jax.training.restore import create_members
@@ -33,7 +33,7 @@ class Trained:
 
 def check_free(run: Path) -> None:
     """UserError: there is something of this name already."""
-    if run.is_dir() and any(run.iterdir()):
+    if run.is_dir() and any(visible(run)):
         raise UserError(run, "the folder exists and is not empty", "a new folder", "choose another folder")
     if run.exists() and not run.is_dir():
         raise UserError(run, "it is a file", "a new folder", "choose another folder")

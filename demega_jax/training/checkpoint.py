@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from demega_jax.errors import NO_SPACE, UserError, warn
 from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.training.optimizer import KeyPath, path_name
+from demega_jax.training.plain_path import PlainPath
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import TrainState
 
@@ -75,14 +76,19 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
+        self._plain = PlainPath(self.folder)
         self._managers: dict[str, ocp.CheckpointManager] = {}
 
     def _manager(self, kind: Kind) -> ocp.CheckpointManager:
         if kind not in self._managers:
-            folder, options = (self.folder / kind).absolute(), ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind])
+            folder, options = self._plain.open() / kind, ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind])
             names = ("model", "training", "meta")
             self._managers[kind] = ocp.CheckpointManager(folder, options=options, item_names=names)
         return self._managers[kind]
+
+    def check_path(self) -> None:
+        """UserError: nothing could be saved at this path. Asked before the first step, not at the first save."""
+        self._plain.open()
 
     def steps(self, kind: Kind) -> list[int]:
         """Steps that have a checkpoint folder, oldest first. A checkpoint may be damaged."""
@@ -123,6 +129,7 @@ class Checkpoints:
         for manager in self._managers.values():
             manager.close()
         self._managers.clear()
+        self._plain.close()
 
     @contextlib.contextmanager
     def _space(self) -> Iterator[None]:
@@ -154,7 +161,7 @@ class Checkpoints:
                         raise Damaged(f"the checksum of {name} is not the one that was written")
                 arrays.update(found)
         except DAMAGE as error:
-            raise Damaged(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise Damaged(" ".join(self._plain.named(str(error)).split())[:200] or type(error).__name__) from error
         return arrays, meta
 
     def read_newest(

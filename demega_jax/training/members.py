@@ -60,6 +60,7 @@ class Member:
         self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
         self.standing = Standing() if meta is None else Standing(**meta["standing"])
         self.checkpoints = Checkpoints(folder.checkpoints)
+        self.checkpoints.check_path()
 
     @property
     def name(self) -> str:

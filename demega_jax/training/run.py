@@ -8,7 +8,7 @@ from typing import Any
 from demega_jax.config import Config
 from demega_jax.config.load import differing_keys, load_config, put, to_yaml
 from demega_jax.errors import UserError
-from demega_jax.files import write_text
+from demega_jax.files import visible, write_text
 
 FORMAT = 1
 HEADER = f"# demega-jax run, format {FORMAT}\n"
@@ -59,10 +59,10 @@ class RunFolder:
             raise UserError(self.path, "a name that is no text", "a name in UTF-8, as checkpoints need", way_out)
         if self.path.exists() and not self.path.is_dir():
             raise UserError(self.path, "a file, not a folder", wanted, way_out)
-        there = set(self.path.iterdir()) if self.path.is_dir() else set()
+        there = set(visible(self.path)) if self.path.is_dir() else set()
         if self.config in there:
             way_out = f"continue that training run with --resume, or {way_out}"
-        elif there == {self.report} and self.report.is_dir() and not any(self.report.iterdir()):
+        elif there == {self.report} and self.report.is_dir() and not any(visible(self.report)):
             return
         if there:
             raise UserError(self.path, "the folder exists and is not empty", wanted, way_out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from demega_jax.data.hub.client import HubFile, HubTree
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, RunName
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.files import visible
 from demega_jax.names import SPLITS
 
 GROUPED = re.compile(r"(?:.*/)?grouped_(?P<level>\d+)/(?P<split>train|validation|test)_grouped\.h5")
@@ -60,7 +61,7 @@ def grouped_folder(out: Path, level: int) -> Path:
     if out.resolve().name == name:
         candidates.insert(0, Path("."))
     for folder in candidates:
-        if next((out / folder).glob("*_grouped.h5*"), None) is not None:
+        if next(visible(out / folder, "*_grouped.h5*"), None) is not None:
             return folder
     return next((folder for folder in candidates if (out / folder).is_dir()), Path(name))
 

@@ -3,21 +3,31 @@
 from pathlib import Path
 
 from demega_jax.data.folder import LISTED, find_levels
+from demega_jax.data.inspect.downloads import inspect_download
 from demega_jax.data.inspect.grouped import inspect_grouped
 from demega_jax.data.inspect.recordings import inspect_recordings
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.inspect.shards import has_shards, inspect_shards
 from demega_jax.errors import UserError, listed
+from demega_jax.files import visible
 
 SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
 def inspect_data(path: Path) -> list[Report]:
-    """A report for each file, split of shards or tree at a path. Nothing is raised: a report has what is wrong."""
+    """A report for each file, split of shards or tree at a path, and one of what was downloaded there, if anything was.
+
+    Nothing is raised: a report has what is wrong.
+    """
     path = Path(path)
+    downloaded = inspect_download(path)
+    return _inspect(path) + ([downloaded] if downloaded is not None else [])
+
+
+def _inspect(path: Path) -> list[Report]:
     if path.is_file():
         return [inspect_grouped(path)]
-    if next(path.glob("*/derivatives"), None) is not None:
+    if next(visible(path, "*/derivatives"), None) is not None:
         return [inspect_recordings(path)]
     if has_shards(path):
         return _inspect_level(path)
@@ -41,7 +51,7 @@ def _inspect_level(folder: Path) -> list[Report]:
 
 def _grouped_files(folder: Path) -> list[Path]:
     """The files of a folder: train, validation, test, then others by name."""
-    files = folder.glob("*.h5")
+    files = visible(folder, "*.h5")
     return sorted(files, key=lambda file: (SPLIT_ORDER.get(file.name.removesuffix("_grouped.h5"), 3), file))
 
 
@@ -50,7 +60,7 @@ def _nothing(path: Path) -> UserError:
     if not path.is_dir():
         return UserError(path, "no such file or folder", wanted, "correct the path, or give another one")
     try:
-        names = sorted(entry.name for entry in path.iterdir())
+        names = sorted(entry.name for entry in visible(path))
     except OSError as error:
         return UserError(path, f"cannot be read ({error.strerror})", wanted, "change its permissions")
     came = f"a folder that holds {listed(names, LISTED) or 'nothing'}"

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.checksums import check_groups
 from demega_jax.data.folder import LISTED
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.hdf5 import open_file
@@ -59,7 +60,9 @@ class ShardFacts:
 class GroupedFacts:
     """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
 
-    own_classes: whether the file names its classes.  simulated: None where the data do not say so.
+    own_classes: whether the file names its classes.  simulated: None where the data do not say so.  checksums: of a
+    grouped file, "verified", "do not agree", "not compared" (as another problem was found) or "none"; those of
+    shards are in `shards`.
     """
 
     split: str
@@ -78,6 +81,7 @@ class GroupedFacts:
     amplitude: Amplitude
     reference_macro_f1: float | None
     simulated: bool | None = None
+    checksums: str | None = None
     shards: ShardFacts | None = None
 
 
@@ -97,10 +101,22 @@ def inspect_grouped(path: Path) -> Report:
                 own_classes="classes" in file.attrs,
                 windows=_window_numbers(file, split.level),
                 simulated=split.simulated,
+                checksums="none" if split.checks is None else "not compared",
             )
         check_values(split, facts)
         _check_windows(path, facts)
+        if split.checks is not None:
+            report.facts = dataclasses.replace(facts, checksums="do not agree")
+            _read_all(split)
+            report.facts = dataclasses.replace(facts, checksums="verified")
     return report
+
+
+def _read_all(split: Split) -> None:
+    """Read every row, which compares its checksum. UserError: a row was altered."""
+    reader = split.reader()
+    for first in range(0, split.rows, BLOCK_ROWS):
+        reader.read(np.arange(first, min(first + BLOCK_ROWS, split.rows)))
 
 
 def facts_of(split: Split, blocks: Sequence[tuple[Path, int]], rows: int) -> dict[str, Any]:
@@ -168,7 +184,10 @@ def read_window_numbers(file: h5py.File) -> list[Int[np.ndarray, " k"]]:
     if kind is None or not np.issubdtype(kind, np.integer) or indices.shape != file["labels"].shape:
         came, wanted = "`group_indices` of another type or length", "a list of integers for each row"
         raise UserError(file.filename, came, wanted, "delete `group_indices`, or make the file again")
-    return list(indices[:])
+    groups = list(indices[:])
+    if all(len(group) == 0 or group.min() >= 0 for group in groups):  # else `_check_windows` says more
+        check_groups(Path(file.filename), file, groups)
+    return groups
 
 
 def _window_numbers(file: h5py.File, level: int | None) -> WindowNumbers | None:

@@ -1,6 +1,7 @@
 """Inspection of recording trees: session runs, minutes, phonemes, what is missing, and amplitudes."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,13 +11,18 @@ from jaxtyping import Float
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
-from demega_jax.data.recordings.events import read_events
+from demega_jax.data.recordings.chapters import warn_of_shared
+from demega_jax.data.recordings.events import AGAIN, read_events
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
+from demega_jax.data.recordings.symbols import Unknown, named
+from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.files import visible
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES
 
 PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s of the windows that are counted
+SENSORS_READ = 16  # sensors whose checksums are compared at a time
 PIECES, PIECE = 4, 2.0  # the amplitudes are measured on 4 pieces of 2 s of each session run
 
 
@@ -77,13 +83,18 @@ def inspect_recordings(root: Path) -> Report:
             with report.going_on():
                 sound += find_recordings(root, only=[name])
         _check_alike(report, sound)
+        warn_of_shared({split: [r for r in sound if OFFICIAL.get(r.name, "train") == split] for split in SPLITS})
         runs: list[RunFacts] = []
+        tallies = {split: Tally(PHONEMES) for split in SPLITS}
         for recording in sound:
             with report.going_on():
-                runs.append(_run_facts(recording))
+                runs.append(_run_facts(recording, tallies[OFFICIAL.get(recording.name, "train")]))
         if not runs:
             return report
-        _say_unlike(sound[0].rate, runs)
+        _say_unlike(sound[0].rate, runs, sum((tally.unknown for tally in tallies.values()), Counter()))
+        for tally in tallies.values():
+            with report.going_on():
+                tally.check()
         simulated = all(recording.simulated for recording in sound)
         report.facts = RecordingFacts(
             rate=sound[0].rate,
@@ -97,6 +108,10 @@ def inspect_recordings(root: Path) -> Report:
             simulated=simulated,
             amplitude=_amplitude(report, sound),
         )
+        named = {problem.where for problem in report.problems}
+        for recording in (recording for recording in sound if str(recording.meg) not in named):
+            with report.going_on():
+                _compare(recording)
     return report
 
 
@@ -104,7 +119,7 @@ def _paired(root: Path) -> list[RunName]:
     """Session runs with a recording and events. Warns of those with one of them."""
     found: list[set[RunName]] = []
     for pattern in ("*/derivatives/serialised/*_meg.h5", "*/derivatives/events/*_events.tsv"):
-        matches = [NAME.match(path.name) for path in root.glob(pattern)]
+        matches = [NAME.match(path.name) for path in visible(root, pattern)]
         found.append({RunName(**match.groupdict()) for match in matches if match})
     megs, events = found
     for alone, what in ((megs - events, "without events"), (events - megs, "with events but no recording")):
@@ -124,22 +139,39 @@ def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
             report.problems.append(UserError(recording.meg, came, wanted, way_out))
 
 
-def _run_facts(recording: Recording) -> RunFacts:
-    """The facts of a session run. UserError: its events are not sound."""
+def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
+    """The facts of a session run, which is added to the tally of its split. UserError: its events are not sound."""
     name, events = recording.name, read_events(recording.events)
     _check_times(recording)
-    place = {symbol: i for i, symbol in enumerate(PHONEMES)}
-    label = np.array([place.get(symbol, -1) for symbol in events.symbol], int)
+    own = Tally(PHONEMES)
+    label = own.add(recording, events)
     start = np.floor(events.onset * recording.rate)
     fits = (start >= 0) & (start + round(WINDOW * recording.rate) <= recording.samples)
     counts = np.bincount(label[fits & (label >= 0)], minlength=len(PHONEMES))
-    for count, what in ((events.duplicates, "duplicate events"), (events.unordered, "events out of order in time")):
+    seconds = recording.samples / recording.rate
+    for count, what in (
+        (events.duplicates, "duplicate events"),
+        (events.unordered, "events out of order in time"),
+        (events.cut, "rows of events with fewer columns than the head of their table"),
+    ):
         if count:
             warn(f"{name}: {count} {what}")
-    split, minutes = OFFICIAL.get(name, "train"), recording.samples / recording.rate / 60
+    if events.end_early(seconds):
+        warn(f"{name}: the last event is at {events.last:.1f} s of {seconds:.1f} s, so that events may be missing")
     known, of_class = int((label >= 0).sum()), tuple(counts.tolist())
-    unknown = len(label) - known
-    return RunFacts(str(name), name.task, name.session, split, minutes, known, sum(of_class), unknown, of_class)
+    if not known:
+        came = f"no phoneme, and {own.unknown.total()} events with other symbols: {named(own.unknown) or 'none'}"
+        raise UserError(recording.events, came, f"events of kind phoneme, such as {listed(PHONEMES)}", AGAIN)
+    tally.add(recording, events)
+    split, unknown = OFFICIAL.get(name, "train"), len(label) - known
+    return RunFacts(str(name), name.task, name.session, split, seconds / 60, known, sum(of_class), unknown, of_class)
+
+
+def _compare(recording: Recording) -> None:
+    """Read a recording that has checksums, a few sensors at a time. UserError: a sensor was altered."""
+    if recording.checks is not None:
+        for first in range(0, recording.sensors, SENSORS_READ):
+            recording.read(slice(first, min(first + SENSORS_READ, recording.sensors)))
 
 
 def _check_times(recording: Recording) -> None:
@@ -156,15 +188,15 @@ def _check_times(recording: Recording) -> None:
                 warn(f"{recording.name}: {rate:.4g} Hz by `times`, but {recording.rate:g} Hz by its attribute")
 
 
-def _say_unlike(rate: float, runs: Sequence[RunFacts]) -> None:
+def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown) -> None:
     """Warn of another sampling rate, of windows that run off their recording, and of symbols that are no phoneme."""
     if rate != PUBLISHED_RATE:
         warn(f"the sampling rate is {rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz")
-    off, unknown = sum(run.phonemes - run.windows for run in runs), sum(run.unknown for run in runs)
+    off = sum(run.phonemes - run.windows for run in runs)
     if off:
         warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
     if unknown:
-        warn(f"{unknown} events have symbols that are no phoneme")
+        warn(f"{unknown.total()} events have symbols that are no phoneme: {named(unknown)}")
 
 
 def _splits(runs: Sequence[RunFacts]) -> dict[str, SplitFacts]:

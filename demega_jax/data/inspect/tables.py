@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demega_jax.data.inspect.amplitude import Amplitude
+from demega_jax.data.inspect.downloads import DownloadFacts
 from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
 from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, together
@@ -36,6 +37,8 @@ def print_report(report: Report, console: Console, *, histogram: bool = True) ->
         _print_grouped(facts, console, histogram=histogram)
     elif isinstance(facts, RecordingFacts):
         _print_recordings(facts, console)
+    elif isinstance(facts, DownloadFacts):
+        _print_download(facts, console)
     elif facts is not None:
         _print_run(facts, console)
     for note in report.notes:
@@ -93,6 +96,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         "data": f"{shape}, {facts.dtype}",
         "level": "unknown" if facts.level is None else f"{facts.level} ({facts.split})",
         "stored": f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}",
+        **({"checksums": _checksums(facts.checksums)} if facts.checksums is not None else {}),
         **(_shard_pairs(facts.shards) if facts.shards else {}),
         "order": facts.order + in_order,
         "windows": _windows(facts),
@@ -105,15 +109,29 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
     _print_amplitude(facts.amplitude, console)
 
 
+def _print_download(facts: DownloadFacts, console: Console) -> None:
+    sources = ", ".join(f"{repo} at {revision[:12]}" for repo, revision in facts.datasets.items())
+    pairs: dict[str, str | Text] = {
+        "files": f"{facts.files:,}, {format_bytes(facts.nbytes)}",
+        "from": sources,
+        "checksums": _checksums(facts.checksums),
+    }
+    _print_pairs(console, pairs)
+
+
 def _shard_pairs(facts: ShardFacts) -> dict[str, str | Text]:
     how = {"none": "as in the source", "raw": "as in the source; median and quartiles beside it"}
     rows = "permuted" if facts.permuted else "in the order of the source"
     return {
         "shards": f"{facts.files:,} of {facts.rows_each:,} rows, blocks of {facts.block_rows:,}; rows {rows}",
-        "checksums": Text(facts.checksums, "green" if facts.checksums == "verified" else "bold red"),
+        "checksums": _checksums(facts.checksums),
         "normalised": how.get(facts.normalization, facts.normalization),
         "made from": f"{facts.source}, seed {facts.seed}",
     }
+
+
+def _checksums(found: str) -> Text:
+    return Text(found, {"verified": "green", "none": ""}.get(found, "bold red"))
 
 
 def _windows(facts: GroupedFacts) -> str:

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,15 +16,18 @@ from demega_jax.reading import open_text
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
 COLUMNS = ("kind", "segment", "timemeg")
+AGAIN = "download the file again"
+QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event means that events are missing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
     """Phonemes of a session run in order of time.
 
-    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes.  position [E]: places
-    in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered: events that
-    began before the one above them and were sorted.
+    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters.
+    position [E]: places in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered:
+    events that began before the one above them and were sorted.  cut: rows of the table that have fewer columns than
+    its head and are left out.  last: seconds at which the last event of any kind begins; 0 if there is none.
     """
 
     onset: Float[np.ndarray, " E"]
@@ -30,40 +35,84 @@ class Events:
     position: Int[np.ndarray, " E"]
     duplicates: int
     unordered: int
+    cut: int = 0
+    last: float = 0.0
+
+    def end_early(self, seconds: float) -> bool:
+        """Whether a recording of this length goes on long after its last event: over 30 s and a tenth of its length."""
+        least, share = QUIET
+        return seconds - self.last > max(least, share * seconds)
+
+
+class _Row(NamedTuple):
+    """A row of the table; a column that it lacks is empty."""
+
+    line: int
+    kind: str
+    segment: str
+    time: str
+    cut: bool
 
 
 def read_events(path: Path) -> Events:
     """The phonemes of an events file. Silence and unknown words are left out. UserError: it is no events file."""
     try:
-        with open_text(path) as file:
-            reader = csv.DictReader(file, delimiter="\t")
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                wanted = f"the tab-separated columns {', '.join(COLUMNS)}"
-                raise UserError(path, f"no column {missing[0]}", wanted, "download the file again")
-            found = [_event(path, reader.line_num, row) for row in reader if row["kind"] == "phoneme"]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, f"cannot be read ({error})", "a table of events", "download the file again") from None
+        with open_text(
+            path, newline="", encoding="utf-8-sig"
+        ) as file:  # a byte order mark is no part of the first column
+            rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(path, f"cannot be read ({error})", "a table of events", AGAIN) from None
+    found = [_event(path, row) for row in rows if row.kind == "phoneme"]
     events = [event for event in found if event[1] not in NO_PHONEME]
     unique = list(dict.fromkeys(events))
     ordered = sorted(unique, key=lambda event: event[0])
+    times = (_seconds(row.time) for row in rows)
     return Events(
         onset=np.array([onset for onset, _, _ in ordered], np.float64),
         symbol=tuple(symbol for _, symbol, _ in ordered),
         position=np.array([POSITIONS.index(position) for _, _, position in ordered], np.int8),
         duplicates=len(events) - len(unique),
         unordered=sum(later[0] < earlier[0] for earlier, later in itertools.pairwise(unique)),
+        cut=sum(row.cut and row.kind != "phoneme" for row in rows),
+        last=max((time for time in times if np.isfinite(time)), default=0.0),
     )
 
 
-def _event(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, str]:
-    """(onset, symbol, position) of a line such as `12  phoneme  ah_B  3.2  0.08`."""
-    symbol, _, position = (row["segment"] or "").partition("_")
+def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[_Row]:
+    """The rows below the head, one for each line. A quotation mark is a letter: in a word it may stand alone.
+
+    If a cell begins and ends with one, as in tables where every text is quoted, the two are left out.
+    """
+    head = [_bare(cell) for cell in next(lines, [])]
+    missing = [name for name in COLUMNS if name not in head]
+    if missing:
+        wanted = f"the tab-separated columns {', '.join(COLUMNS)}"
+        raise UserError(path, f"no column {missing[0]}", wanted, AGAIN)
+    places = [head.index(name) for name in COLUMNS]
+    for number, cells in enumerate(lines, 2):
+        if cells:  # a line without anything is no row
+            kind, segment, time = (_bare(cells[place]) if place < len(cells) else "" for place in places)
+            yield _Row(number, kind, segment, time, len(cells) < len(head))
+
+
+def _bare(cell: str) -> str:
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds; NaN for what is no number."""
     try:
-        onset = float(row["timemeg"])
-    except (TypeError, ValueError):
-        onset = float("nan")
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _event(path: Path, row: _Row) -> tuple[float, str, str]:
+    """(onset, symbol, position) of a line such as `12  phoneme  ah_B  3.2  0.08`."""
+    symbol, _, position = row.segment.partition("_")
+    onset = _seconds(row.time)
     if not np.isfinite(onset):
         wanted = "a number of seconds in the column timemeg"
-        raise UserError(path, f"time {row['timemeg']!r} in line {line}", wanted, "download the file again")
+        raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, AGAIN)
     return onset, symbol.lower(), position if position in POSITIONS else ""

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt32
 
+from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.draws import generator
 from demega_jax.data.hdf5 import Disk, atomic_h5
 from demega_jax.data.recordings.events import POSITIONS
@@ -168,6 +169,15 @@ def plan_passes(targets: Sequence[Target], memory: int) -> list[list[Part]]:
     return passes
 
 
+class _Open(NamedTuple):
+    """A file that is being written. checksums [G]: of its rows, as far as they are written."""
+
+    own: ExitStack
+    file: h5py.File
+    disk: Disk
+    checksums: UInt32[np.ndarray, " G"]
+
+
 def write_groups(
     targets: Sequence[Target], statistics: Statistics, memory: int, progress: Callable[[str], None] | None = None
 ) -> None:
@@ -179,7 +189,7 @@ def write_groups(
     say = progress or (lambda line: None)
     passes = plan_passes(targets, memory)
     with ExitStack() as stack:
-        files: dict[Path, tuple[ExitStack, h5py.File, Disk]] = {}
+        files: dict[Path, _Open] = {}
         for number, parts in enumerate(passes):
             groups = [part.target.groups.some(np.arange(part.first, part.stop)) for part in parts]
             sums = _sums(groups, statistics, say, f"pass {number + 1} of {len(passes)}")
@@ -187,12 +197,14 @@ def write_groups(
                 target = part.target
                 if target.path not in files:
                     own = stack.enter_context(ExitStack())
-                    files[target.path] = (own, *own.enter_context(atomic_h5(target.path)))
-                    _begin(files[target.path][1], target)
-                own, file, disk = files[target.path]
-                _write_means(file["data"], part, total, some.sizes())
+                    sums_of_rows = np.empty(len(target.groups), np.uint32)
+                    files[target.path] = _Open(own, *own.enter_context(atomic_h5(target.path)), sums_of_rows)
+                    _begin(files[target.path].file, target)
+                own, file, disk, sums_of_rows = files[target.path]
+                _write_means(file["data"], sums_of_rows, part, total, some.sizes())
                 disk.check()
                 if part.stop == len(target.groups):
+                    write_checksums(file, sums_of_rows, target.groups.sizes(), target.groups.window)
                     own.close()  # the file is whole and gets its final name now
                     say(f"wrote {target.path}: {len(target.groups)} groups")
             del sums, total  # before the next pass makes its own
@@ -207,10 +219,15 @@ def average_groups(parts: Sequence[Groups], statistics: Statistics) -> Float[np.
 
 
 def _write_means(
-    data: h5py.Dataset, part: Part, total: Float[np.ndarray, "G C T"], sizes: Int[np.ndarray, " G"]
+    data: h5py.Dataset,
+    sums: UInt32[np.ndarray, " N"],
+    part: Part,
+    total: Float[np.ndarray, "G C T"],
+    sizes: Int[np.ndarray, " G"],
 ) -> None:
     """Divide the sums of windows by their number, in place, and write them to the file, denoised if that is asked for.
 
+    sums: the checksums of all rows of the file, in which those of these rows are set.
     One chunk at a time, so that it is still in the processor's cache when it is written.
     """
     for first in range(0, len(total), CHUNK_ROWS):
@@ -218,6 +235,7 @@ def _write_means(
         mean /= sizes[first : first + CHUNK_ROWS, None, None].astype(np.float32)
         if part.target.denoised:
             mean = denoise(mean)
+        sums[part.first + first : part.first + first + len(mean)] = checksums(mean)
         if mean.shape == data.chunks:
             data.id.write_direct_chunk((part.first + first, 0, 0), mean)  # without the copies that HDF5 makes
         else:

@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.checksums import Checks, sensor_checks
 from demega_jax.data.grouped import FLOATS
-from demega_jax.data.hdf5 import check_storage, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
 from demega_jax.errors import UserError, listed, shortened, warn
+from demega_jax.files import visible
 
 MAX_RATE = 1e6  # Hz
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
@@ -61,6 +62,7 @@ class Recording:
     samples: int
     rate: float
     simulated: bool = False
+    checks: Checks | None = dataclasses.field(default=None, compare=False, repr=False)  # of the sensors
 
     @property
     def nbytes(self) -> int:
@@ -70,9 +72,9 @@ class Recording:
     def read(
         self, sensors: slice = slice(None), out: Float[np.ndarray, "C n"] | None = None
     ) -> Float[np.ndarray, "C n"]:
-        """The recording in tesla, float32, in `out` if it is given.
+        """The recording in tesla, float32, in `out` if it is given. A sensor is compared with its checksum, if any.
 
-        UserError: values that are not finite. It names the sensors, counted from 0.
+        UserError: values that are not finite, or a sensor that was altered. It names the sensors, counted from 0.
         """
         x = np.empty((len(range(*sensors.indices(self.sensors))), self.samples), np.float32) if out is None else out
         with open_file(self.meg) as file:
@@ -83,6 +85,8 @@ class Recording:
             came = f"values that are not finite in sensor {listed(first + i for i in bad)}"
             way_out = "download the recording again, or remove this session run"
             raise UserError(self.meg, came, "finite numbers in every sensor", way_out)
+        if self.checks is not None:
+            self.checks.compare(np.arange(self.sensors)[sensors], x)
         return x
 
 
@@ -97,8 +101,8 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
     if not root.is_dir():
         came = "a file" if root.exists() else "no such folder"
         raise UserError(root, came, "the folder of a recording tree", "correct the path of the recordings")
-    megs = _by_name(root.glob("*/derivatives/serialised/*_meg.h5"), only)
-    events = _by_name(root.glob("*/derivatives/events/*_events.tsv"), only)
+    megs = _by_name(visible(root, "*/derivatives/serialised/*_meg.h5"), only)
+    events = _by_name(visible(root, "*/derivatives/events/*_events.tsv"), only)
     for some, others, what in ((megs, events, "without events"), (events, megs, "without a recording")):
         alone = sorted(set(some) - set(others))
         if alone:
@@ -137,9 +141,9 @@ def _by_name(paths: Iterator[Path], only: Sequence[RunName] | None) -> dict[RunN
 
 def _open(name: RunName, meg: Path, events: Path) -> Recording:
     with open_file(meg) as file:
-        data = file.get("data")
-        if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.dtype.name not in FLOATS or 0 in data.shape:
-            came = "no dataset `data`" if not isinstance(data, h5py.Dataset) else f"`data` {data.dtype} {data.shape}"
+        data = find_dataset(meg, file, "data")
+        if data is None or data.ndim != 2 or data.dtype.name not in FLOATS or 0 in data.shape:
+            came = "no dataset `data`" if data is None else f"`data` {data.dtype} {data.shape}"
             wanted = "a dataset `data` of floating-point numbers [sensors, samples]"
             raise UserError(meg, came, wanted, "download the file again")
         check_storage(meg, data)
@@ -154,4 +158,5 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
             )
         sensors, samples = data.shape
         simulated = bool(file.attrs.get("simulated", False))
-    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated)
+        checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
+    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks)

@@ -1,12 +1,18 @@
-"""Which session runs are for training, validation and test: as published, drawn by shares, or as a file says."""
+"""Which session runs are for training, validation and test: as published, drawn by shares, or as a file says.
+
+A file of splits is JSON: {"format": 1, "runs": {"0/1/Sherlock1/1": "train", ..}, "chapters": {"Sherlock1/11":
+"validation", ..}, "others": "train"}, of which `group --split-shares` writes `runs`. The split of a session run is that
+in `runs`, or else that of its chapter (its task and session, whoever hears it), or else `others`; null: it is left out.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demega_jax.data.draws import generator
+from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import write_text
 from demega_jax.names import SPLITS
 from demega_jax.reading import read_json
@@ -24,31 +30,36 @@ def official(recordings: Sequence[Recording]) -> Assigned:
 def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: int) -> Assigned:
     """Session runs drawn by a seed, so that the splits have these shares of the recorded time as nearly as possible.
 
-    UserError: not three shares, or a negative one, or none for training; fewer session runs than splits.
+    All session runs of a chapter are in one split.
+    UserError: not three shares, or a negative one, or none for training; fewer chapters than splits.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not shares[0] > 0:
         three = "three shares, of train (above 0), validation and test"
         raise UserError("--split-shares", f"{list(shares)}", three, "use --split-shares 0.8 0.1 0.1, for example")
     wanted = {split: share / sum(shares) for split, share in zip(SPLITS, shares, strict=True) if share > 0}
-    if len(recordings) < len(wanted):
-        came = f"{len(recordings)} session runs for {len(wanted)} splits"
+    chapters = by_chapter(recordings)
+    if len(chapters) < len(wanted):
+        came = f"{len(recordings)} session runs of {len(chapters)} chapters for {len(wanted)} splits"
         way_out = "download more session runs, or set the share of a split to 0"
-        raise UserError("--split-shares", came, "at least one session run for each split", way_out)
+        raise UserError("--split-shares", came, "at least one chapter for each split", way_out)
     total = sum(r.samples for r in recordings)
     have = dict.fromkeys(wanted, 0)
     chosen: dict[str, str] = {}
-    order = generator(seed, 0).permutation(len(recordings))
+    order = generator(seed, 0).permutation(len(chapters))
     for left, index in zip(range(len(order), 0, -1), order, strict=True):
         empty = [split for split in wanted if have[split] == 0]
-        among = empty if len(empty) == left else list(wanted)  # every split gets at least one session run
+        among = empty if len(empty) == left else list(wanted)  # every split gets at least one chapter
         split = max(among, key=lambda name: wanted[name] - have[name] / total)
-        chosen[str(recordings[index].name)] = split
-        have[split] += recordings[index].samples
+        chosen |= {str(recording.name): split for recording in chapters[index]}
+        have[split] += sum(recording.samples for recording in chapters[index])
     return assign(recordings, chosen)
 
 
 def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> Assigned:
-    """Recordings by split, in their order. Warns of a split without session runs. UserError: train has none."""
+    """Recordings by split, in their order. Warns of a split without session runs, and of chapters in several splits.
+
+    UserError: train has none.
+    """
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
         wanted = "at least one, as its statistics standardise every split"
@@ -57,6 +68,7 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> 
     for split in [split for split, runs in assigned.items() if not runs]:
         warn(f"no session run for {split}: this split is left out")
         del assigned[split]
+    warn_of_shared(assigned)
     return assigned
 
 
@@ -70,19 +82,25 @@ def write_splits(path: Path, assigned: Assigned, left_out: Sequence[Recording] =
 def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
     """The splits that a file names; a session run whose split is null is left out.
 
-    UserError: it cannot be read, is of a newer format, or lacks a session run.
+    Warns of chapters in it that no session run hears. UserError: it cannot be read, is of a newer format, or lacks a
+    session run.
     """
     try:
         content = read_json(path)
-        version, named = int(content["format"]), dict(content["runs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version, runs, chapters = content["format"], dict(content.get("runs", {})), dict(content.get("chapters", {}))
+        others = content.get("others", "")
+        newer = version > FORMAT
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
         way_out = "give another path with --splits (or data.regroup.splits)"
         raise UserError(path, str(reason), "a splits.json that `group --split-shares` wrote", way_out) from None
-    if version > FORMAT:
+    if newer:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
-    absent = [str(r.name) for r in recordings if named.get(str(r.name), "") not in (*SPLITS, None)]
+    if strange := sorted(chapters.keys() - {chapter_of(r.name) for r in recordings}):
+        warn(f"{path}: {len(strange)} of its chapters have no session run: {listed(strange)}")
+    named = {str(r.name): runs.get(str(r.name), chapters.get(chapter_of(r.name), others)) for r in recordings}
+    absent = [name for name, split in named.items() if split not in (*SPLITS, None)]
     if absent:
         came, wanted = f"session run {absent[0]} has no split", f"one of {', '.join(SPLITS)} for every session run"
-        raise UserError(path, came, wanted, "add it to `runs` in the file")
+        raise UserError(path, came, wanted, "add it to `runs`, or its task and session to `chapters`, in the file")
     return assign(recordings, named)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,20 +91,24 @@ def _cache_file(recording: Recording) -> Path:
     return cache_folder("statistics") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
+def _checksum(mean: Float[np.ndarray, " C"], std: Float[np.ndarray, " C"]) -> int:
+    return zlib.crc32(np.ascontiguousarray(std).data, zlib.crc32(np.ascontiguousarray(mean).data))
+
+
 def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         known = read_json(cache)
         mean, std = np.array(known["mean"], np.float64), np.array(known["std"], np.float64)
         whole = known["format"] == FORMAT and mean.shape == std.shape == (recording.sensors,)
+        whole &= known.get("crc32") in (None, _checksum(mean, std))  # older files have none
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent or damaged: measure again
     return (mean, std) if whole else None
 
 
 def _write_cache(cache: Path, recording: Recording, known: tuple[np.ndarray, np.ndarray]) -> None:
-    text = json.dumps(
-        {"format": FORMAT, "run": str(recording.name), "mean": known[0].tolist(), "std": known[1].tolist()}
-    )
+    content = {"format": FORMAT, "run": str(recording.name), "crc32": _checksum(*known)}
+    text = json.dumps(content | {"mean": known[0].tolist(), "std": known[1].tolist()})
     try:
         write_text(cache, text)
     except UserError as error:

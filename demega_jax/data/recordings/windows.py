@@ -1,6 +1,5 @@
 """Windows: the stretch of a recording that follows the onset of a phoneme."""
 
-import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -9,7 +8,8 @@ from jaxtyping import Int
 
 from demega_jax.data.recordings.events import read_events
 from demega_jax.data.recordings.runs import Recording
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.data.recordings.tally import Tally
+from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 
 
@@ -43,35 +43,29 @@ def find_windows(
     """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
 
     Warns, with a count, of windows that run off the end of a recording, unknown symbols, duplicate and unordered
-    events. UserError: no window.
+    events, rows that are cut, session runs without a phoneme or whose events end early.
+    UserError: no window, or phonemes that vanish as their symbols are unknown.
     """
     rate = recordings[0].rate
     time_points = round((tmax - tmin) * rate)
     if time_points < 2:
         way_out = "give a larger tmax, or a smaller tmin"
         raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
-    place = {name: i for i, name in enumerate(classes)}
     columns: list[tuple[np.ndarray, ...]] = []
-    off = duplicates = unordered = 0
-    unknown: collections.Counter[str] = collections.Counter()
+    off, tally = 0, Tally(classes)
     for index, recording in enumerate(recordings):
         events = read_events(recording.events)
-        duplicates, unordered = duplicates + events.duplicates, unordered + events.unordered
-        label = np.array([place.get(symbol, -1) for symbol in events.symbol], np.int32)
-        unknown.update(symbol for symbol in events.symbol if symbol not in place)
+        label = tally.add(recording, events)
         start = np.floor((events.onset + tmin) * rate).astype(np.int64)
         fits = (start >= 0) & (start + time_points <= recording.samples)
         off += int((~fits & (label >= 0)).sum())
         keep = fits & (label >= 0)
         columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
-    for count, what in (
-        (off, "windows run off a recording and are left out"),
-        (unknown.total(), f"events with symbols that are no class are left out ({listed(sorted(unknown))})"),
-        (duplicates, "duplicate events are left out"),
-        (unordered, "events were out of order in time and have been sorted"),
-    ):
-        if count:
-            warn(f"{count} {what} ({len(recordings)} session runs, the first is {recordings[0].name})")
+    tally.check()
+    where = f"{len(recordings)} session runs, the first is {recordings[0].name}"
+    if off:
+        warn(f"{off} windows run off a recording and are left out ({where})")
+    tally.warn(where)
     run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
     if not len(run):
         came = f"no window of {time_points} samples in this or any other of {len(recordings)} session runs"

@@ -6,6 +6,7 @@ OUT/grouped_K/{split}/shard-00000.h5   data [n, C, T], labels [n], rows [n] (of 
                                        and iqr [n, C]
 """
 
+import json
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,10 @@ class SplitEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """Everything about a folder. normalization `raw`: data as in the source, with median and interquartile range."""
+    """Everything about a folder. normalization `raw`: data as in the source, with median and interquartile range.
+
+    manifest_crc32: of everything else in the manifest; None: it was written before there was one.
+    """
 
     format: Literal["demega-jax shards"] = "demega-jax shards"
     version: int = VERSION
@@ -77,6 +81,7 @@ class Manifest(_Entry):
     shard_rows: int = Field(gt=0)  # of every shard but the last of a split
     block_rows: int = Field(gt=0)  # rows of one read, which also are shuffled as one block in each epoch
     splits: dict[str, SplitEntry]
+    manifest_crc32: str | None = None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -102,9 +107,26 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(path, came, wanted, "run `demega-jax shard` again into another folder") from None
 
 
+def check_manifest(path: Path) -> None:
+    """UserError: a manifest that `read_manifest` can read says something else than what was written."""
+    raw = read_json(path)
+    wanted, found = raw.get("manifest_crc32"), _crc32_of_content(raw)
+    if wanted is not None and wanted != found:
+        came = f"altered, as the CRC-32 of what it says is {found}"
+        raise UserError(path, came, f"{wanted}, as it says itself", "copy it again, or make the shards again")
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest atomically. UserError: it cannot be written, as on a full disk."""
-    write_text(path, manifest.model_dump_json(indent=1) + "\n")
+    """Write a manifest and its checksum atomically. UserError: it cannot be written, as on a full disk."""
+    content = manifest.model_dump(mode="json")
+    content["manifest_crc32"] = _crc32_of_content(content)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _crc32_of_content(content: dict[str, object]) -> str:
+    """CRC-32 of the content of a manifest but for its own checksum; the layout of the text makes no difference."""
+    rest = {name: value for name, value in content.items() if name != "manifest_crc32"}
+    return f"{zlib.crc32(json.dumps(rest, sort_keys=True).encode()):08x}"
 
 
 def crc32_of(path: Path) -> str:

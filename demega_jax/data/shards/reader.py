@@ -4,19 +4,20 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.elsewhere import is_elsewhere
 from demega_jax.data.grouped import check_window
-from demega_jax.data.hdf5 import open_file
+from demega_jax.data.hdf5 import find_dataset, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
-from demega_jax.data.rows import OffsetRows
+from demega_jax.data.rows import OffsetRows, why_slow
 from demega_jax.data.shards.manifest import (
     AGAIN,
     MANIFEST,
     Manifest,
     ShardEntry,
+    check_manifest,
     check_shards,
     check_sizes,
     read_manifest,
@@ -111,6 +112,7 @@ def open_shards(
         raise UserError(folder / MANIFEST, came, f"shards of all its {entry.rows} rows", AGAIN)
     check = check_shards if verify else check_sizes
     check(folder, entry.shards)
+    check_manifest(folder / MANIFEST)  # after the checks that say more
     shards, raw_labels = _open_files(folder, manifest, entry.shards)
     with open_file(shards[0].file) as file:
         labels = map_labels(shards[0].file, file, raw_labels, classes)
@@ -142,11 +144,14 @@ def _open_files(
             if manifest.normalization == "raw":
                 wanted |= {"median": wanted["data"][:2], "iqr": wanted["data"][:2]}
             for name, shape in wanted.items():
-                if not isinstance(found := file.get(name), h5py.Dataset) or found.shape != shape:
+                if (found := find_dataset(path, file, name)) is None or found.shape != shape:
                     raise UserError(path, f"no `{name}` of shape {shape}", "what the manifest lists", AGAIN)
-            offset = file["data"].id.get_offset()
-            if offset is None or file["data"].dtype != manifest.dtype:
-                came = f"`data` of {file['data'].dtype}, {'in chunks' if offset is None else 'contiguous'}"
+                if is_elsewhere(file, found):  # the checksum of this file says nothing about the others
+                    raise UserError(path, f"`{name}` is stored in other files", "all numbers in the shard", AGAIN)
+            offset, slow = file["data"].id.get_offset(), why_slow(file, file["data"])
+            if offset is None or slow or file["data"].dtype != manifest.dtype:
+                how = "in chunks" if offset is None else slow or "contiguous"
+                came = f"`data` of {file['data'].dtype}, {how}"
                 raise UserError(path, came, f"contiguous `data` of {manifest.dtype}", AGAIN)
             labels.append(file["labels"][:])
         shards.append(Shard(path, first, entry.rows, offset))

@@ -3,11 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, checksums, read_manifest
+from demega_jax.data.shards.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    ShardEntry,
+    check_manifest,
+    checksums,
+    read_manifest,
+)
 from demega_jax.errors import UserError
+from demega_jax.files import visible
 
 # Entries of the manifest that are results, not settings: they are not compared.
-RESULTS = ("demega_jax", "shards", "saturated")
+RESULTS = ("demega_jax", "shards", "saturated", "manifest_crc32")
 
 
 def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest | None]:
@@ -24,9 +33,10 @@ def check_folders(out: Path, plans: dict[Path, Manifest]) -> dict[Path, Manifest
     for folder, plan in plans.items():
         manifest = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).is_file()), None)
         found[folder] = there = read_manifest(manifest) if manifest is not None else None
-        if there is not None:
+        if there is not None and manifest is not None:
             check_same(folder, there, plan)
-        elif files := sorted([*folder.glob("*.h5"), *folder.glob("*/*.h5")]):
+            check_manifest(manifest)
+        elif files := sorted([*visible(folder, "*.h5"), *visible(folder, "*/*.h5")]):
             came, wanted = "a file that no manifest lists", "a new folder, or one with unfinished shards"
             raise UserError(files[0], came, wanted, "choose another OUT, or move this file away")
     return found

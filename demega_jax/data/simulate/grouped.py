@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
@@ -93,8 +94,10 @@ def _write(path: Path, best: MatchedFilter, labels: Int[np.ndarray, " N"], level
         data = file.create_dataset("data", (total, sensors, time_points), np.float32, chunks=chunks)
         file.create_dataset("labels", data=labels, chunks=(total,))
         indices = file.create_dataset("group_indices", (total,), h5py.vlen_dtype(np.int32))
+        sums = np.empty(total, np.uint32)
         for rows, x, sessions in draw_blocks(best.model, labels, level=level, split=split, seed=seed):
             data[rows] = x
+            sums[rows] = checksums(x)
             predictions[rows] = best.predict(x, sessions)
             windows = np.arange(rows.start * level, rows.stop * level, dtype=np.int32)
             indices[rows] = windows.reshape(-1, level)  # invented numbers: no window is in two groups
@@ -115,6 +118,7 @@ def _write(path: Path, best: MatchedFilter, labels: Int[np.ndarray, " N"], level
             reference_macro_f1=reference,
         )
         file.attrs.create("classes", list(best.model.classes), dtype=h5py.string_dtype())
+        write_checksums(file, sums, np.full(total, level), np.arange(total * level))
     return reference
 
 

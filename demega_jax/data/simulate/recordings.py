@@ -2,19 +2,21 @@
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.checksums import SENSORS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
 from demega_jax.data.simulate.grouped import check_least
 from demega_jax.data.simulate.speech import Speech, draw_speech
 from demega_jax.errors import UserError
-from demega_jax.files import format_bytes, free_space, write_text
+from demega_jax.files import format_bytes, free_space, visible, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
 SHORTEST, LONGEST = 10.0, 2400.0  # s of a session run: the shortest has every phoneme, the longest fits into memory
@@ -171,6 +173,7 @@ def _write_recording(
 ) -> None:
     """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
+    sums = [0] * len(scale)
     with atomic_h5(path) as (file, disk):
         data = file.create_dataset("data", (len(scale), samples), np.float32)
         for x in signal:
@@ -178,8 +181,10 @@ def _write_recording(
             squares += np.square(x, dtype=np.float64).sum(axis=1)
             x *= scale.astype(np.float32)[:, None]
             data[:, begin : begin + x.shape[1]] = x
+            sums = [zlib.crc32(np.ascontiguousarray(row).data, before) for row, before in zip(x, sums, strict=True)]
             begin += x.shape[1]
             disk.check()
+        file.create_dataset(SENSORS, data=np.array(sums, np.uint32))
         file.create_dataset("times", data=np.arange(samples) / SAMPLE_RATE)
         mean = total / samples
         data.attrs["channel_means"] = scale * mean
@@ -197,7 +202,7 @@ def _checked_plan(
         way_out = f"use --time-points {longest} or fewer"
         raise UserError("--time-points", f"{time_points}", f"at most {longest} (5 s)", way_out)
     plan = plan_runs(minutes, runs)
-    present = next(out.glob("*/derivatives"), None)
+    present = next(visible(out, "*/derivatives"), None)
     if present is not None:
         came = f"holds recordings or events ({present.relative_to(out)})"
         raise UserError(out, came, "a folder without recordings", "choose another folder, or move them away")

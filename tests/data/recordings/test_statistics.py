@@ -1,5 +1,7 @@
 """Statistics of recordings: the golden ones, and how they are remembered."""
 
+import json
+
 import h5py
 import numpy as np
 from helpers.errors import has_fact
@@ -33,3 +35,21 @@ def test_statistics_are_remembered_outside_the_recordings(tree):
     assert sum(has_fact(line, recordings[2].name) for line in measured) == 1 <= len(measured) <= 2
     assert changed.mean[0] > 1.1 * first.mean[0]
     np.testing.assert_array_equal(changed.mean[1:], first.mean[1:])
+
+
+def test_remembered_statistics_that_were_altered_are_measured_again(tree):
+    recordings = find_recordings(tree)
+    first = statistics(recordings)
+    altered, older = sorted(cache_folder("statistics").glob("*.json"))[:2]
+    for path, checked in ((altered, True), (older, False)):
+        known = json.loads(path.read_text())
+        known["mean"][0] += 1.0
+        path.write_text(json.dumps(known))
+        measured: list[str] = []
+        again = statistics(recordings, measured.append)
+        assert len(measured) == checked
+        assert (again.mean[0] == first.mean[0]) == checked
+        known["mean"][0] -= 1.0
+        older_text = json.loads(older.read_text())
+        older_text.pop("crc32", None)  # as it was written before there was one
+        older.write_text(json.dumps(older_text))

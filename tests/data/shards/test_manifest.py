@@ -9,6 +9,8 @@ from helpers.data import open_shards
 from helpers.errors import refused
 from helpers.shards import NAMES, ROWS, SENSORS, TIME_POINTS
 
+from demega_jax.data.inspect.folder import inspect_data
+
 
 def test_manifest(source, shards):
     manifest = json.loads((shards / "manifest.json").read_text())
@@ -69,3 +71,32 @@ def test_a_newer_or_damaged_manifest_is_refused(shards, tmp_path, change, facts)
     path.unlink()
     with refused("cannot be read", where=path):
         open_shards(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"level": 7}, {"block_rows": 17}, {"seed": 776}, {"classes": ["b", "a", "c"]}, {"shard_rows": 65}],
+)
+def test_a_manifest_that_says_something_else_is_refused(shards, tmp_path, change):
+    """Nothing else knows these numbers."""
+    folder = tmp_path / "grouped_5"
+    shutil.copytree(shards, folder)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest))  # another layout of the text is no change
+    assert open_shards(folder, "train").rows == 203
+    path.write_text(json.dumps(manifest | change))
+    with refused("altered", manifest["manifest_crc32"], where=path):
+        open_shards(folder, "train")
+    (report,) = {str(problem) for found in inspect_data(folder) for problem in found.problems}
+    assert "altered" in report
+
+
+def test_a_manifest_without_its_own_checksum_is_read(shards, tmp_path):
+    """As it was written before there was one."""
+    folder = tmp_path / "grouped_5"
+    shutil.copytree(shards, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["manifest_crc32"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"seed": 776}))
+    assert open_shards(folder, "train").rows == 203

@@ -1,0 +1,37 @@
+"""Chapters: what is heard in a session of a task, which several subjects, or several runs, can hear.
+
+A phoneme of a chapter has the same words around it whoever hears it. So a model that was trained on a chapter has seen
+what it is asked in validation or test on the same chapter.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from demega_jax.data.recordings.runs import Recording, RunName
+from demega_jax.errors import listed, warn
+
+
+def chapter_of(name: RunName) -> str:
+    """The chapter of a session run, as a file of splits names it: its task and session, such as `Sherlock1/11`."""
+    return f"{name.task}/{name.session}"
+
+
+def by_chapter(recordings: Sequence[Recording]) -> list[list[Recording]]:
+    """The recordings of each chapter, in the order in which chapters and recordings come."""
+    found: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        found.setdefault(chapter_of(recording.name), []).append(recording)
+    return list(found.values())
+
+
+def warn_of_shared(assigned: Mapping[str, Sequence[Recording]]) -> None:
+    """Warn of session runs for training whose chapter validation or test hears, and of those of both of these."""
+    heard = {split: {chapter_of(r.name) for r in runs} for split, runs in assigned.items()}
+    for split, others in (("train", ("validation", "test")), ("validation", ("test",))):
+        known = {chapter for other in others for chapter in heard.get(other, ())}
+        shared = [str(r.name) for r in assigned.get(split, ()) if chapter_of(r.name) in known]
+        if shared:
+            warn(
+                f"{len(shared)} session runs for {split} hear chapters of {' or '.join(others)}, so that scores there "
+                f"are too good: {listed(shared)}; assign whole chapters with `chapters` in a file of splits (--splits, "
+                "data.regroup.splits)"
+            )
