@@ -57,9 +57,7 @@ class _Row(NamedTuple):
 def read_events(path: Path) -> Events:
     """The phonemes of an events file. Silence and unknown words are left out. UserError: it is no events file."""
     try:
-        with open_text(
-            path, newline="", encoding="utf-8-sig"
-        ) as file:  # a byte order mark is no part of the first column
+        with open_text(path, "utf-8-sig") as file:  # a byte order mark is no part of the first column
             rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(path, f"cannot be read ({error})", "a table of events", AGAIN) from None
