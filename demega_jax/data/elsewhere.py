@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py._hl.vds import VDSmap
 
 from demega_jax.errors import UserError
 
@@ -65,15 +66,14 @@ def _check_virtual(path: Path, data: h5py.Dataset, check: Check) -> None:
             raise _missing(path, data, "its sources are not blocks side by side, so that they cannot be checked")
         boxes.append(box)
         covered += count
-        _check_source(path, data, source.file_name, source.dset_name, source.src_space.get_select_bounds()[1], check)
+        _check_source(path, data, source, count, check)
     if covered != data.size:
         raise _missing(path, data, f"its sources hold {covered} of its {data.size} numbers")
 
 
-def _check_source(
-    path: Path, data: h5py.Dataset, file_name: str, dataset: str, last: tuple[int, ...], check: Check
-) -> None:
-    """UserError: a source is missing, or ends before `last`, the last element that is taken from it."""
+def _check_source(path: Path, data: h5py.Dataset, source: VDSmap, count: int, check: Check) -> None:
+    """UserError: a source is missing, or does not hold the `count` numbers that are taken from it."""
+    file_name, dataset = source.file_name, source.dset_name
     name = f"`{dataset}` of {file_name}"
     file = path if file_name == "." else _source_file(path, file_name)
     if file is None:
@@ -81,15 +81,23 @@ def _check_source(
     try:
         with h5py.File(file, "r") as other:
             found = other.get(dataset)
-            if not isinstance(found, h5py.Dataset) or len(found.shape) != len(last):
+            if not isinstance(found, h5py.Dataset):
                 raise _missing(path, data, f"there is no dataset {name}")
             if found.is_virtual:  # it could be virtual for ever, in a circle
                 raise _missing(path, data, f"{name} is stored in other files itself")
-            if any(end >= length for end, length in zip(last, found.shape, strict=True)):
+            if not _holds(found.shape, source.src_space, count):
                 raise _missing(path, data, f"{name} of shape {list(found.shape)} is too small")
             check(file, found)
     except OSError as error:
         raise _missing(path, data, f"{file_name} cannot be read ({error.strerror or error})") from None
+
+
+def _holds(shape: tuple[int, ...], taken: h5py.h5s.SpaceID, count: int) -> bool:
+    """Whether a dataset of this shape holds the `count` numbers that are taken from it."""
+    if taken.get_select_type() == h5py.h5s.SEL_ALL:  # it has no bounds then
+        return int(np.prod(shape)) == count
+    last = taken.get_select_bounds()[1]
+    return len(last) == len(shape) and all(end < length for end, length in zip(last, shape, strict=True))
 
 
 def _external_file(path: Path, name: str) -> Path | None:

@@ -176,8 +176,9 @@ def test_a_virtual_dataset_with_holes_is_refused(path, other, second, facts):
         open_grouped(path)
 
 
-def test_a_shard_that_is_stored_elsewhere_is_refused(tmp_path, path, other, x):
-    """Its own checksum would agree, whatever is in the other file."""
+def test_a_shard_that_is_stored_elsewhere_is_refused(tmp_path, path):
+    """In its own data folder; its own checksum would agree, whatever is in the other file."""
+    other = tmp_path / "out" / "other.h5"
     write_shards(tmp_path, tmp_path / "out", levels=[1], splits=["train"])
     folder = tmp_path / "out" / "grouped_1"
     shard = folder / "train" / "shard-00000.h5"

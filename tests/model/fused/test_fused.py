@@ -31,7 +31,7 @@ MORE = [
     ("gpu", "p2c", 130, 0.5), ("tpu", "both", 130, 0.5), ("tpu", "c2p", 1, 0.0), ("tpu", "p2c", 9, 0.3),
     ("tpu", "none", 8, 0.5), ("tpu", "distances", 33, 0.5), ("tpu", "shared", 70, 0.0),
 ]  # fmt: skip
-CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)]
+CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
 
 
 def attention(kind: str, dropout: float = 0.5) -> DisentangledAttention:
@@ -85,7 +85,7 @@ def test_lines_are_rolled_alike_off_a_tpu_and_by_the_operation_for_one(shift):
     assert [int(here[t, 0]) for t in range(3)] == [8 * t + (-shift - t) % 8 for t in range(3)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("device", KERNELS)
 def test_half_precision_is_near_float32(device):
     want = jax.tree.leaves(plain(*case("both", 9, 0.5)))
@@ -94,7 +94,7 @@ def test_half_precision_is_near_float32(device):
         np.testing.assert_allclose(got.astype(np.float32), theirs, atol=0.03 * np.abs(theirs).max())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("device", KERNELS)
 def test_members_side_by_side_have_the_values_of_each(device):
     plan, qkv, tables, _ = case("both", 9, 0.5)
