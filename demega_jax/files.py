@@ -11,13 +11,16 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from demega_jax.errors import UserError, shortened
+from demega_jax.errors import UserError, shortened, warn
 
 MAX_BYTES = 2**50  # 1024 TiB
+SEAL = "seal"  # the key of the fingerprints of all other keys
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of a file system without locks
 
 
@@ -175,6 +178,33 @@ def json_text(content: Mapping[str, object]) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
+def fingerprint(value: object) -> str:
+    """CRC-32 of a value that JSON can hold, however its keys are ordered and its text is laid out."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def sealed(content: Mapping[str, object]) -> dict[str, object]:
+    """What JSON can hold, as it is read back, with a fingerprint of each of its keys."""
+    plain = json.loads(json.dumps(content))
+    return plain | {SEAL: {key: fingerprint(value) for key, value in plain.items()}}
+
+
+def check_sealed(content: Mapping[str, object]) -> None:
+    """ValueError: a key is missing or not what was sealed. What has no seal is of an earlier version, and passes."""
+    if SEAL not in content:
+        return
+    seal = content[SEAL]
+    if not isinstance(seal, dict):
+        raise ValueError(f"{SEAL} is no mapping")
+    found = {key: fingerprint(value) for key, value in content.items() if key != SEAL}
+    for key in sorted(seal.keys() | found.keys()):
+        if key not in found:
+            raise ValueError(f"there is no {key}")
+        if found[key] != seal.get(key):
+            raise ValueError(f"{key} is not what was written")
+
+
 @contextlib.contextmanager
 def locked(path: Path, file: io.FileIO) -> Iterator[None]:
     """Lock an open file that is renamed when it is complete. The lock ends with the process.
@@ -193,6 +223,52 @@ def locked(path: Path, file: io.FileIO) -> Iterator[None]:
     if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
         raise other
     yield
+
+
+@contextlib.contextmanager
+def held(path: Path, other: UserError) -> Iterator[bool]:
+    """Hold the lock of an empty file, which is made as needed and stays. The lock ends with the process.
+
+    Gives whether it is held: a file system without locks is named in a warning. UserError: `other`, where another
+    process holds it; and where the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        came = f"cannot be written ({error.strerror})"
+        raise UserError(other.where, came, "a folder that can be written", "choose another folder") from None
+    with file:
+        yield _hold(path, file.fileno(), other)
+
+
+def _hold(path: Path, descriptor: int, other: UserError) -> bool:
+    for _ in range(10):  # `is_held` holds it too, for an instant
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                warn(f"{path.parent} is on a file system without locks: see to it that no second process writes there")
+                return False
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        time.sleep(0.05)
+    raise other
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file. False also where there is no such file, or a system without locks."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    return False
 
 
 def free_space(path: Path) -> int:

@@ -26,7 +26,7 @@ def command(ctx: typer.Context, run: Run, file: File) -> int:
     with ending_at_once(ctx.obj):
         set_numerics(ctx.obj, config)
         from demega_jax.interop.torch_export import export, write
-        from demega_jax.training.checkpoint import quiet_failed_saves
+        from demega_jax.training.quiet import quiet_failed_saves
 
         quiet_failed_saves()
         exported = export(run)

@@ -46,7 +46,7 @@ def import_file(checkpoint: Path, run: Path, changes: dict[str, object]) -> None
     from demega_jax.interop.torch_file import read
     from demega_jax.interop.torch_import import convert, write_run
     from demega_jax.model.demega import parameter_count
-    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.training.quiet import quiet_failed_saves
 
     quiet_failed_saves()
     file = read(checkpoint)

@@ -105,13 +105,15 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
 
     from demega_jax.evaluation.stack.page import write_stack_report
     from demega_jax.evaluation.stack.report import print_report
-    from demega_jax.files import write_json, write_results, write_text
-    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.files import held, write_json, write_results, write_text
+    from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
     console, signals = Console(highlight=False, markup=False), Signals()
     quiet_failed_saves()
-    with signals.noted():
+    way_out = "wait until that process has ended, or choose another --run"
+    other = UserError(plan.folder, "another process makes a stack in it", "one process for a stack", way_out)
+    with signals.noted(), held(plan.folder / ".lock", other):
         try:
             found = _stages(plan, split, signals, console.print)
         except Interrupted as interrupted:
@@ -150,8 +152,9 @@ def _stages(plan: "StackPlan", split: str, signals: "Signals", say: "Say") -> "S
     found = {name: validation_or_test(plan, models, name, say) for name in dict.fromkeys(("validation", split))}
     fitted = fit_stackers(plan, found["validation"], signals, say)
     chosen = choose(features_of(found["validation"]), fitted)
-    write_stackers(plan.folder, fitted)
+    arrays = write_stackers(plan.folder, fitted)
     bases = tuple(str(path.absolute()) for path in plan.bases())
-    about = Description(bases, models[0].classes, plan.level, chosen, plan.fitted, plan.config.stack)
+    steps = tuple(model.steps for model in models)
+    about = Description(bases, models[0].classes, plan.level, chosen, plan.fitted, plan.config.stack, steps, arrays)
     about.write(plan.folder)
     return stacked(plan, found, fitted, chosen)

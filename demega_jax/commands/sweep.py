@@ -89,7 +89,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     from demega_jax.evaluation.sweep.page import write_sweep_report
     from demega_jax.evaluation.sweep.run import cells_there, run_sweep
     from demega_jax.files import write_json, write_results
-    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
     console, signals = Console(highlight=False, markup=False, soft_wrap=True), Signals()

@@ -62,11 +62,13 @@ def command(
         _check_target(dry_run, parallel)
         only_compile()
     from demega_jax.commands.shared.config import check_levels
+    from demega_jax.training.alone import check_alone
     from demega_jax.training.run import RunFolder, default_run_path, resumed_config
 
     folder = RunFolder(run or default_run_path(config or Path("run")))
     if init is not None:
         RunFolder(init).read_config()
+    check_alone(folder)
     saved = folder.read_config() if resume else None
     prepare_process(process, devices or 1)
     asked = _asked_config(config, saved, overrides or [], data, level)

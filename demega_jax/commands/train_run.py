@@ -7,8 +7,9 @@ from pathlib import Path
 from demega_jax.commands.train_describe import describe, make_console
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.report.curves import plot_training_curve
-from demega_jax.training.checkpoint import quiet_failed_saves
+from demega_jax.training.alone import alone_in
 from demega_jax.training.loop import Loop
+from demega_jax.training.quiet import quiet_failed_saves
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment, warn_of_no_learning
@@ -21,6 +22,11 @@ def begin(experiment: Experiment, folder: RunFolder, init: Path | None, go_on: s
     go_on: the command that continues after an interruption.
     """
     quiet_failed_saves()
+    with alone_in(folder, experiment.config):
+        return _begin(experiment, folder, init, go_on, resume=resume)
+
+
+def _begin(experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool) -> int:
     console = make_console()
     validation = experiment.data.validation
     experiment.data.plan.check_spread(experiment.config.model.input_norm)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from demega_jax.config import Config
 from demega_jax.data.open import open_training
 from demega_jax.evaluation.evaluate import validation_of
+from demega_jax.training.alone import alone_in, check_alone
 from demega_jax.training.loop import Loop
 from demega_jax.training.members import Standing
 from demega_jax.training.parallel import Mode, make_placement
@@ -29,12 +30,14 @@ def fit(
     say: shows a line of text. Interrupted: a signal came, and everything is saved. UserError: as for `train`, and if
     the folder holds another training run.
     """
+    check_alone(folder)
     resume = folder.config.is_file()
     if resume:
         config = resumed_config(folder.read_config(), config, folder.path)
     experiment = open_experiment(config, devices)
     experiment.data.plan.check_spread(config.model.input_norm)
-    state, metas = start_state(experiment, folder, None, say, resume=resume)
-    warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
-    loop = Loop(experiment, folder, state, metas, validation_of(experiment))
-    return loop.run(resumed=resume, signals=signals)
+    with alone_in(folder, config):
+        state, metas = start_state(experiment, folder, None, say, resume=resume)
+        warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
+        loop = Loop(experiment, folder, state, metas, validation_of(experiment))
+        return loop.run(resumed=resume, signals=signals)

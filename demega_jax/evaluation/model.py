@@ -19,12 +19,10 @@ from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
 from demega_jax.evaluation.predict import Predictions, Predictor, predict_split
 from demega_jax.metrics import Scores
-from demega_jax.training.checkpoint import read_model, unflatten
 from demega_jax.training.members import stack
 from demega_jax.training.parallel import Placement, make_placement
 from demega_jax.training.program_cache import keep_programs
-from demega_jax.training.run import RunFolder
-from demega_jax.training.state import abstract
+from demega_jax.training.stored import read_run
 
 MOST_ROWS = {"cpu": 64}  # rows of a batch on a platform where train.batch_size would take too long
 
@@ -143,18 +141,11 @@ def load(run: str | Path) -> Model:
     """The model of a run folder, from its best checkpoint, with all its members where there are several.
 
     Compiled programs are kept on disk, so that later processes need not compile them again. UserError: no checkpoint
-    can be read.
+    can be read, or the files of the folder do not agree with each other.
     """
     keep_programs()
-    folder = RunFolder(Path(run))
-    config = folder.read_config()
-    trees, steps = [], []
-    for member in folder.members(config):
-        arrays, meta = read_model(member)
-        # An imported model has a feature table of its own, perhaps for classes that ours does not know.
-        graphdef, params, buffers = abstract(config.model, arrays.get("buffers.feature_table"))
-        trees.append(unflatten({"params": params, "buffers": buffers}, arrays, member.checkpoints))
-        steps.append(int(meta["step"]))
-    tree = stack(trees)
-    counts = np.asarray(meta["class_counts"])
-    return Model(str(run), config, graphdef, tree["params"], tree["buffers"], tuple(steps), counts)
+    stored = read_run(Path(run))
+    tree = stack(stored.trees)
+    steps = tuple(int(meta["step"]) for meta in stored.metas)
+    counts = np.asarray(stored.metas[0]["class_counts"])
+    return Model(str(run), stored.config, stored.graphdef, tree["params"], tree["buffers"], steps, counts)

@@ -84,6 +84,10 @@ def _score(path: Path, raw: dict[str, Any], classes: tuple[str, ...], steps: Seq
     confusion = _confusion(raw["confusion"], len(classes))
     if confusion is None:
         raise UserError(path, "a confusion matrix that is damaged", f"counts of {len(classes)} classes", again)
+    stated = {"rows": int(confusion.sum()), "macro_f1": scores(confusion, classes).macro_f1}
+    for name, value in stated.items():
+        if name in raw and not (isinstance(raw[name], int | float) and abs(raw[name] - value) < 1e-9):
+            raise UserError(path, f"{name} is {raw[name]}", f"{value}, which its confusion matrix gives", again)
     level, reference, found = raw.get("level"), raw.get("reference_macro_f1"), scores(confusion, classes)
     return CardScore(
         split=str(raw["split"]), level=None if level is None else _listed(level), rows=found.rows,

@@ -1,7 +1,9 @@
 """Models on the hub: load one, and pull one into a run folder. `hub_push.py` is the other way."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +72,20 @@ def pull(repo: str, run: Path, revision: str | None = None) -> Published:
     return published
 
 
-def read_record(run: Path) -> tuple[str, str] | None:
-    """The (repository, commit) that a run folder was pulled from; None where it was trained here."""
+def read_record(run: Path, known: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """The (repository, commit) that a run folder was pulled from; None where it was trained here.
+
+    known: what its checkpoint says of it; None: nothing.  UserError: hub.json is damaged, or says something else.
+    """
     path = run / RECORD
     if not path.is_file():
-        return None
+        return None if known is None else (str(known["repo"]), str(known["commit"]))
     try:
         raw = read_json(path)
-        return str(raw["repo"]), str(raw["commit"])
+        found = str(raw["repo"]), str(raw["commit"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(path, "damaged", "the repository and commit of a pulled run", "remove this file") from None
+        raise UserError(path, "damaged", "the repository and commit of a pulled run", "pull it again") from None
+    if raw != known:
+        came, wanted = f"it says {json.dumps(raw)}", f"{json.dumps(known)}, as in the checkpoint"
+        raise UserError(path, came, wanted, "pull the model again")
+    return found

@@ -19,8 +19,8 @@ from demega_jax.interop.model_card import card_text
 from demega_jax.model.parameters import Arrays, model_of
 from demega_jax.model.published import CARD, CONFIG, FORMAT, Description, Member, is_member_file, member_file
 from demega_jax.reading import read_json
-from demega_jax.training.checkpoint import read_model
 from demega_jax.training.run import RunFolder
+from demega_jax.training.stored import read_run
 
 # What says where things lie on the machine that trained, or where its logs go.
 PRIVATE = {"data.path": None, "data.regroup.splits": None, "report.tensorboard": False, "report.wandb": False}
@@ -56,13 +56,12 @@ def make_package(
     """
     check_repo_name(repo)
     folder = RunFolder(run)
-    config = folder.read_config()
+    stored = read_run(run)
+    config = stored.config
     arrays: dict[str, Arrays] = {}
     members: list[Member] = []
-    meta: dict[str, Any] = {}
-    for number, member in enumerate(folder.members(config)):
-        found, meta = read_model(member)
-        model_of(config.model, found, member.checkpoints)
+    for number, (found, meta) in enumerate(zip(stored.arrays, stored.metas, strict=True)):
+        model_of(config.model, found, folder.members(config)[number].checkpoints)
         file = member_file(number, config.train.members)
         arrays[file] = found
         members.append(Member(file=file, step=meta["step"], validation=_finite(meta.get("validation"))))
@@ -79,7 +78,8 @@ def make_package(
         repo=repo, config=config, members=tuple(members),
         parameters=sum(a.size for name, a in found.items() if name.startswith("params.")),
         scores=found_scores,
-        trained_level=meta.get("level"), simulated=simulated, dataset=dataset, licence=licence, origin=read_record(run),
+        trained_level=meta.get("level"), simulated=simulated, dataset=dataset, licence=licence,
+        origin=read_record(run, meta.get("hub")),
     )  # fmt: skip
     return Package(description, arrays, card)
 

@@ -14,8 +14,8 @@ from demega_jax.files import output
 from demega_jax.interop.torch_file import FORMAT
 from demega_jax.interop.torch_names import Arrays, to_state_dict, unused_shapes
 from demega_jax.interop.torch_settings import hyperparameters_of, not_computed_there
-from demega_jax.training.checkpoint import read_model
 from demega_jax.training.run import RunFolder
+from demega_jax.training.stored import read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +32,9 @@ class Exported:
 
 def export(run: Path) -> Exported:
     """The best checkpoint of a run as a state dict. UserError: the run has members, or the system has no such model."""
-    folder = RunFolder(run)
-    config = folder.read_config()
-    check_exportable(run, config)
-    arrays, meta = read_model(folder)
+    check_exportable(run, RunFolder(run).read_config())
+    stored = read_run(run)
+    config, (arrays,), (meta,) = stored.config, stored.arrays, stored.metas
     ours = {name.partition(".")[2]: np.asarray(array, np.float32) for name, array in arrays.items()}
     tensors, unused = to_state_dict(ours), unused_shapes(config.model)
     # Its `load_state_dict` wants them all. What a new LayerNorm has; a classifier that nobody reads has zeros.

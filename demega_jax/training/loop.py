@@ -144,7 +144,7 @@ class Loop:
             skipped, last_skipped = (int(lap.counters[name][number]) for name in COUNTERS)
             values["learning_rate"] = float(self.experiment.schedule(step - 1 - skipped))
             if not member.stopped:
-                member.writers.write("train", step, epoch, values | rates)
+                member.log("train", step, epoch, values | rates)
                 self._check_skipped(member, skipped, last_skipped)
         progress.log_train(step, epoch, rates | {"loss": float(np.mean(lap.means["loss"]))})
 
@@ -184,7 +184,7 @@ class Loop:
             params, buffers = member.of((evaluation_params(self.state), self.state.buffers))
             scores = self._validate_model(params, buffers).summary()
             found.append(scores)
-            member.writers.write("validation", step, epoch, scores)
+            member.log("validation", step, epoch, scores)
             if member.standing.update(scores["macro_f1"], step):
                 best = True
                 member.save("best", self.state, self._meta(step) | {"validation": scores})

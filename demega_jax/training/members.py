@@ -3,16 +3,17 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from demega_jax.config import Config
-from demega_jax.errors import UserError
-from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind, Meta
-from demega_jax.training.run import RunFolder
-from demega_jax.training.writers import Writers, open_writers
+from demega_jax.config.load import differing_keys
+from demega_jax.errors import UserError, warn
+from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind, Meta, best_missing, damage_of
+from demega_jax.training.run import RunFolder, free_to_change
+from demega_jax.training.writers import Values, Writers, check_log, log_record, open_writers, read_metrics
 
 
 @dataclasses.dataclass
@@ -42,6 +43,20 @@ def member_config(config: Config, number: int) -> Config:
     return config.model_copy(update={"train": train})
 
 
+def check_members(config: Config, folder: RunFolder) -> None:
+    """UserError: the config.yaml of a member is not that of the training run with the member's seed.
+
+    Where it is missing, or a key that a resumed run may change has its old value, the run was killed as it wrote them.
+    """
+    for number, member in enumerate(folder.members(config)):
+        if member.path == folder.path or not member.config.is_file():
+            continue
+        for key, (own, wanted) in differing_keys(member.read_config(), member_config(config, number)).items():
+            if not free_to_change(key):
+                came, wanted = f"{key} is {own}", f"{wanted}, as in {folder.config}"
+                raise UserError(member.config, came, wanted, "put back the files of one training run")
+
+
 def stack(trees: Sequence[Any]) -> Any:
     """Several trees of arrays as one, with an axis of members in front. A single tree stays unchanged."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
@@ -53,7 +68,7 @@ class Member:
     number: its position among the members; None where it is the only model.  writers: its log, once it is open.
     """
 
-    writers: Writers
+    writers: Writers | None = None
 
     def __init__(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int):
         """meta: of the checkpoint that it goes on from; None for a new one.  skipped: steps skipped so far."""
@@ -90,15 +105,39 @@ class Member:
             with contextlib.closing(self.writers):
                 yield
 
+    def log(self, split: Literal["train", "validation"], step: int, epoch: float, values: Values) -> None:
+        """Write a line of the log, which must be open."""
+        assert self.writers is not None, "within `opened`"
+        self.writers.write(split, step, epoch, values)
+
     def save(self, kind: Kind, state: Any, meta: Meta) -> None:
         """Begin to write a checkpoint of the part of this model in the state."""
         standing, config = dataclasses.asdict(self.standing), self.config.model_dump(mode="json")
-        self.checkpoints.save(kind, self.of(state), meta | {"standing": standing, "config": config})
+        log = log_record() if self.writers is None else self.writers.log.record()
+        self.checkpoints.save(kind, self.of(state), meta | {"standing": standing, "config": config, "log": log})
 
 
 @jax.jit
 def _part(tree: Any, number: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def read_log(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of the metrics.jsonl of one model, as far as its checkpoints know them.
+
+    UserError: there is no such file, or its lines are not those that were written.
+    """
+    with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
+        newest = checkpoints.newest_meta("latest")
+    if newest is not None:
+        check_log(folder.metrics, newest["step"], newest.get("log"))
+    return read_metrics(folder.metrics)
+
+
+def drop_after(folder: RunFolder, step: int) -> None:
+    """Remove the checkpoints `latest` after a step, from which the training run does not go on."""
+    with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
+        checkpoints.drop_after(step)
 
 
 def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[Meta]] | None:
@@ -124,4 +163,16 @@ def read_states(folders: Sequence[RunFolder]) -> tuple[list[Arrays], list[Meta]]
 
 def _read(folder: RunFolder, at_most: int | None) -> tuple[Arrays, Meta] | None:
     with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
-        return checkpoints.read_newest("latest", ("model", "training"), at_most=at_most)
+        found = checkpoints.read_newest("latest", ("model", "training"), at_most=at_most)
+        if found is not None and at_most is None:
+            _check_best(checkpoints, found[1])
+    return found
+
+
+def _check_best(checkpoints: Checkpoints, newest: Meta) -> None:
+    """Warn where the checkpoint of the best validation so far is damaged or missing."""
+    best, damaged = checkpoints.search("best")
+    step = None if best is None else int(best[1]["step"])
+    score = newest.get("standing", {}).get("best_macro_f1", 0.0)
+    for line in damage_of(checkpoints, "best", damaged) or best_missing(checkpoints, step, newest):
+        warn(f"{line}; `evaluate` takes another one until a validation is better than macro-F1 {score:.4f}")

@@ -9,12 +9,14 @@ import numpy as np
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError, warn
-from demega_jax.training.checkpoint import Meta, flatten, read_model, unflatten
-from demega_jax.training.members import member_config, read_states, stack
+from demega_jax.training.checkpoint import check_arrays, flatten, unflatten
+from demega_jax.training.members import check_members, drop_after, member_config, read_states, stack
+from demega_jax.training.meta import Meta, check_config
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
 from demega_jax.training.state import TrainState
-from demega_jax.training.writers import truncate_after
+from demega_jax.training.stored import read_run
+from demega_jax.training.writers import check_log, truncate_after
 
 
 def start_state(
@@ -44,10 +46,15 @@ def restore(
     experiment: Experiment, folder: RunFolder, state: TrainState, say: Callable[[str], None]
 ) -> tuple[TrainState, list[Meta] | None]:
     """The newest checkpoint that all members have, with logs cut back to it; the fresh state if none was saved."""
-    folders = folder.members(experiment.config)
+    folders, saved = folder.members(experiment.config), folder.read_config()
+    check_members(saved, folder)
     found = read_states(folders)
     step = 0 if found is None else int(found[1][0]["step"])
+    for number, (member, meta) in enumerate(zip(folders, found[1], strict=True) if found is not None else ()):
+        check_config(member_config(saved, number) if len(folders) > 1 else saved, meta, member)
+        check_log(member.metrics, step, meta.get("log"))
     for member in folders:
+        drop_after(member, step)
         truncate_after(member.metrics, step)
     folder.write_config(experiment.config)
     create_members(experiment.config, folder)
@@ -57,6 +64,8 @@ def restore(
     rate = float(experiment.schedule(step))
     say(f"going on after step {step}, at a learning rate of {rate:.3g}")
     one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
+    for arrays, member in zip(found[0], folders, strict=True):
+        check_arrays(one, arrays, member.checkpoints)
     states = [unflatten(one, arrays, member.checkpoints) for arrays, member in zip(found[0], folders, strict=True)]
     return experiment.placement.replicate(stack(states)), found[1]
 
@@ -68,11 +77,11 @@ def initialise_from(run: RunFolder, state: TrainState, experiment: Experiment) -
     new. Where the classes are the same, their feature table comes along: an imported model has one of its own.
     UserError: that run has members, or no such parameters.
     """
-    config = run.read_config()
-    if config.train.members > 1:
+    if run.read_config().train.members > 1:
         way_out = f"use --init {run.path / 'members' / '0'}"
         raise UserError(run.path, "a training run with several members", "the folder of one of them", way_out)
-    theirs = read_model(run)[0]
+    stored = read_run(run.path)
+    config, theirs = stored.config, stored.arrays[0]
     ours = flatten({"params": state.params})
     front = () if experiment.config.train.members == 1 else (experiment.config.train.members,)
     taken = {

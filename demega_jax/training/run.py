@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config
-from demega_jax.config.load import differing_keys, load_config, put, to_yaml
+from demega_jax.config.load import differing_keys, put
 from demega_jax.errors import UserError
 from demega_jax.files import visible, write_text
+from demega_jax.training.run_config import config_text, read_config_text
 
-FORMAT = 1
-HEADER = f"# demega-jax run, format {FORMAT}\n"
+LOCK = ".lock"
 # What a resumed training run may change: how often it logs, validates and saves, its loggers, where its data lie, and
 # its end. With another end the schedule of the learning rate spans the new length, unless optim.schedule_length is set.
 MAY_CHANGE = (
     "train.epochs", "train.steps", "train.eval_every", "train.save_every", "train.log_every", "train.early_stopping",
     "data.path", "data.regroup.splits", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
 )  # fmt: skip
+
+
+def lock_of(checkpoints: Path) -> Path:
+    """The lock of the run folder that has these checkpoints."""
+    return checkpoints / LOCK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """The empty file that the process which trains here holds locked."""
+        return lock_of(self.checkpoints)
+
+    @property
     def report(self) -> Path:
         """The folder of pictures."""
         return self.path / "report"
@@ -51,20 +61,21 @@ class RunFolder:
         count = config.train.members
         return (self,) if count == 1 else tuple(RunFolder(self.path / "members" / str(m)) for m in range(count))
 
+    def is_taken(self) -> bool:
+        """Whether something is in the folder, other than the locks of a process that begins there."""
+        return any(not path.is_dir() or path.is_symlink() for path in visible(self.path, "**/*"))
+
     def check_new(self) -> None:
         """UserError: something is there. An empty report/ does not count: a training run that was ended before it had
-        written its configuration has left it."""
+        written its configuration has left it. Nor do locks, whose names are hidden."""
         wanted, way_out = "a new folder for a new training run", "choose another --run"
         if any("\ud800" <= one <= "\udfff" for one in str(self.path.absolute())):  # bytes that are no UTF-8
             raise UserError(self.path, "a name that is no text", "a name in UTF-8, as checkpoints need", way_out)
         if self.path.exists() and not self.path.is_dir():
             raise UserError(self.path, "a file, not a folder", wanted, way_out)
-        there = set(visible(self.path)) if self.path.is_dir() else set()
-        if self.config in there:
+        if self.config.exists():
             way_out = f"continue that training run with --resume, or {way_out}"
-        elif there == {self.report} and self.report.is_dir() and not any(visible(self.report)):
-            return
-        if there:
+        if self.is_taken():
             raise UserError(self.path, "the folder exists and is not empty", wanted, way_out)
 
     def create(self, config: Config) -> None:
@@ -79,20 +90,19 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Write config.yaml atomically. UserError: it cannot be written."""
-        write_text(self.config, HEADER + to_yaml(config), "choose another --run")
+        write_text(self.config, config_text(config), "choose another --run")
 
     def read_config(self) -> Config:
-        """The configuration of the training run. UserError: there is none, or its format is newer."""
+        """The configuration of the training run. UserError: there is none, its format is newer, or it is damaged."""
         if not self.config.is_file():
             way_out = "name another folder; `demega-jax train` makes one"
             raise UserError(self.path, "no config.yaml", "the folder of a training run", way_out)
-        with self.config.open("rb") as file:
-            first = file.readline(100).decode(errors="replace").strip()
-        found = first.rpartition(" ")[2]
-        if first.startswith("# demega-jax run") and found.isdigit() and int(found) > FORMAT:
-            way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-            raise UserError(self.config, f"format {found}", f"format {FORMAT} or older", way_out)
-        return load_config(self.config)
+        return read_config_text(self.config)
+
+
+def free_to_change(key: str) -> bool:
+    """Whether a resumed training run may change this key. Stackers are not part of a training run."""
+    return key in MAY_CHANGE or key.startswith("stack.")
 
 
 def default_run_path(config_path: Path) -> Path:
@@ -108,7 +118,7 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     """
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
-        if key in MAY_CHANGE or key.startswith("stack."):  # stackers are not part of a training run
+        if free_to_change(key):
             if not key.startswith(("data.path", "data.regroup")) or new is not None:  # null: the saved value stays
                 changes[key] = new
         elif new is not None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -59,6 +60,33 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         warn(f"{path}: {unreadable} of {len(raws)} lines are unreadable and left out")
 
 
+def log_record(content: bytes = b"") -> dict[str, Any]:
+    """What a checkpoint keeps of the lines of its metrics.jsonl, to know them again."""
+    return {"lines": content.count(b"\n"), "checksum": f"{zlib.crc32(content):08x}"}
+
+
+def check_log(path: Path, step: int, record: Mapping[str, Any] | None) -> None:
+    """Warn where a metrics.jsonl is gone. UserError: its lines up to `step` are not those that were written.
+
+    record: what the checkpoint of that step keeps of them; None: it is of an earlier version, which kept nothing.
+    """
+    if not path.exists():
+        if record is None or record["lines"]:
+            many = f"its {record['lines']} lines" if record else "its lines"
+            warn(f"{path} is gone: {many} up to step {step} are lost")
+        return
+    found = log_record(_until(path, step))
+    if record is not None and found != record:
+        came = f"its {found['lines']} lines up to step {step} are not those that were written"
+        wanted = f"the {record['lines']} lines that the checkpoint of that step knows"
+        raise UserError(path, came, wanted, "put back the file, or remove it to go on without these lines")
+
+
+def _until(path: Path, step: int) -> bytes:
+    """The readable lines up to a step."""
+    return b"".join(raw + b"\n" for raw, line in _lines(path) if line["step"] <= step)
+
+
 def truncate_after(path: Path, step: int) -> None:
     """Remove the lines after `step` from a metrics.jsonl, and an incomplete last line, by an atomic write.
 
@@ -66,7 +94,7 @@ def truncate_after(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    kept = b"".join(raw + b"\n" for raw, line in _lines(path) if line["step"] <= step)
+    kept = _until(path, step)
     with atomic_write(path) as aside, aside.open("wb") as file:
         file.write(kept)
         file.flush()
@@ -80,12 +108,21 @@ class MetricsWriter:
         # A link in its place would be followed to another file.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         self._file = os.fdopen(descriptor, "a", encoding="utf-8")
+        before = path.read_bytes()
+        self._lines, self._checksum = before.count(b"\n"), zlib.crc32(before)
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         line = {"step": step, "epoch": epoch, "split": split, **{name: _number(v) for name, v in values.items()}}
         # allow_nan=False: NaN is not JSON, and other readers would refuse it.
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        text = json.dumps(line, allow_nan=False) + "\n"
+        self._file.write(text)
         self._file.flush()
+        self._lines, self._checksum = self._lines + 1, zlib.crc32(text.encode(), self._checksum)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint is to keep of the lines so far, which are on disk then."""
+        os.fsync(self._file.fileno())
+        return {"lines": self._lines, "checksum": f"{self._checksum:08x}"}
 
     def close(self) -> None:
         self._file.close()
@@ -148,9 +185,15 @@ class WandbWriter:
 
 @dataclass(frozen=True)
 class Writers:
-    """All writers of a training run, as one."""
+    """All writers of a training run, as one. log: that of metrics.jsonl.  others: TensorBoard and W&B, if asked for."""
 
-    writers: tuple[Writer, ...]
+    log: MetricsWriter
+    others: tuple[Writer, ...] = ()
+
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        """Every writer."""
+        return (self.log, *self.others)
 
     def write(self, split: Split, step: int, epoch: float, values: Values) -> None:
         """Write the values of a step. A value that is None or not finite means that there is none."""
@@ -186,7 +229,7 @@ def open_writers(
         writers.append(TensorBoardWriter(run / TENSORBOARD_FOLDER, resume_step=resume_step))
     if resume_step is not None:
         truncate_after(path, resume_step)
-    return Writers((MetricsWriter(path), *writers))
+    return Writers(MetricsWriter(path), tuple(writers))
 
 
 def _extra(package: str, extra: Literal["tensorboard", "wandb"]) -> Any:

@@ -28,10 +28,10 @@ def tiny_file(numbers: dict, variant: str = "pre", **hyperparameters: object) ->
     return TorchFile(Path("tiny.ckpt"), part(numbers, f"{variant}/w/"), theirs, step=40, epoch=10.0)
 
 
-def tiny_run(numbers: dict, folder: Path, variant: str = "pre") -> Path:
-    """A run folder that was made of it."""
+def tiny_run(numbers: dict, folder: Path, variant: str = "pre", **changes: object) -> Path:
+    """A run folder that was made of it, with keys of the configuration changed, such as `train__batch_size`."""
     file = tiny_file(numbers, variant)
-    write_run(convert(file, {}), file, folder)
+    write_run(convert(file, {key.replace("__", "."): value for key, value in changes.items()}), file, folder)
     return folder
 
 

@@ -102,9 +102,7 @@ def test_runs_that_cannot_be_exported(runs, tmp_path, capsys):
 
 
 def test_what_the_published_system_computes_otherwise_is_said(numbers, tmp_path, capsys):
-    run = tiny_run(numbers, tmp_path / "run")
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("input_norm: median_iqr", "input_norm: zscore"))
+    run = tiny_run(numbers, tmp_path / "run", model__input_norm="zscore")
     capsys.readouterr()
     assert run_command("export-torch", run, tmp_path / "a.safetensors") == 0
     assert_warned(capsys.readouterr().err.splitlines(), "model.input_norm=zscore")

@@ -13,7 +13,7 @@ def quiet() -> None:
     check_addresses()
     from huggingface_hub.utils import disable_progress_bars
 
-    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.training.quiet import quiet_failed_saves
 
     quiet_failed_saves()
     if not sys.stderr.isatty():

@@ -94,7 +94,7 @@ def open_models(process: Process, runs: Sequence[Path]) -> "list[Model]":
     prepare_process(process)
     set_numerics(process, configs[0])
     from demega_jax.evaluation.runs import load_runs
-    from demega_jax.training.checkpoint import quiet_failed_saves
+    from demega_jax.training.quiet import quiet_failed_saves
 
     quiet_failed_saves()
     return load_runs(runs)

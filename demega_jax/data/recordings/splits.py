@@ -74,9 +74,14 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> 
 
 def write_splits(path: Path, assigned: Assigned, left_out: Sequence[Recording] = ()) -> None:
     """Write which split each session run is in, as JSON; `read_splits` reads it. left_out: those that are in none."""
+    write_text(path, splits_text(assigned, left_out))
+
+
+def splits_text(assigned: Assigned, left_out: Sequence[Recording] = ()) -> str:
+    """What `write_splits` writes."""
     runs: dict[str, str | None] = {str(r.name): split for split, some in assigned.items() for r in some}
     runs |= {str(r.name): None for r in left_out}
-    write_text(path, json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n")
+    return json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n"
 
 
 def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:

@@ -13,6 +13,7 @@ from demega_jax import __version__
 from demega_jax.config import Config
 from demega_jax.config.load import to_yaml
 from demega_jax.data.split import LabelledRows
+from demega_jax.errors import UserError, warn
 from demega_jax.evaluation.ensemble_report import EnsembleReport
 from demega_jax.evaluation.report.confusion import draw_confusion
 from demega_jax.evaluation.report.curves import draw_training
@@ -26,8 +27,8 @@ from demega_jax.evaluation.report.reliability import draw_reliability
 from demega_jax.evaluation.report.saliency import draw_saliency
 from demega_jax.evaluation.saliency import MOST_ROWS
 from demega_jax.metrics import Scores
+from demega_jax.training.members import read_log
 from demega_jax.training.run import RunFolder
-from demega_jax.training.writers import read_metrics
 
 CAPTIONS = {
     "f1": "F1 of each class. The line on each bar is its 95 % interval; the short black mark is the class's share of "
@@ -107,8 +108,15 @@ def draw_scores(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str
 
 
 def metrics_lines(folder: RunFolder, config: Config) -> list[list[dict[str, Any]]]:
-    """The metrics of each member that has a metrics.jsonl."""
-    return [read_metrics(member.metrics) for member in folder.members(config) if member.metrics.is_file()]
+    """The metrics of each member that has a metrics.jsonl. Warns of one whose lines are not those that were written."""
+    found = []
+    for member in folder.members(config):
+        try:
+            if member.metrics.is_file():
+                found.append(read_log(member))
+        except UserError as error:
+            warn(f"no training curve of it is drawn: {error}")
+    return found
 
 
 def facts(found: Evaluated) -> list[str]:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from demega_jax.config import Config, DataConfig, StackConfig
 from demega_jax.config.load import override
 from demega_jax.data.folder import data_folder, is_recorded
 from demega_jax.data.open import open_split
-from demega_jax.data.recordings.splits import write_splits
+from demega_jax.data.recordings.splits import splits_text, write_splits
 from demega_jax.data.recordings.tree import open_recordings
 from demega_jax.data.split import Split
 from demega_jax.errors import UserError, warn
@@ -31,7 +33,8 @@ from demega_jax.evaluation.stack.crossfit import (
     side_by_side,
 )
 from demega_jax.evaluation.stack.folds import run_folds
-from demega_jax.files import atomic_write
+from demega_jax.files import atomic_write, fingerprint
+from demega_jax.training.checkpoint import checksum, flatten
 from demega_jax.training.run import RunFolder
 from demega_jax.training.signals import Signals
 
@@ -115,19 +118,38 @@ def base_predictions(
     """The mean logits of each base model for the rows of a split, kept in features/NAME.npz."""
     path = plan.folder / "features" / f"{name}.npz"
     names = tuple(f"{model.name} step {','.join(map(str, model.steps))}" for model in models)
+    prints = [_print_of(model) for model in models]
     if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            if tuple(file["models"].tolist()) == names:
-                return Predictions(names, models[0].classes, file["labels"], file["logits"])
-        warn(f"{path} is of other base models, and is made again")
+        kept = _kept(path)
+        if kept.get("models") == [*names] and kept.get("prints") == prints:
+            return Predictions(names, models[0].classes, kept["labels"], kept["logits"])
+        warn(f"{path} is damaged or of other base models, and is made again")
     say(f"logits of {len(models)} base models for {name}")
     rows = split()
     found = Ensemble.of(models, rows=rows.rows).predict(rows)
     ends = np.cumsum([len(model.steps) for model in models])
     logits = np.stack([part.mean(axis=0) for part in np.split(found.logits, ends[:-1])])
     with atomic_write(path, "choose another --run") as aside, aside.open("wb") as file:
-        np.savez(file, logits=logits, labels=found.labels, models=np.array(names))
+        np.savez(file, logits=logits, labels=found.labels, models=np.array(names), prints=np.array(prints))
     return Predictions(names, found.classes, found.labels, logits)
+
+
+def _print_of(model: Model) -> str:
+    """A fingerprint of the parameters and buffers of a model."""
+    arrays = flatten({"params": model.params, "buffers": model.buffers})
+    return fingerprint({name: checksum(array) for name, array in arrays.items()})
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What a file of features holds, with the names as lists; empty where it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+    if not {"labels", "logits"} <= arrays.keys():
+        return {}
+    return arrays | {name: arrays[name].tolist() for name in ("models", "prints") if name in arrays}
 
 
 def validation_or_test(plan: StackPlan, models: Sequence[Model], name: str, say: Say) -> Predictions:
@@ -153,8 +175,12 @@ def out_of_fold(plan: StackPlan, signals: Signals, say: Say) -> Predictions:
     for number, assigned in enumerate(run_folds(tree.runs, plan.config.stack.folds)):
         where = plan.folder / "folds" / str(number)
         splits = where / "splits.json"
+        left_out = tree.runs.get("test", ())
         if not splits.is_file():
-            write_splits(splits, assigned, tree.runs.get("test", ()))
+            write_splits(splits, assigned, left_out)
+        elif splits.read_text(encoding="utf-8") != splits_text(assigned, left_out):
+            way_out = "remove it and the runs beside it, then continue with --resume"
+            raise UserError(splits, "other session runs than those of this fold", "the file as it was written", way_out)
         keys = {"data.regroup.splits": str(splits.absolute())}
         runs = [where / f"level_{level}" for level in plan.levels]
         for level, run in zip(plan.levels, runs, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, listed
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.predict import Predictions
 from demega_jax.evaluation.stack.crossfit import Fitted, side_by_side
@@ -29,6 +29,10 @@ class StackCombination:
         if about.classes != models[0].classes:
             came, way_out = "stackers of other classes than the base models", "make the stack again"
             raise UserError(folder, came, "the same classes in all of them", way_out)
+        for steps, model in zip(about.steps or (), models, strict=about.steps is not None):
+            if steps != model.steps:
+                came = f"the stackers learned from step {listed(steps)} of {model.name}"
+                raise UserError(folder, came, f"its best now, step {listed(model.steps)}", "make the stack again")
         return cls(read_stackers(folder, about), tuple(len(model.steps) for model in models))
 
     def __call__(self, found: Predictions) -> Float[np.ndarray, "N V"]:

@@ -17,10 +17,10 @@ from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.runs import Ensemble
 from demega_jax.evaluation.statistics import LEVEL, Interval, bootstrap_macro_f1
 from demega_jax.evaluation.sweep.plan import Sweep
-from demega_jax.files import write_json
+from demega_jax.files import SEAL, check_sealed, sealed, write_json
 from demega_jax.metrics import confusion_matrix, macro_f1
 from demega_jax.reading import read_json
-from demega_jax.training.writers import read_metrics
+from demega_jax.training.members import read_log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +56,20 @@ class Cell:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The cell of a file. UserError: it is damaged."""
+        """The cell of a file. UserError: it is damaged, or not what was written."""
         try:
-            return TypeAdapter(cls).validate_python(read_json(path))
-        except (OSError, ValueError) as error:
+            raw = read_json(path)
+            check_sealed(raw)
+            raw.pop(SEAL, None)
+            return TypeAdapter(cls).validate_python(raw)
+        except (OSError, ValueError, AttributeError) as error:
             reason = shortened(" ".join(str(error).split()), 120)
             way_out = "delete it, and run the sweep again with --resume"
             raise UserError(path, f"damaged ({reason})", "a cell of a sweep", way_out) from None
 
     def write(self, path: Path) -> None:
         """Write the cell as JSON by an atomic write."""
-        write_json(path, dataclasses.asdict(self))
+        write_json(path, sealed(dataclasses.asdict(self)))
 
 
 def score_cell(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
@@ -99,7 +102,7 @@ def over_seeds(scores: Sequence[float]) -> Interval:
 def times(sweep: Sweep, level: int) -> tuple[float | None, float | None]:
     """Seconds of a step, and of an epoch, of the training run of a level: of all its seeds side by side."""
     config, run = sweep.config_of(level), sweep.run(level)
-    lines = [line for line in read_metrics(run.members(config)[0].metrics) if line["split"] == "train"]
+    lines = [line for line in read_log(run.members(config)[0]) if line["split"] == "train"]
     rates = [line["samples_per_second"] for line in lines if line.get("samples_per_second")]
     epochs = [line for line in lines if line.get("epoch")]
     if not rates or not epochs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from demega_jax.errors import UserError
 from demega_jax.evaluation.fit import fit
 from demega_jax.evaluation.model import load
 from demega_jax.evaluation.sweep.cells import Cell, score_cell
@@ -38,4 +39,11 @@ def cells_there(sweep: Sweep) -> dict[tuple[int, int], Cell]:
     def every() -> Iterator[tuple[int, int]]:
         yield from ((trained, tested) for trained in sweep.levels for tested in sweep.levels)
 
-    return {pair: Cell.read(sweep.cell(*pair)) for pair in every() if sweep.cell(*pair).is_file()}
+    found = {pair: Cell.read(sweep.cell(*pair)) for pair in every() if sweep.cell(*pair).is_file()}
+    for pair, cell in found.items():
+        if (cell.trained, cell.tested, cell.split) != (*pair, sweep.split):
+            came = f"the cell trained at {cell.trained}, tested at {cell.tested} on {cell.split}"
+            wanted = f"the cell trained at {pair[0]}, tested at {pair[1]} on {sweep.split}"
+            way_out = "delete it, and run the sweep again with --resume"
+            raise UserError(sweep.cell(*pair), came, wanted, way_out)
+    return found
