@@ -190,8 +190,13 @@ def sealed(content: Mapping[str, object]) -> dict[str, object]:
     return plain | {SEAL: {key: fingerprint(value) for key, value in plain.items()}}
 
 
-def check_sealed(content: Mapping[str, object]) -> None:
-    """ValueError: a key is missing or not what was sealed. What has no seal is of an earlier version, and passes."""
+def check_sealed(content: object) -> None:
+    """ValueError: no mapping, or a key is missing or not what was sealed.
+
+    What has no seal is of an earlier version, and passes.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError("it is no mapping")
     if SEAL not in content:
         return
     seal = content[SEAL]

@@ -47,7 +47,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "stack.json": lambda path: Description.read(path.parent),
     "cell.json": Cell.read,
     "scores.json": lambda path: read_scores(RunFolder(path.parent), [path], ("a", "b"), [1]),
-    "hub.json": lambda path: read_hub_record(path.parent),
+    "hub.json": lambda path: read_hub_record(path.parent, None),
     "config.json": lambda path: open_published(path.parent),
 }
 
