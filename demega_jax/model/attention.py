@@ -17,6 +17,7 @@ from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
 from demega_jax.model.fused.attention import attend_fused
 from demega_jax.model.fused.bits import PairBits
 from demega_jax.model.fused.plan import Plan
+from demega_jax.model.fused.residual import Branch
 from demega_jax.model.layers import LayerNorm, linear, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
@@ -133,6 +134,16 @@ class DisentangledAttention(nnx.Module):
         q, k = self._heads(self.query(x)), self._heads(self.key(x))
         return masked_softmax(disentangled_scores(q, k, expanded(*self.tables(x.shape[1]))), keep)
 
+    def _joint(self, x: Float[Array, "B T E"]) -> Float[Array, "B T 3 H D"]:
+        """Queries, keys and values."""
+        joint = side_by_side(x, (self.query, self.key, self.value))
+        return joint.reshape(*joint.shape[:3], self.config.heads, -1)
+
+    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Branch:
+        """Attended values in training by the kernels for accelerators, before the bias and dropout that come last."""
+        tables, rows = self.tables(x.shape[1])
+        return Branch.of(self.out, self._fused(self._joint(x), tables, rows, noise.at(0)).reshape(x.shape))
+
     def _fused(self, qkv: Float[Array, "B T 3 H D"], tables: Tables, rows: PairRows, noise: Noise) -> Array:
         """Attended values by the kernels for accelerators, in training."""
         batch, time, _, heads, width = qkv.shape
@@ -146,12 +157,10 @@ class DisentangledAttention(nnx.Module):
     ) -> Float[Array, "B T E"]:
         """Attended values. `keep` [B, T] marks real positions; at padded ones the result is 0."""
         rate, time = self.config.dropout, x.shape[1]
-        joint = side_by_side(x, (self.query, self.key, self.value))
-        qkv = joint.reshape(*joint.shape[:3], self.config.heads, -1)
-        tables, rows = self.tables(time)
         if self.config.attention == "fused" and keep is None and noise is not None:
-            y = self.out(self._fused(qkv, tables, rows, noise.at(0)).reshape(x.shape))
-            return dropout(y, rate, noise.at(1))
+            return dropout(self.branch(x, noise).total, rate, noise.at(1))
+        qkv = self._joint(x)
+        tables, rows = self.tables(time)
         dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
         by_pairs = functools.partial(attend_by_pairs, rows, keep)
         if keep is None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from demega_jax.config import ModelConfig
 from demega_jax.model.attention import DisentangledAttention
 from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.fused.residual import Branch, add_and_normalize
 from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear
 
 
@@ -39,6 +40,10 @@ class ConvModule(nnx.Module):
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         return self.pointwise(jax.nn.silu(self.depthwise(x)))
 
+    def branch(self, x: Float[Array, "B T E"]) -> Branch:
+        """The same before its last bias."""
+        return Branch.of(self.pointwise, jax.nn.silu(self.depthwise(x)))
+
 
 class FeedForward(nnx.Module):
     """Linear -> SiLU -> dropout -> Linear -> dropout, [B, T, E] -> [B, T, E]."""
@@ -50,8 +55,14 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
-        hidden = dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
-        return dropout(self.down(hidden), self.rate, noise and noise.at(1))
+        return dropout(self.down(self._hidden(x, noise)), self.rate, noise and noise.at(1))
+
+    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Branch:
+        """The same before its last bias and dropout."""
+        return Branch.of(self.down, self._hidden(x, noise))
+
+    def _hidden(self, x: Float[Array, "B T E"], noise: Noise | None) -> Float[Array, "B T I"]:
+        return dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
 
 
 class ConformerLayer(nnx.Module):
@@ -82,6 +93,31 @@ class ConformerLayer(nnx.Module):
         x = self.norm2(x + dropout(self.attention(x, keep=keep, noise=at(1)), self.rate, at(2)))
         return self.norm3(x + self.feedforward(x, noise=at(3)))
 
+    def fused(
+        self, x: Float[Array, "B T E"], normed: Float[Array, "B T E"], following: LayerNorm, noise: Noise
+    ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
+        """A pre-norm layer in training, each sum in one kernel with the normalisation after it.
+
+        normed: norm1 of x.  following: the normalisation after this layer. Returns the layer's output, and that of it.
+        """
+        at = noise.at
+        x, normed = add_and_normalize(x, self.conv.branch(normed), (at(0),), self.norm2, self.rate)
+        sites = (at(1).at(1), at(2))
+        x, normed = add_and_normalize(x, self.attention.branch(normed, at(1)), sites, self.norm3, self.rate)
+        return add_and_normalize(x, self.feedforward.branch(normed, at(3)), (at(3).at(1),), following, self.rate)
+
+    def fused_post(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
+        """A post-norm layer in the same way."""
+        at = noise.at
+        _, x = add_and_normalize(x, self.conv.branch(x), (), self.norm1, self.rate)
+        _, x = add_and_normalize(x, self.attention.branch(x, at(1)), (at(1).at(1), at(2)), self.norm2, self.rate)
+        return add_and_normalize(x, self.feedforward.branch(x, at(3)), (at(3).at(1),), self.norm3, self.rate)[1]
+
+    def sites(self, noise: Noise) -> list[Noise]:
+        """Where dropout acts on an array like the layer's input."""
+        at = noise.at
+        return [at(0), at(1).at(1), at(2), at(3).at(1)]
+
 
 def _hide(x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B T E"]:
     return x if keep is None else jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
@@ -94,11 +130,37 @@ class ConformerEncoder(nnx.Module):
         self.stem = Stem(config, sensors, rng=rng)
         self.layers = nnx.List([ConformerLayer(config, rng=rng) for _ in range(config.layers)])
         self.final_norm = LayerNorm(config.width, dtype=jnp.dtype(config.dtype))
+        self.is_fused, self.pre_norm = config.attention == "fused", config.norm == "pre"
+        self.rate, self.factor = config.dropout, config.feedforward_factor
 
     def __call__(
         self, x: Float[Array, "B C T"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B T E"]:
         x = self.stem(x.swapaxes(1, 2), keep=keep)
+        if noise is not None and self.rate:
+            noise = self._drawn_ahead(noise, x.shape[1] * x.shape[2])
+        if self.is_fused and keep is None and noise is not None:
+            return self._fused(x, noise)
         for number, layer in enumerate(self.layers):
             x = layer(x, keep=keep, noise=noise and noise.at(number))
         return self.final_norm(x)
+
+    def _drawn_ahead(self, noise: Noise, elements: int) -> Noise:
+        """The noise with the words of all layers at hand, which one kernel draws."""
+        each = list(enumerate(self.layers))
+        noise = noise.drawn_ahead([site for i, layer in each for site in layer.sites(noise.at(i))], elements, self.rate)
+        inner = [noise.at(i).at(3).at(0) for i, _ in each]
+        return noise.drawn_ahead(inner, elements * self.factor, self.rate)
+
+    def _fused(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
+        """The layers in training, by the kernels for accelerators."""
+        layers = list(self.layers)
+        if not self.pre_norm:
+            for number, layer in enumerate(layers):
+                x = layer.fused_post(x, noise.at(number))
+            return self.final_norm(x)
+        norms = [*(layer.norm1 for layer in layers[1:]), self.final_norm]
+        normed = layers[0].norm1(x)
+        for number, (layer, following) in enumerate(zip(layers, norms, strict=True)):
+            x, normed = layer.fused(x, normed, following, noise.at(number))
+        return normed

@@ -9,6 +9,7 @@ stream, and both words of a block are used. One bit an element serves p = 0.5, e
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -24,39 +25,91 @@ def row_keys(step_key: UInt32[Array, "2"], rows: UInt32[Array, " B"]) -> UInt32[
 
 
 @dataclasses.dataclass(frozen=True)
+class Share:
+    """Which elements stay: those whose value of `bits` bits is below `limit`.
+
+    One bit serves a rate of 0.5, eight bits any other, to 1/256.
+    """
+
+    bits: int
+    limit: int
+
+    @classmethod
+    def of(cls, rate: float) -> "Share":
+        """The elements that stay at a rate of dropout above 0."""
+        bits = 1 if rate == 0.5 else 8
+        # at least one value is kept: with a rate near 1 nothing would be left, and the scale would be infinite
+        return cls(bits, max(1, round((1 - rate) * 2**bits)))
+
+    @property
+    def kept(self) -> float:
+        """The share of elements that stay."""
+        return self.limit / 2**self.bits
+
+    @property
+    def per_word(self) -> int:
+        """How many elements a word serves."""
+        return 32 // self.bits
+
+    def words(self, elements: int) -> int:
+        """How many words so many elements need."""
+        return -(-elements // self.per_word)
+
+
+class Drawn(NamedTuple):
+    """Random words of several sites: the numbers of the sites, and the words [site, B, count]."""
+
+    sites: tuple[int, ...]
+    words: UInt32[Array, "S B count"]
+
+    def place(self, noise: "Noise") -> int:
+        """Which of the arrays has the words of a site."""
+        return self.sites.index(noise.site)
+
+
+@dataclasses.dataclass(frozen=True)
 class Noise:
     """What a forward pass in training draws its dropout from. In evaluation there is none (`None`).
 
-    keys: one threefry key a row.  site: number of the place in the network, folded in by `at`.
+    keys: one threefry key a row.  site: number of the place in the network, folded in by `at`.  ahead: words that were
+    drawn already.
     """
 
     keys: UInt32[Array, "B 2"]
     site: int = 0
+    ahead: tuple[Drawn, ...] = ()
 
     def at(self, site: int) -> "Noise":
         """The noise of a sub-site: sites nest, each level having room for 63."""
         return dataclasses.replace(self, site=self.site * 64 + site + 1)
 
+    def drawn_ahead(self, sites: Sequence["Noise"], elements: int, rate: float) -> "Noise":
+        """The same noise, for which the words of these sites, of so many elements each, are one array."""
+        count = Share.of(rate).words(elements)
+        drawn = self.words(sites, count)
+        return dataclasses.replace(self, ahead=(*self.ahead, drawn))
+
     def keep(self, shape: tuple[int, ...], rate: float) -> "Dropped":
         """A mask that keeps with the probability in the result: 1 - rate, to 1/256 unless rate is 0.5."""
-        count = math.prod(shape)
-        bits_each = 1 if rate == 0.5 else 8
-        per_word = 32 // bits_each
-        words = self._words(-(-count // per_word))
-        shifts = jnp.arange(per_word, dtype=jnp.uint32) * bits_each
-        values = (words[:, :, None] >> shifts) & jnp.uint32(2**bits_each - 1)
-        # at least one value is kept: with p near 1 nothing would be left, and the scale would be infinite
-        kept = max(1, round((1 - rate) * 2**bits_each))
-        keep = (values < kept).reshape(words.shape[0], -1)[:, :count]
-        return Dropped(keep.reshape(-1, *shape), kept / 2**bits_each)
+        count, share = math.prod(shape), Share.of(rate)
+        drawn = self.words([self], share.words(count))
+        return mask_of(drawn.words[drawn.place(self)], shape, share)
 
-    def _words(self, count: int) -> UInt32[Array, "B count"]:
+    def words(self, sites: Sequence["Noise"], count: int) -> Drawn:
+        """`count` random words for each row at each of these sites, and perhaps at more."""
+        numbers = tuple(noise.site for noise in sites)
+        for drawn in self.ahead:
+            if drawn.words.shape[2] == count and set(numbers) <= set(drawn.sites):
+                return drawn
+        return Drawn(numbers, self._drawn(numbers, count))
+
+    def _drawn(self, sites: tuple[int, ...], count: int) -> UInt32[Array, "S B count"]:
         blocks = -(-count // 2)
-        shape = (self.keys.shape[0], blocks)
+        shape = (len(sites), self.keys.shape[0], blocks)
         index = jnp.broadcast_to(jnp.arange(blocks, dtype=jnp.uint32), shape)
-        site = jnp.full(shape, self.site + 1, jnp.uint32)
+        site = jnp.broadcast_to(jnp.asarray(sites, jnp.uint32)[:, None, None] + 1, shape)
         key = (jnp.broadcast_to(self.keys[:, i, None], shape) for i in (0, 1))
-        return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=1)[:, :count]
+        return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=2)[:, :, :count]
 
 
 class Dropped(NamedTuple):
@@ -64,6 +117,14 @@ class Dropped(NamedTuple):
 
     keep: Bool[Array, "B *shape"]
     kept: float
+
+
+def mask_of(words: UInt32[Array, "B count"], shape: tuple[int, ...], share: Share) -> Dropped:
+    """The mask [B, *shape] of the words of a site."""
+    shifts = jnp.arange(share.per_word, dtype=jnp.uint32) * share.bits
+    values = (words[:, :, None] >> shifts) & jnp.uint32(2**share.bits - 1)
+    keep = (values < share.limit).reshape(words.shape[0], -1)[:, : math.prod(shape)]
+    return Dropped(keep.reshape(-1, *shape), share.kept)
 
 
 def apply_dropout(x: Float[Array, "B *shape"], dropped: Dropped | None) -> Float[Array, "B *shape"]:

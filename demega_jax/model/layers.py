@@ -70,6 +70,14 @@ def conv(inputs: int, outputs: int, size: int, *, dtype: jnp.dtype, rng: np.rand
     return nnx.Conv(inputs, outputs, size, dtype=dtype, kernel_init=draw, bias_init=draw, rngs=_NoKeys())
 
 
+def layer_norm(x: Float[Array, "*B E"], scale: Float[Array, " E"], bias: Float[Array, " E"]) -> Float[Array, "*B E"]:
+    """Normalised over the last axis, in float32."""
+    x = x.astype(jnp.float32)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * scale + bias
+
+
 class LayerNorm(nnx.Module):
     """Layer normalisation over the last axis (Ba et al., 2016): computed in float32, with the result in `dtype`.
 
@@ -83,11 +91,7 @@ class LayerNorm(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*B E"]) -> Float[Array, "*B E"]:
-        x = x.astype(jnp.float32)
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        y = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
-        return (y * self.scale[...] + self.bias[...]).astype(self.dtype)
+        return layer_norm(x, self.scale[...], self.bias[...]).astype(self.dtype)
 
 
 class DepthwiseConv(nnx.Module):

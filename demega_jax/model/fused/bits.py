@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, UInt32
 
-from demega_jax.model.dropout import Dropped
+from demega_jax.model.dropout import Dropped, Share
 
 # Rotations of the rounds, and what the two key words are joined with (Salmon et al., 2011).
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -48,8 +48,10 @@ class PairBits:
     @classmethod
     def of(cls, site: int, time: int, rate: float) -> "PairBits | None":
         """The bits of a rate; None: every pair stays."""
-        bits = 1 if rate == 0.5 else 8
-        return cls(site, time, bits, max(1, round((1 - rate) * 2**bits))) if rate else None
+        if not rate:
+            return None
+        share = Share.of(rate)
+        return cls(site, time, share.bits, share.limit)
 
     @property
     def kept(self) -> float:

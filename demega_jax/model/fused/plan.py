@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from demega_jax.model.attend import PairRows
+from demega_jax.model.dropout import Share
 from demega_jax.model.fused.bits import PairBits
 
 
@@ -58,3 +60,24 @@ class Plan:
         pairs = self.batch * self.heads * self.time * self.width
         flops = 2 * products * pairs * (self.time + sum(self.terms) * table_rows)
         return {"flops": flops, "transcendentals": 0, "bytes_accessed": qkv_passes * pairs * value_bytes}
+
+
+class Gains(NamedTuple):
+    """What a sum and its normalisation multiply and add, float32: the branch's bias; scale and shift of LayerNorm."""
+
+    bias: Float[Array, " E"]
+    scale: Float[Array, " E"]
+    shift: Float[Array, " E"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """The dropouts of a branch, one after the other. places: in the array of words [S, B, count]."""
+
+    share: Share
+    places: tuple[int, ...]
+
+    @property
+    def factor(self) -> float:
+        """What elements that stay are multiplied by."""
+        return self.share.kept ** -len(self.places)

@@ -90,7 +90,8 @@ def along(count: int) -> Array:
 def load(ref: Ref, *indices: Array | int, mask: Array | None = None) -> Array:
     """The elements at indices that are broadcast to one shape; zeros where the mask says so."""
     found = ref.at[_places(*indices)]
-    return triton.load(found, mask=mask, other=None if mask is None else 0.0)  # type: ignore[arg-type]  # in kernels only
+    zero = 0 if jnp.issubdtype(ref.dtype, jnp.integer) else 0.0
+    return triton.load(found, mask=mask, other=None if mask is None else zero)  # type: ignore[arg-type]  # in kernels only
 
 
 def store(ref: Ref, value: Array, *indices: Array | int, mask: Array | None = None) -> None:
