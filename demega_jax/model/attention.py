@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from demega_jax.model.fused.attention import attend_fused
 from demega_jax.model.fused.bits import PairBits
 from demega_jax.model.fused.plan import Plan
 from demega_jax.model.fused.residual import Branch
-from demega_jax.model.layers import LayerNorm, linear, side_by_side
+from demega_jax.model.layers import LayerNorm, layer_norm, linear, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
 
@@ -83,6 +84,9 @@ def attend_by_pairs(
     return cpu_layout.einsum("bhts,bshd->bthd", apply_dropout(probs, dropped), v)
 
 
+LayerTables = tuple[Tables, PairRows]
+
+
 class DisentangledAttention(nnx.Module):
     """Multi-head self-attention with a position table of its own, [B, T, E] -> [B, T, E]."""
 
@@ -104,25 +108,18 @@ class DisentangledAttention(nnx.Module):
             self.position_query = projection()
         self.config = config
 
-    def tables(self, time_points: int) -> tuple[Tables, PairRows]:
+    def tables(self, time_points: int) -> LayerTables:
         """The projected rows of the position table that windows of `time_points` use, and the row of every pair."""
-        config = self.config
-        every_pair = np.zeros((time_points, time_points), np.int64)
-        if not config.position_terms:
-            return Tables(None, None), PairRows(every_pair)
-        rows = table_rows(time_points, config.num_buckets, config.max_distance)
-        used, of_pairs = np.unique(rows, return_inverse=True)
-        table = self.position_norm(self.position_table[...][used])
+        return tables_of([self], time_points)[0]
 
-        def projected(project: nnx.Linear) -> Float[Array, "R H D"]:
-            return project(table).reshape(len(used), config.heads, -1)
-
-        keys = queries = None
-        if "c2p" in config.position_terms:
-            keys = projected(self.key if config.share_key else self.position_key)
-        if "p2c" in config.position_terms:
-            queries = projected(self.query if config.share_key else self.position_query)
-        return Tables(keys, queries), PairRows(of_pairs.reshape(rows.shape))
+    def position_projections(self) -> dict[str, nnx.Linear]:
+        """What projects the position table, by term: c2p to keys, p2c to queries."""
+        found = {}
+        if "c2p" in self.config.position_terms:
+            found["c2p"] = self.key if self.config.share_key else self.position_key
+        if "p2c" in self.config.position_terms:
+            found["p2c"] = self.query if self.config.share_key else self.position_query
+        return found
 
     def _heads(self, x: Float[Array, "B T E"]) -> Float[Array, "B T H D"]:
         return x.reshape(*x.shape[:2], self.config.heads, -1)
@@ -139,10 +136,10 @@ class DisentangledAttention(nnx.Module):
         joint = side_by_side(x, (self.query, self.key, self.value))
         return joint.reshape(*joint.shape[:3], self.config.heads, -1)
 
-    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Branch:
+    def branch(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables | None = None) -> Branch:
         """Attended values in training by the kernels for accelerators, before the bias and dropout that come last."""
-        tables, rows = self.tables(x.shape[1])
-        return Branch.of(self.out, self._fused(self._joint(x), tables, rows, noise.at(0)).reshape(x.shape))
+        of_layer, rows = tables or self.tables(x.shape[1])
+        return Branch.of(self.out, self._fused(self._joint(x), of_layer, rows, noise.at(0)).reshape(x.shape))
 
     def _fused(self, qkv: Float[Array, "B T 3 H D"], tables: Tables, rows: PairRows, noise: Noise) -> Array:
         """Attended values by the kernels for accelerators, in training."""
@@ -153,21 +150,58 @@ class DisentangledAttention(nnx.Module):
         return attend_fused(plan, functools.partial(attend_by_pairs, rows, None), noise.keys, qkv, tables)
 
     def __call__(
-        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+        self,
+        x: Float[Array, "B T E"],
+        *,
+        keep: Bool[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+        tables: LayerTables | None = None,
     ) -> Float[Array, "B T E"]:
-        """Attended values. `keep` [B, T] marks real positions; at padded ones the result is 0."""
+        """Attended values.
+
+        keep: real positions of padded windows; at the others the result is 0.  tables: those of this layer, if they
+        are at hand.
+        """
         rate, time = self.config.dropout, x.shape[1]
+        tables = tables or self.tables(time)
         if self.config.attention == "fused" and keep is None and noise is not None:
-            return dropout(self.branch(x, noise).total, rate, noise.at(1))
-        qkv = self._joint(x)
-        tables, rows = self.tables(time)
+            return dropout(self.branch(x, noise, tables).total, rate, noise.at(1))
+        qkv, (of_layer, rows) = self._joint(x), tables
         dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
         by_pairs = functools.partial(attend_by_pairs, rows, keep)
         if keep is None:
-            attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, tables, dropped)
+            attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, of_layer, dropped)
         else:
-            attended = by_pairs(qkv, tables, dropped)
+            attended = by_pairs(qkv, of_layer, dropped)
         y = self.out(attended.reshape(x.shape))
         if keep is not None:
             y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))
         return dropout(y, rate, noise and noise.at(1))
+
+
+def tables_of(layers: Sequence[DisentangledAttention], time_points: int) -> list[LayerTables]:
+    """`DisentangledAttention.tables` of several layers with the same settings, each step as one for all of them."""
+    config = layers[0].config
+    if not config.position_terms:
+        rows = PairRows(np.zeros((time_points, time_points), np.int64))
+        return [(Tables(None, None), rows)] * len(layers)
+    of_pairs = table_rows(time_points, config.num_buckets, config.max_distance)
+    used, numbers = np.unique(of_pairs, return_inverse=True)
+    table = jnp.stack([layer.position_table[...] for layer in layers])[:, used]
+    scale, shift = (
+        jnp.stack([getattr(layer.position_norm, name)[...] for layer in layers])[:, None] for name in ("scale", "bias")
+    )
+    dtype = layers[0].position_norm.dtype
+    projections = [layer.position_projections() for layer in layers]
+    kernel = jnp.stack([jnp.concatenate([each.kernel[...] for each in of.values()], axis=1) for of in projections])
+    bias = jnp.stack(
+        [jnp.concatenate([each.bias[...] for each in of.values() if each.bias is not None]) for of in projections]
+    )[:, None]
+    projected = layer_norm(table, scale, shift).astype(dtype) @ kernel.astype(dtype) + bias.astype(dtype)
+    projected = projected.reshape(len(layers), len(used), len(projections[0]), config.heads, -1)  # [L, R, n, H, D]
+    place = {term: number for number, term in enumerate(projections[0])}
+    pairs = PairRows(numbers.reshape(of_pairs.shape))
+    return [
+        (Tables(*(each[:, place[term]] if term in place else None for term in ("c2p", "p2c"))), pairs)
+        for each in projected
+    ]

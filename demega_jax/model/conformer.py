@@ -1,5 +1,7 @@
 """The encoder of DeMEGa: a convolutional stem and Conformer layers (after Gulati et al., 2020)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
-from demega_jax.model.attention import DisentangledAttention
+from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
 from demega_jax.model.dropout import Noise, dropout
 from demega_jax.model.fused.residual import Branch, add_and_normalize
 from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear
@@ -81,20 +83,34 @@ class ConformerLayer(nnx.Module):
         self.pre_norm, self.rate = config.norm == "pre", config.dropout
 
     def __call__(
-        self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
+        self,
+        x: Float[Array, "B T E"],
+        *,
+        keep: Bool[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+        tables: LayerTables | None = None,
     ) -> Float[Array, "B T E"]:
-        """One layer. `keep` [B, T] marks real positions: others are hidden from convolution and attention."""
+        """One layer.
+
+        keep: real positions; others are hidden from convolution and attention.  tables: of its attention, if they are
+        at hand.
+        """
         at = noise.at if noise is not None else lambda site: None
         if self.pre_norm:
             x = x + dropout(self.conv(_hide(self.norm1(x), keep)), self.rate, at(0))
-            x = x + dropout(self.attention(self.norm2(x), keep=keep, noise=at(1)), self.rate, at(2))
+            x = x + dropout(self.attention(self.norm2(x), keep=keep, noise=at(1), tables=tables), self.rate, at(2))
             return x + self.feedforward(self.norm3(x), noise=at(3))
         x = self.norm1(x + self.conv(_hide(x, keep)))
-        x = self.norm2(x + dropout(self.attention(x, keep=keep, noise=at(1)), self.rate, at(2)))
+        x = self.norm2(x + dropout(self.attention(x, keep=keep, noise=at(1), tables=tables), self.rate, at(2)))
         return self.norm3(x + self.feedforward(x, noise=at(3)))
 
     def fused(
-        self, x: Float[Array, "B T E"], normed: Float[Array, "B T E"], following: LayerNorm, noise: Noise
+        self,
+        x: Float[Array, "B T E"],
+        normed: Float[Array, "B T E"],
+        following: LayerNorm,
+        noise: Noise,
+        tables: LayerTables,
     ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
         """A pre-norm layer in training, each sum in one kernel with the normalisation after it.
 
@@ -103,14 +119,15 @@ class ConformerLayer(nnx.Module):
         at = noise.at
         x, normed = add_and_normalize(x, self.conv.branch(normed), (at(0),), self.norm2, self.rate)
         sites = (at(1).at(1), at(2))
-        x, normed = add_and_normalize(x, self.attention.branch(normed, at(1)), sites, self.norm3, self.rate)
+        x, normed = add_and_normalize(x, self.attention.branch(normed, at(1), tables), sites, self.norm3, self.rate)
         return add_and_normalize(x, self.feedforward.branch(normed, at(3)), (at(3).at(1),), following, self.rate)
 
-    def fused_post(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
+    def fused_post(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables) -> Float[Array, "B T E"]:
         """A post-norm layer in the same way."""
         at = noise.at
         _, x = add_and_normalize(x, self.conv.branch(x), (), self.norm1, self.rate)
-        _, x = add_and_normalize(x, self.attention.branch(x, at(1)), (at(1).at(1), at(2)), self.norm2, self.rate)
+        attended = self.attention.branch(x, at(1), tables)
+        _, x = add_and_normalize(x, attended, (at(1).at(1), at(2)), self.norm2, self.rate)
         return add_and_normalize(x, self.feedforward.branch(x, at(3)), (at(3).at(1),), self.norm3, self.rate)[1]
 
     def sites(self, noise: Noise) -> list[Noise]:
@@ -139,10 +156,11 @@ class ConformerEncoder(nnx.Module):
         x = self.stem(x.swapaxes(1, 2), keep=keep)
         if noise is not None and self.rate:
             noise = self._drawn_ahead(noise, x.shape[1] * x.shape[2])
+        tables = tables_of([layer.attention for layer in self.layers], x.shape[1])
         if self.is_fused and keep is None and noise is not None:
-            return self._fused(x, noise)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, keep=keep, noise=noise and noise.at(number))
+            return self._fused(x, noise, tables)
+        for number, (layer, of_layer) in enumerate(zip(self.layers, tables, strict=True)):
+            x = layer(x, keep=keep, noise=noise and noise.at(number), tables=of_layer)
         return self.final_norm(x)
 
     def _drawn_ahead(self, noise: Noise, elements: int) -> Noise:
@@ -152,15 +170,15 @@ class ConformerEncoder(nnx.Module):
         inner = [noise.at(i).at(3).at(0) for i, _ in each]
         return noise.drawn_ahead(inner, elements * self.factor, self.rate)
 
-    def _fused(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
+    def _fused(self, x: Float[Array, "B T E"], noise: Noise, tables: Sequence[LayerTables]) -> Float[Array, "B T E"]:
         """The layers in training, by the kernels for accelerators."""
         layers = list(self.layers)
         if not self.pre_norm:
             for number, layer in enumerate(layers):
-                x = layer.fused_post(x, noise.at(number))
+                x = layer.fused_post(x, noise.at(number), tables[number])
             return self.final_norm(x)
         norms = [*(layer.norm1 for layer in layers[1:]), self.final_norm]
         normed = layers[0].norm1(x)
         for number, (layer, following) in enumerate(zip(layers, norms, strict=True)):
-            x, normed = layer.fused(x, normed, following, noise.at(number))
+            x, normed = layer.fused(x, normed, following, noise.at(number), tables[number])
         return normed
