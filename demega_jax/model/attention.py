@@ -18,8 +18,7 @@ from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
 from demega_jax.model.fused.attention import attend_fused
 from demega_jax.model.fused.bits import PairBits
 from demega_jax.model.fused.plan import Plan
-from demega_jax.model.fused.residual import Branch
-from demega_jax.model.layers import LayerNorm, layer_norm, linear, side_by_side
+from demega_jax.model.layers import LayerNorm, layer_norm, linear, product, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
 
@@ -136,10 +135,9 @@ class DisentangledAttention(nnx.Module):
         joint = side_by_side(x, (self.query, self.key, self.value))
         return joint.reshape(*joint.shape[:3], self.config.heads, -1)
 
-    def branch(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables | None = None) -> Branch:
+    def branch(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables) -> Float[Array, "B T E"]:
         """Attended values in training by the kernels for accelerators, before the bias and dropout that come last."""
-        of_layer, rows = tables or self.tables(x.shape[1])
-        return Branch.of(self.out, self._fused(self._joint(x), of_layer, rows, noise.at(0)).reshape(x.shape))
+        return product(self.out, self._fused(self._joint(x), *tables, noise.at(0)).reshape(x.shape))
 
     def _fused(self, qkv: Float[Array, "B T 3 H D"], tables: Tables, rows: PairRows, noise: Noise) -> Array:
         """Attended values by the kernels for accelerators, in training."""
@@ -165,7 +163,9 @@ class DisentangledAttention(nnx.Module):
         rate, time = self.config.dropout, x.shape[1]
         tables = tables or self.tables(time)
         if self.config.attention == "fused" and keep is None and noise is not None:
-            return dropout(self.branch(x, noise, tables).total, rate, noise.at(1))
+            return dropout(
+                self.out(self._fused(self._joint(x), *tables, noise.at(0)).reshape(x.shape)), rate, noise.at(1)
+            )
         qkv, (of_layer, rows) = self._joint(x), tables
         dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
         by_pairs = functools.partial(attend_by_pairs, rows, keep)

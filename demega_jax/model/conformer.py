@@ -1,6 +1,7 @@
 """The encoder of DeMEGa: a convolutional stem and Conformer layers (after Gulati et al., 2020)."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
+from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
 from demega_jax.model.dropout import Noise, dropout
-from demega_jax.model.fused.residual import Branch, add_and_normalize
-from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear
+from demega_jax.model.fused.residual import add_and_normalize, gains_of
+from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear, product
 
 
 class Stem(nnx.Module):
@@ -27,8 +29,16 @@ class Stem(nnx.Module):
 
     def __call__(self, x: Float[Array, "B T C"], *, keep: Bool[Array, "B T"] | None = None) -> Float[Array, "B T E"]:
         x = _hide(x, keep)
+        return self.convolved(x, keep) + self.skip(x)
+
+    def convolved(self, x: Float[Array, "B T C"], keep: Bool[Array, "B T"] | None = None) -> Float[Array, "B T E"]:
+        """The two convolutions."""
         # Hidden again: the first convolution leaves its bias at padded positions, where beyond the ends there is 0.
-        return self.conv2(_hide(jax.nn.silu(self.conv1(x)), keep)) + self.skip(x)
+        return self.conv2(_hide(jax.nn.silu(self.conv1(x)), keep))
+
+    def branch(self, x: Float[Array, "B T C"]) -> Float[Array, "B T E"]:
+        """The skip before its bias."""
+        return product(self.skip, x)
 
 
 class ConvModule(nnx.Module):
@@ -42,9 +52,9 @@ class ConvModule(nnx.Module):
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         return self.pointwise(jax.nn.silu(self.depthwise(x)))
 
-    def branch(self, x: Float[Array, "B T E"]) -> Branch:
+    def branch(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         """The same before its last bias."""
-        return Branch.of(self.pointwise, jax.nn.silu(self.depthwise(x)))
+        return product(self.pointwise, jax.nn.silu(self.depthwise(x)))
 
 
 class FeedForward(nnx.Module):
@@ -57,14 +67,16 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
-        return dropout(self.down(self._hidden(x, noise)), self.rate, noise and noise.at(1))
+        hidden = dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
+        return dropout(self.down(hidden), self.rate, noise and noise.at(1))
 
-    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Branch:
+    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
         """The same before its last bias and dropout."""
-        return Branch.of(self.down, self._hidden(x, noise))
-
-    def _hidden(self, x: Float[Array, "B T E"], noise: Noise | None) -> Float[Array, "B T I"]:
-        return dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
+        assert self.up.bias is not None  # `linear` always has one
+        # Apart from the product, the bias is added in the kernel that follows; within it, it would first be copied.
+        before = cpu_layout.apart(product(self.up, x))
+        hidden = jax.nn.silu(before + self.up.bias[...].astype(before.dtype))
+        return product(self.down, dropout(hidden, self.rate, noise.at(0)))
 
 
 class ConformerLayer(nnx.Module):
@@ -108,27 +120,25 @@ class ConformerLayer(nnx.Module):
         self,
         x: Float[Array, "B T E"],
         normed: Float[Array, "B T E"],
-        following: LayerNorm,
+        add: Callable[..., tuple[Float[Array, "B T E"], Float[Array, "B T E"]]],
         noise: Noise,
         tables: LayerTables,
     ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
-        """A pre-norm layer in training, each sum in one kernel with the normalisation after it.
+        """The layer in training: (its output, the LayerNorm after it).
 
-        normed: norm1 of x.  following: the normalisation after this layer. Returns the layer's output, and that of it.
+        normed: what the first branch takes.  add: (x, branch, number of the sum, sites of dropout) -> the sum, and its
+        normalisation, which the next branch takes.
         """
         at = noise.at
-        x, normed = add_and_normalize(x, self.conv.branch(normed), (at(0),), self.norm2, self.rate)
-        sites = (at(1).at(1), at(2))
-        x, normed = add_and_normalize(x, self.attention.branch(normed, at(1), tables), sites, self.norm3, self.rate)
-        return add_and_normalize(x, self.feedforward.branch(normed, at(3)), (at(3).at(1),), following, self.rate)
-
-    def fused_post(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables) -> Float[Array, "B T E"]:
-        """A post-norm layer in the same way."""
-        at = noise.at
-        _, x = add_and_normalize(x, self.conv.branch(x), (), self.norm1, self.rate)
-        attended = self.attention.branch(x, at(1), tables)
-        _, x = add_and_normalize(x, attended, (at(1).at(1), at(2)), self.norm2, self.rate)
-        return add_and_normalize(x, self.feedforward.branch(x, at(3)), (at(3).at(1),), self.norm3, self.rate)[1]
+        before_attention: tuple[Noise, ...] = (at(0),) if self.pre_norm else ()
+        x, normed = add(x, self.conv.branch(normed), 0, before_attention)
+        if not self.pre_norm:
+            x = normed
+        x, normed = add(x, self.attention.branch(normed, at(1), tables), 1, (at(1).at(1), at(2)))
+        if not self.pre_norm:
+            x = normed
+        x, normed = add(x, self.feedforward.branch(normed, at(3)), 2, (at(3).at(1),))
+        return (x if self.pre_norm else normed), normed
 
     def sites(self, noise: Noise) -> list[Noise]:
         """Where dropout acts on an array like the layer's input."""
@@ -148,17 +158,19 @@ class ConformerEncoder(nnx.Module):
         self.layers = nnx.List([ConformerLayer(config, rng=rng) for _ in range(config.layers)])
         self.final_norm = LayerNorm(config.width, dtype=jnp.dtype(config.dtype))
         self.is_fused, self.pre_norm = config.attention == "fused", config.norm == "pre"
-        self.rate, self.factor = config.dropout, config.feedforward_factor
+        self.rate, self.width, self.factor = config.dropout, config.width, config.feedforward_factor
 
     def __call__(
         self, x: Float[Array, "B C T"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B T E"]:
-        x = self.stem(x.swapaxes(1, 2), keep=keep)
+        # Else each product that takes them would read and turn the windows of the split again.
+        x = cpu_layout.apart(x.swapaxes(1, 2))
         if noise is not None and self.rate:
-            noise = self._drawn_ahead(noise, x.shape[1] * x.shape[2])
+            noise = self._drawn_ahead(noise, x.shape[1] * self.width)
         tables = tables_of([layer.attention for layer in self.layers], x.shape[1])
         if self.is_fused and keep is None and noise is not None:
             return self._fused(x, noise, tables)
+        x = self.stem(x, keep=keep)
         for number, (layer, of_layer) in enumerate(zip(self.layers, tables, strict=True)):
             x = layer(x, keep=keep, noise=noise and noise.at(number), tables=of_layer)
         return self.final_norm(x)
@@ -170,15 +182,23 @@ class ConformerEncoder(nnx.Module):
         inner = [noise.at(i).at(3).at(0) for i, _ in each]
         return noise.drawn_ahead(inner, elements * self.factor, self.rate)
 
-    def _fused(self, x: Float[Array, "B T E"], noise: Noise, tables: Sequence[LayerTables]) -> Float[Array, "B T E"]:
+    def _fused(self, x: Float[Array, "B T C"], noise: Noise, tables: Sequence[LayerTables]) -> Float[Array, "B T E"]:
         """The layers in training, by the kernels for accelerators."""
         layers = list(self.layers)
-        if not self.pre_norm:
-            for number, layer in enumerate(layers):
-                x = layer.fused_post(x, noise.at(number), tables[number])
-            return self.final_norm(x)
-        norms = [*(layer.norm1 for layer in layers[1:]), self.final_norm]
-        normed = layers[0].norm1(x)
-        for number, (layer, following) in enumerate(zip(layers, norms, strict=True)):
-            x, normed = layer.fused(x, normed, following, noise.at(number), tables[number])
-        return normed
+        ends = [end for layer in layers for end in (layer.conv.pointwise, layer.attention.out, layer.feedforward.down)]
+        norms = [norm for layer in layers for norm in (layer.norm1, layer.norm2, layer.norm3)]
+        if self.pre_norm:  # the sum of the stem is normalised, too, and each sum by the norm of the next branch
+            ends, norms = [self.stem.skip, *ends], [*norms, self.final_norm]
+        gains = gains_of(ends, norms)
+
+        def add(number: int, x: Array, branch: Array, of_layer: int, sites: Sequence[Noise]) -> tuple[Array, Array]:
+            return add_and_normalize(x, branch, gains, number + of_layer, sites, self.rate)
+
+        if self.pre_norm:
+            x, normed = add(0, self.stem.convolved(x), self.stem.branch(x), 0, ())
+        else:
+            x = normed = self.stem(x)
+        for number, layer in enumerate(layers):
+            first = 3 * number + int(self.pre_norm)
+            x, normed = layer.fused(x, normed, functools.partial(add, first), noise.at(number), tables[number])
+        return normed if self.pre_norm else self.final_norm(normed)

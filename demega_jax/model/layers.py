@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from demega_jax.model import cpu_layout
+
 LAYER_NORM_EPSILON = 1e-5
 
 
@@ -50,6 +52,12 @@ def linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rng: np.random.Genera
     """y = x W + b, [.., I] -> [.., O]; kernel [I, O]."""
     draw = _drawn(rng, inputs)
     return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=draw, bias_init=draw, rngs=_NoKeys())
+
+
+def product(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+    """What a linear layer gives before its bias."""
+    dtype = layer.dtype or x.dtype
+    return x.astype(dtype) @ layer.kernel[...].astype(dtype)
 
 
 def side_by_side(x: Float[Array, "*B I"], layers: Sequence[nnx.Linear]) -> Float[Array, "*B n O"]:
@@ -107,9 +115,42 @@ class DepthwiseConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
-        kernel = self.kernel[...].astype(self.dtype)
-        size, time = kernel.shape[0], x.shape[1]
-        before = (size - 1) // 2  # an even size has its extra zero at the end, as Flax's padding SAME has
-        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (before, size - 1 - before), (0, 0)))
-        taps = [padded[:, tap : tap + time] * kernel[tap] for tap in range(size)]
-        return sum(taps[1:], taps[0]) + self.bias[...].astype(self.dtype)
+        # As one array: else each place of the filter would be copied by itself.
+        kernel = cpu_layout.apart(self.kernel[...].astype(self.dtype))
+        bias = self.bias[...].astype(self.dtype)
+        return cpu_layout.on_cpu_or_not(_depthwise, _depthwise_elsewhere, x.astype(self.dtype), kernel, bias)
+
+
+def _taps(x: Float[Array, "B T E"], size: int) -> list[Float[Array, "B T E"]]:
+    """What each place of a filter meets; an even size has its extra zero at the end, as Flax's padding SAME has."""
+    before = (size - 1) // 2
+    padded = jnp.pad(x, ((0, 0), (before, size - 1 - before), (0, 0)))
+    return [padded[:, tap : tap + x.shape[1]] for tap in range(size)]
+
+
+def _depthwise(
+    x: Float[Array, "B T E"], kernel: Float[Array, "k E"], bias: Float[Array, " E"]
+) -> Float[Array, "B T E"]:
+    taps = [each * kernel[tap] for tap, each in enumerate(_taps(x, len(kernel)))]
+    return sum(taps[1:], taps[0]) + bias
+
+
+@jax.custom_vjp
+def _depthwise_elsewhere(x: Array, kernel: Array, bias: Array) -> Float[Array, "B T E"]:
+    """`_depthwise` with the gradient of kernel and bias as one sum in float32, where each tap would have several."""
+    return _depthwise(x, kernel, bias)
+
+
+def _depthwise_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    return _depthwise(x, kernel, bias), (x, kernel, bias)
+
+
+def _depthwise_backward(saved: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array, Array]:
+    x, kernel, bias = saved
+    (dx,) = jax.linear_transpose(lambda x: _depthwise(x, kernel, jnp.zeros_like(bias)), x)(g)
+    met = [*_taps(x, len(kernel)), jnp.ones_like(x)]
+    sums = jnp.sum(jnp.stack(met).astype(jnp.float32) * g.astype(jnp.float32), axis=(1, 2))
+    return dx, sums[:-1].astype(kernel.dtype), sums[-1].astype(bias.dtype)
+
+
+_depthwise_elsewhere.defvjp(_depthwise_forward, _depthwise_backward)

@@ -16,7 +16,7 @@ PARTS = tuple(
         (r"Noise\.(_?words|bits)|row_keys|random_bits", "dropout: random bits"),
         (r"Noise\.keep|^dropout$", "dropout: apply"),
         (r"attention_fused", "attention: fused"),
-        (r"attention_positions|expand_pairs|\.tables$", "attention: positions"),
+        (r"attention_positions|expand_pairs|\.tables$|^tables_of$", "attention: positions"),
         (r"attention_softmax|masked_softmax", "attention: softmax"),
         (r"attention_content|disentangled_scores", "attention: content scores"),
         (r"attention_values", "attention: values"),

@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from demega_jax.model.attend import PairRows
 from demega_jax.model.dropout import Share
@@ -62,14 +61,6 @@ class Plan:
         return {"flops": flops, "transcendentals": 0, "bytes_accessed": qkv_passes * pairs * value_bytes}
 
 
-class Gains(NamedTuple):
-    """What a sum and its normalisation multiply and add, float32: the branch's bias; scale and shift of LayerNorm."""
-
-    bias: Float[Array, " E"]
-    scale: Float[Array, " E"]
-    shift: Float[Array, " E"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Masks:
     """The dropouts of a branch, one after the other. places: in the array of words [S, B, count]."""
@@ -81,3 +72,11 @@ class Masks:
     def factor(self) -> float:
         """What elements that stay are multiplied by."""
         return self.share.kept ** -len(self.places)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """A branch that is added to the residual stream. number: in the array of gains.  masks: its dropouts, if any."""
+
+    number: int
+    masks: Masks | None

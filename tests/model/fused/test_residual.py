@@ -13,9 +13,9 @@ from demega_jax.config import ModelConfig
 from demega_jax.model.conformer import ConformerEncoder
 from demega_jax.model.dropout import Noise, Share, dropout, row_keys
 from demega_jax.model.fused.gpu import residual as gpu
-from demega_jax.model.fused.plan import Gains, Masks
-from demega_jax.model.fused.residual import Branch, add_and_normalize, plain_backward, plain_forward
-from demega_jax.model.layers import LayerNorm
+from demega_jax.model.fused.plan import Masks, Sum
+from demega_jax.model.fused.residual import add_and_normalize, gains_of, plain_backward, plain_forward
+from demega_jax.model.layers import LayerNorm, product
 
 SITE = 7
 
@@ -25,17 +25,15 @@ def noise(batch: int) -> Noise:
 
 
 def case(shape: tuple[int, int, int], rate: float, masks: int):
-    """Masks, words, random x, y and gains, and random gradients of the two results."""
+    """A sum, words, random x, y and gains, and random gradients of the two results."""
     rng = np.random.default_rng(0)
-    of = lambda *axes: jnp.asarray(rng.standard_normal(axes), jnp.float32)  # noqa: E731
-    found, words = None, None
-    if masks:
-        drawn = noise(shape[0]).words(
-            [noise(shape[0]).at(i) for i in range(3)], Share.of(rate).words(shape[1] * shape[2])
-        )
-        found, words = Masks(Share.of(rate), tuple(range(masks))), drawn.words
-    gains = Gains(of(shape[2]), of(shape[2]), of(shape[2]))
-    return found, words, (of(*shape), of(*shape), gains), (of(*shape), of(*shape))
+    x, y, g_total, g_normed = jnp.asarray(rng.standard_normal((4, *shape)), jnp.float32)
+    gains = jnp.asarray(rng.standard_normal((3, 3, shape[2])), jnp.float32)
+    if not masks:
+        return Sum(2, None), None, (x, y, gains), (g_total, g_normed)
+    keys, share = noise(shape[0]), Share.of(rate)
+    words = keys.words([keys.at(i) for i in range(3)], share.words(shape[1] * shape[2])).words
+    return Sum(2, Masks(share, tuple(range(masks)))), words, (x, y, gains), (g_total, g_normed)
 
 
 def close(got, want) -> None:
@@ -53,7 +51,8 @@ def test_kernels_give_the_values_and_gradients_of_plain_operations(shape, rate, 
     plain = functools.partial(plain_forward, found, words)
     values, back = jax.vjp(plain, *inputs)
     close(gpu.forward(found, words, *inputs, interpret=True), values)
-    want, saved = back(g), (found, words, values[0], inputs[2], g)
+    dx, dy, of_gains = back(g)
+    want, saved = (dx, dy, of_gains[found.number]), (found, words, values[0], inputs[2], g)
     close(plain_backward(*saved), want)
     close(gpu.backward(*saved, interpret=True), want)
 
@@ -67,7 +66,7 @@ def test_the_sum_is_that_of_linear_layer_dropout_and_layer_norm(rate):
     x, h = (jnp.asarray(rng.standard_normal((2, 5, width)), jnp.float32) for width in (8, 6))
     norm, sites = LayerNorm(8, dtype=jnp.dtype("float32")), [noise(2).at(0), noise(2).at(3)]
     norm.scale[...] = jnp.asarray(rng.standard_normal(8), jnp.float32)
-    total, normed = add_and_normalize(x, Branch.of(layer, h), sites, norm, rate)
+    total, normed = add_and_normalize(x, product(layer, h), gains_of([layer], [norm]), 0, sites, rate)
     kept = [np.asarray(dropout(jnp.ones_like(x), rate, site)) for site in sites]
     added = (np.asarray(h) @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])) * kept[0] * kept[1]
     want = np.asarray(x) + added

@@ -17,7 +17,7 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, UInt32
 
 from demega_jax.model.fused.gpu.kernel import Ref, along, down, load, store
-from demega_jax.model.fused.plan import Gains, Masks, power_of_two
+from demega_jax.model.fused.plan import Sum, power_of_two
 from demega_jax.model.layers import LAYER_NORM_EPSILON
 
 TILE_BYTES = 4096  # of a tile in memory: 16 lines of 128 numbers of two bytes
@@ -34,16 +34,16 @@ class Lines:
     width: int
     tile: int
     turns: int
-    masks: Masks | None
+    of: Sum
     interpret: bool
 
     @classmethod
-    def of(cls, x: Float[Array, "B T E"], masks: Masks | None, interpret: bool) -> "Lines":
+    def fitting(cls, x: Float[Array, "B T E"], of: Sum, interpret: bool) -> "Lines":
         """The sizes for an array."""
         batch, time, width = x.shape
         tile = max(1, TILE_BYTES // (x.dtype.itemsize * power_of_two(width)))
         turns = math.ceil(batch * time / (tile * PROGRAMS))
-        return cls(batch, time, width, tile, turns, masks, interpret)
+        return cls(batch, time, width, tile, turns, of, interpret)
 
     @property
     def count(self) -> int:
@@ -65,16 +65,17 @@ class Lines:
 
     def dropped(self, words: Ref, line: Array, x: Float[Array, "t E"]) -> Float[Array, "t E"]:
         """What dropout leaves of the elements of a tile."""
-        if self.masks is None:
+        masks = self.of.masks
+        if masks is None:
             return x
-        share, stays = self.masks.share, self.there(line)
+        share, stays = masks.share, self.there(line)
         row, element = line // self.time, (line % self.time) * self.width + self.features()
         shift = (element % share.per_word * share.bits).astype(jnp.uint32)
-        for place in self.masks.places:
+        for place in masks.places:
             word = load(words, place, row, element // share.per_word, mask=self.there(line))
             value = (word >> shift) & jnp.uint32(2**share.bits - 1)
             stays = stays & (value < jnp.uint32(share.limit))
-        return jnp.where(stays, x * self.masks.factor, 0.0)
+        return jnp.where(stays, x * masks.factor, 0.0)
 
 
 def _standardised(lines: Lines, x: Float[Array, "t E"], there: Array) -> tuple[Array, Array]:
@@ -85,33 +86,31 @@ def _standardised(lines: Lines, x: Float[Array, "t E"], there: Array) -> tuple[A
     return centred * factor, factor
 
 
-def _of_features(lines: Lines, gain: Ref) -> Float[Array, "1 E"]:
-    """A gain of each feature."""
+def _gain(lines: Lines, gains: Ref, which: int) -> Float[Array, "1 E"]:
+    """A gain of each feature: 0 the bias, 1 the scale, 2 the shift."""
     features = lines.features()
-    return load(gain, features, mask=features < lines.width)
+    return load(gains, lines.of.number, which, features, mask=features < lines.width)
 
 
-def _forward_kernel(
-    lines: Lines, words: Ref, bias: Ref, scale: Ref, shift: Ref, x: Ref, y: Ref, total: Ref, normed: Ref
-) -> None:
+def _forward_kernel(lines: Lines, words: Ref, gains: Ref, x: Ref, y: Ref, total: Ref, normed: Ref) -> None:
     first = pl.program_id(0) * lines.turns * lines.tile
 
     def one_tile(turn: Array, _: None) -> None:
         line = down(lines.tile, first + turn * lines.tile)
         there, at = lines.there(line), (line, lines.features())
-        added = load(y, *at, mask=there).astype(jnp.float32) + _of_features(lines, bias)
+        added = load(y, *at, mask=there).astype(jnp.float32) + _gain(lines, gains, 0)
         added = lines.dropped(words, line, added)
         summed = (load(x, *at, mask=there).astype(jnp.float32) + added).astype(total.dtype)
         store(total, summed, *at, mask=there)
         standard = _standardised(lines, jnp.where(there, summed.astype(jnp.float32), 0.0), there)[0]
-        result = standard * _of_features(lines, scale) + _of_features(lines, shift)
+        result = standard * _gain(lines, gains, 1) + _gain(lines, gains, 2)
         store(normed, result.astype(normed.dtype), *at, mask=there)
 
     jax.lax.fori_loop(0, lines.turns, one_tile, None)
 
 
 def _backward_kernel(
-    lines: Lines, words: Ref, scale: Ref, total: Ref, g_total: Ref, g_normed: Ref, dx: Ref, dy: Ref, sums: Ref
+    lines: Lines, words: Ref, gains: Ref, total: Ref, g_total: Ref, g_normed: Ref, sums: Ref, dx: Ref, *dy: Ref
 ) -> None:
     first = pl.program_id(0) * lines.turns * lines.tile
 
@@ -120,15 +119,15 @@ def _backward_kernel(
         there, at = lines.there(line), (line, lines.features())
         standard, factor = _standardised(lines, load(total, *at, mask=there).astype(jnp.float32), there)
         g = load(g_normed, *at, mask=there).astype(jnp.float32)
-        scaled = g * _of_features(lines, scale)
+        scaled = g * _gain(lines, gains, 1)
         mean = jnp.sum(scaled, axis=1, keepdims=True) / lines.width
         share = jnp.sum(scaled * standard, axis=1, keepdims=True) / lines.width
         through = factor * (scaled - mean - standard * share)
         both = (load(g_total, *at, mask=there).astype(jnp.float32) + through).astype(dx.dtype)
         store(dx, both, *at, mask=there)
-        branch = jnp.where(there, both.astype(jnp.float32), 0.0)
-        branch = lines.dropped(words, line, branch)
-        store(dy, branch.astype(dy.dtype), *at, mask=there)
+        branch = lines.dropped(words, line, jnp.where(there, both.astype(jnp.float32), 0.0))
+        for ref in dy:
+            store(ref, branch.astype(ref.dtype), *at, mask=there)
         return tuple(
             a + jnp.sum(b, axis=0, keepdims=True) for a, b in zip(so_far, (branch, g * standard, g), strict=True)
         )  # type: ignore[return-value]
@@ -153,8 +152,8 @@ def _call(
 
     moved = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in outputs)
     moved += sum(each.size * each.dtype.itemsize for each in inputs[1:])
-    if lines.masks is not None:  # of the words, those of its own sites
-        moved += len(lines.masks.places) * inputs[0][0].size * inputs[0].dtype.itemsize
+    if lines.of.masks is not None:  # of the words, those of its own sites
+        moved += len(lines.of.masks.places) * inputs[0][0].size * inputs[0].dtype.itemsize
     return pl.pallas_call(
         partial(kernel, lines),
         grid=(lines.programs,),
@@ -173,35 +172,38 @@ def _words(words: Array | None) -> UInt32[Array, "S B count"]:
 
 
 def forward(
-    masks: Masks | None,
-    words: Array | None,
+    of: Sum,
+    words: UInt32[Array, "S B count"] | None,
     x: Float[Array, "B T E"],
     y: Float[Array, "B T E"],
-    gains: Gains,
+    gains: Float[Array, "N 3 E"],
     *,
     interpret: bool = False,
 ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
     """The sum and its normalisation."""
-    lines = Lines.of(x, masks, interpret)
+    lines = Lines.fitting(x, of, interpret)
     flat = (lines.count, lines.width)
-    inputs = [_words(words), *gains, x.reshape(flat), y.reshape(flat)]
+    inputs = [_words(words), gains, x.reshape(flat), y.reshape(flat)]
     total, normed = _call(lines, _forward_kernel, inputs, [(flat, x.dtype), (flat, x.dtype)])
     return total.reshape(x.shape), normed.reshape(x.shape)
 
 
 def backward(
-    masks: Masks | None,
-    words: Array | None,
+    of: Sum,
+    words: UInt32[Array, "S B count"] | None,
     total: Float[Array, "B T E"],
-    gains: Gains,
+    gains: Float[Array, "N 3 E"],
     g: tuple[Float[Array, "B T E"], Float[Array, "B T E"]],
     *,
     interpret: bool = False,
-) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"], Gains]:
-    """Gradients of x, y and the gains."""
-    lines = Lines.of(total, masks, interpret)
+) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"], Float[Array, "3 E"]]:
+    """Gradients of x, y and the row of the gains."""
+    lines = Lines.fitting(total, of, interpret)
     flat = (lines.count, lines.width)
-    inputs = [_words(words), gains.scale, *(each.reshape(flat) for each in (total, *g))]
-    sums = ((lines.programs, len(gains), lines.width), jnp.dtype(jnp.float32))
-    dx, dy, parts = _call(lines, _backward_kernel, inputs, [(flat, total.dtype), (flat, total.dtype), sums])
-    return dx.reshape(total.shape), dy.reshape(total.shape), Gains(*jnp.sum(parts, axis=0))
+    inputs = [_words(words), gains, *(each.reshape(flat) for each in (total, *g))]
+    outputs = [((lines.programs, 3, lines.width), jnp.dtype(jnp.float32)), (flat, total.dtype)]
+    if of.masks is not None:  # else the gradients of x and y are the same
+        outputs.append((flat, total.dtype))
+    sums, dx, *dy = _call(lines, _backward_kernel, inputs, outputs)
+    found = [each.reshape(total.shape) for each in (dx, *dy)]
+    return found[0], found[-1], jnp.sum(sums, axis=0)
