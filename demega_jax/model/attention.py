@@ -18,7 +18,7 @@ from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
 from demega_jax.model.fused.attention import attend_fused
 from demega_jax.model.fused.bits import PairBits
 from demega_jax.model.fused.plan import Plan
-from demega_jax.model.layers import LayerNorm, layer_norm, linear, product, side_by_side
+from demega_jax.model.layers import LayerNorm, affine, layer_norm, linear, product, side_by_side
 from demega_jax.model.positions import table_rows, table_size
 
 
@@ -173,7 +173,7 @@ class DisentangledAttention(nnx.Module):
             attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, of_layer, dropped)
         else:
             attended = by_pairs(qkv, of_layer, dropped)
-        y = self.out(attended.reshape(x.shape))
+        y = affine(self.out, attended.reshape(x.shape))
         if keep is not None:
             y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))
         return dropout(y, rate, noise and noise.at(1))

@@ -14,7 +14,7 @@ from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
 from demega_jax.model.dropout import Noise, dropout
 from demega_jax.model.fused.residual import add_and_normalize, gains_of
-from demega_jax.model.layers import DepthwiseConv, LayerNorm, conv, linear, product
+from demega_jax.model.layers import DepthwiseConv, LayerNorm, affine, conv, linear, product
 
 
 class Stem(nnx.Module):
@@ -50,7 +50,7 @@ class ConvModule(nnx.Module):
         self.pointwise = linear(config.width, config.width, dtype=dtype, rng=rng)
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
-        return self.pointwise(jax.nn.silu(self.depthwise(x)))
+        return affine(self.pointwise, jax.nn.silu(self.depthwise(x)))
 
     def branch(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         """The same before its last bias."""
@@ -67,16 +67,14 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
-        hidden = dropout(jax.nn.silu(self.up(x)), self.rate, noise and noise.at(0))
-        return dropout(self.down(hidden), self.rate, noise and noise.at(1))
+        return dropout(affine(self.down, self._hidden(x, noise)), self.rate, noise and noise.at(1))
 
     def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
         """The same before its last bias and dropout."""
-        assert self.up.bias is not None  # `linear` always has one
-        # Apart from the product, the bias is added in the kernel that follows; within it, it would first be copied.
-        before = cpu_layout.apart(product(self.up, x))
-        hidden = jax.nn.silu(before + self.up.bias[...].astype(before.dtype))
-        return product(self.down, dropout(hidden, self.rate, noise.at(0)))
+        return product(self.down, self._hidden(x, noise))
+
+    def _hidden(self, x: Float[Array, "B T E"], noise: Noise | None) -> Float[Array, "B T I"]:
+        return dropout(jax.nn.silu(affine(self.up, x)), self.rate, noise and noise.at(0))
 
 
 class ConformerLayer(nnx.Module):

@@ -60,6 +60,12 @@ def product(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
     return x.astype(dtype) @ layer.kernel[...].astype(dtype)
 
 
+def affine(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+    """`layer(x)`, with the bias added in whatever comes after: within the product, it would first be copied."""
+    y = cpu_layout.apart(product(layer, x))
+    return y if layer.bias is None else y + layer.bias[...].astype(y.dtype)
+
+
 def side_by_side(x: Float[Array, "*B I"], layers: Sequence[nnx.Linear]) -> Float[Array, "*B n O"]:
     """What several linear layers give for the same input, computed as one product."""
     dtype = layers[0].dtype or x.dtype
