@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
 from demega_jax.model.dropout import Noise, dropout
-from demega_jax.model.layers import linear, uniform_fan_in
+from demega_jax.model.layers import affine, linear, uniform_fan_in
 
 SIMILARITY_SCALE = 10.0
 NORM_FLOOR = 1e-12
@@ -50,7 +50,7 @@ class Aggregator(nnx.Module):
         self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B Z"]:
         pooled = dropout(self.pooled(x, keep), self.rate, noise and noise.at(0))
-        return dropout(self.embed(jax.nn.silu(self.hidden(pooled))), self.rate, noise and noise.at(1))
+        return dropout(affine(self.embed, jax.nn.silu(affine(self.hidden, pooled))), self.rate, noise and noise.at(1))
 
 
 class IPAHead(nnx.Module):
@@ -63,8 +63,8 @@ class IPAHead(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, z: Float[Array, "B Z"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
-        hidden = dropout(jax.nn.silu(self.hidden(z)), self.rate, noise and noise.at(0))
-        return self.out(hidden).astype(jnp.float32)
+        hidden = dropout(jax.nn.silu(affine(self.hidden, z)), self.rate, noise and noise.at(0))
+        return affine(self.out, hidden).astype(jnp.float32)
 
 
 class ProjectionHead(nnx.Module):
@@ -76,7 +76,7 @@ class ProjectionHead(nnx.Module):
         self.out = linear(width, config.projection_width, dtype=dtype, rng=rng)
 
     def __call__(self, z: Float[Array, "B Z"]) -> Float[Array, "B P"]:
-        u = self.out(jax.nn.relu(self.hidden(z))).astype(jnp.float32)
+        u = affine(self.out, jax.nn.relu(affine(self.hidden, z))).astype(jnp.float32)
         # The floor is inside the root, so that a row of zeros has a gradient of zeros instead of NaN.
         return u * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(u), axis=-1, keepdims=True), NORM_FLOOR**2))
 

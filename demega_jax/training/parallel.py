@@ -162,8 +162,17 @@ class Placement:
 
             if steps == 1:
                 return turn(state, first)
-            last, metrics = jax.lax.scan(turn, flat(state), first + jax.numpy.arange(steps, dtype=first.dtype))
-            return tree(last), metrics
+            names: list[str] = []
+
+            def packed(state: Any, place: Any) -> tuple[Any, list[Any]]:
+                state, metrics = turn(state, place)
+                names[:], packs = _packed(metrics)
+                return state, packs
+
+            last, packs = jax.lax.scan(packed, flat(state), first + jax.numpy.arange(steps, dtype=first.dtype))
+            return tree(last), dict(
+                zip(names, (each for pack in packs for each in jax.numpy.unstack(pack, axis=1)), strict=True)
+            )
 
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
@@ -206,3 +215,11 @@ def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
         came = f"{batch_size} rows do not divide over {parts}"
         way_out = f"use train.batch_size={nearest}, or another number of --devices"
         raise UserError("train.batch_size", came, f"a multiple of {share}", way_out)
+
+
+def _packed(metrics: dict[str, Any]) -> tuple[list[str], list[Any]]:
+    """(names, arrays): the metrics of a step as one array for each type, which a loop writes at once."""
+    types = sorted({value.dtype.name for value in metrics.values()})
+    groups = [[name for name, value in metrics.items() if value.dtype.name == each] for each in types]
+    packs = [jax.numpy.stack([metrics[name] for name in group]) for group in groups]
+    return [name for group in groups for name in group], packs

@@ -55,8 +55,7 @@ class _Pass(NamedTuple):
     of_distances: Ref
     g: Ref
     dqkv: Ref
-    d_keys: Ref
-    d_queries: Ref
+    d_tables: Ref
     page_of_q: Ref
     page_of_k: Ref
     sums_of_t: Ref
@@ -133,7 +132,7 @@ def _backward_kernel(sizes: Sizes, *memory: Ref) -> None:
         return d_keys, d_queries
 
     d_keys, d_queries = jax.lax.fori_loop(0, sizes.share, one_row, (zeros((table, width)),) * 2)
-    refs.d_keys[0, 0], refs.d_queries[0, 0] = d_keys, d_queries
+    refs.d_tables[0, 0, 0], refs.d_tables[0, 0, 1] = d_keys, d_queries
 
 
 def backward(
@@ -146,14 +145,15 @@ def backward(
     inputs += [sizes.of_distances(qkv.dtype), g]
     each, tile, keys, table = sizes.grid, sizes.tile, sizes.keys, sizes.table
     outputs = [(qkv.shape, qkv.dtype, False)]
-    outputs += [((*each, table, plan.width), np.dtype(np.float32), True)] * 2
+    outputs.append(((*each, 2, table, plan.width), np.dtype(np.float32), True))
     pages = ((tile, table), (keys, table), (tile, 2 * keys), (keys, 2 * keys))
     outputs += [((*each, *page), qkv.dtype, True) for page in pages]
     cost = plan.cost(7, 5, qkv.dtype.itemsize)
-    dqkv, d_keys, d_queries, *_ = call(sizes, _backward_kernel, inputs, (2, 3), outputs, cost)
+    dqkv, shares, *_ = call(sizes, _backward_kernel, inputs, (2, 3), outputs, cost)
 
-    def whole(shares: Array, table: Array | None) -> Array | None:
-        total = jnp.sum(shares, axis=1).swapaxes(0, 1)
-        return None if table is None else total[: len(table)].astype(table.dtype)
+    found = jnp.sum(shares, axis=1)  # [H, 2, R, D]
 
-    return dqkv, Tables(whole(d_keys, tables.keys), whole(d_queries, tables.queries))
+    def whole(which: int, table: Array | None) -> Array | None:
+        return None if table is None else found[:, which].swapaxes(0, 1)[: len(table)].astype(table.dtype)
+
+    return dqkv, Tables(whole(0, tables.keys), whole(1, tables.queries))
