@@ -122,21 +122,15 @@ class ConformerLayer(nnx.Module):
         noise: Noise,
         tables: LayerTables,
     ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
-        """The layer in training: (its output, the LayerNorm after it).
+        """The layer in training, by the kernels for accelerators.
 
-        normed: what the first branch takes.  add: (x, branch, number of the sum, sites of dropout) -> the sum, and its
-        normalisation, which the next branch takes.
+        x: the residual stream.  normed: what the first branch takes.  add: (x, branch, number of the sum, sites of
+        dropout) -> the stream after it, and what the next branch takes. Returns those after the layer.
         """
         at = noise.at
-        before_attention: tuple[Noise, ...] = (at(0),) if self.pre_norm else ()
-        x, normed = add(x, self.conv.branch(normed), 0, before_attention)
-        if not self.pre_norm:
-            x = normed
+        x, normed = add(x, self.conv.branch(normed), 0, (at(0),) if self.pre_norm else ())
         x, normed = add(x, self.attention.branch(normed, at(1), tables), 1, (at(1).at(1), at(2)))
-        if not self.pre_norm:
-            x = normed
-        x, normed = add(x, self.feedforward.branch(normed, at(3)), 2, (at(3).at(1),))
-        return (x if self.pre_norm else normed), normed
+        return add(x, self.feedforward.branch(normed, at(3)), 2, (at(3).at(1),))
 
     def sites(self, noise: Noise) -> list[Noise]:
         """Where dropout acts on an array like the layer's input."""
@@ -189,8 +183,9 @@ class ConformerEncoder(nnx.Module):
             ends, norms = [self.stem.skip, *ends], [*norms, self.final_norm]
         gains = gains_of(ends, norms)
 
-        def add(number: int, x: Array, branch: Array, of_layer: int, sites: Sequence[Noise]) -> tuple[Array, Array]:
-            return add_and_normalize(x, branch, gains, number + of_layer, sites, self.rate)
+        def add(first: int, x: Array, branch: Array, number: int, sites: Sequence[Noise]) -> tuple[Array, Array]:
+            total, normed = add_and_normalize(x, branch, gains, first + number, sites, self.rate)
+            return (total if self.pre_norm else normed), normed
 
         if self.pre_norm:
             x, normed = add(0, self.stem.convolved(x), self.stem.branch(x), 0, ())

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Bool, Float, UInt32
 
+from demega_jax.model import cpu_layout
+
 
 def row_keys(step_key: UInt32[Array, "2"], rows: UInt32[Array, " B"]) -> UInt32[Array, "B 2"]:
     """A key for each row: the threefry block of counter (0, row) under the step's key."""
@@ -66,6 +68,11 @@ class Drawn(NamedTuple):
         """Which of the arrays has the words of a site."""
         return self.sites.index(noise.site)
 
+    def of(self, noise: "Noise") -> UInt32[Array, "B count"]:
+        """The words of a site."""
+        # Else a TPU's compiler would make the masks of all sites at once, and keep them.
+        return cpu_layout.apart_on_tpu(self.words[self.place(noise)])
+
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
@@ -93,7 +100,7 @@ class Noise:
         """A mask that keeps with the probability in the result: 1 - rate, to 1/256 unless rate is 0.5."""
         count, share = math.prod(shape), Share.of(rate)
         drawn = self.words([self], share.words(count))
-        return mask_of(drawn.words[drawn.place(self)], shape, share)
+        return mask_of(drawn.of(self), shape, share)
 
     def words(self, sites: Sequence["Noise"], count: int) -> Drawn:
         """`count` random words for each row at each of these sites, and perhaps at more."""

@@ -124,7 +124,8 @@ class DepthwiseConv(nnx.Module):
         # As one array: else each place of the filter would be copied by itself.
         kernel = cpu_layout.apart(self.kernel[...].astype(self.dtype))
         bias = self.bias[...].astype(self.dtype)
-        return cpu_layout.on_cpu_or_not(_depthwise, _depthwise_elsewhere, x.astype(self.dtype), kernel, bias)
+        given = (x.astype(self.dtype), kernel, bias)
+        return jax.lax.platform_dependent(*given, cuda=_depthwise_on_gpu, default=_depthwise)
 
 
 def _taps(x: Float[Array, "B T E"], size: int) -> list[Float[Array, "B T E"]]:
@@ -142,7 +143,7 @@ def _depthwise(
 
 
 @jax.custom_vjp
-def _depthwise_elsewhere(x: Array, kernel: Array, bias: Array) -> Float[Array, "B T E"]:
+def _depthwise_on_gpu(x: Array, kernel: Array, bias: Array) -> Float[Array, "B T E"]:
     """`_depthwise` with the gradient of kernel and bias as one sum in float32, where each tap would have several."""
     return _depthwise(x, kernel, bias)
 
@@ -159,4 +160,4 @@ def _depthwise_backward(saved: tuple[Array, Array, Array], g: Array) -> tuple[Ar
     return dx, sums[:-1].astype(kernel.dtype), sums[-1].astype(bias.dtype)
 
 
-_depthwise_elsewhere.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise_on_gpu.defvjp(_depthwise_forward, _depthwise_backward)

@@ -162,17 +162,15 @@ class Placement:
 
             if steps == 1:
                 return turn(state, first)
-            names: list[str] = []
 
             def packed(state: Any, place: Any) -> tuple[Any, list[Any]]:
                 state, metrics = turn(state, place)
-                names[:], packs = _packed(metrics)
-                return state, packs
+                return state, _packed(metrics)
 
-            last, packs = jax.lax.scan(packed, flat(state), first + jax.numpy.arange(steps, dtype=first.dtype))
-            return tree(last), dict(
-                zip(names, (each for pack in packs for each in jax.numpy.unstack(pack, axis=1)), strict=True)
-            )
+            start = flat(state)
+            kinds = jax.eval_shape(turn, start, first)[1]
+            last, packs = jax.lax.scan(packed, start, first + jax.numpy.arange(steps, dtype=first.dtype))
+            return tree(last), _unpacked(packs, kinds)
 
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
@@ -217,9 +215,18 @@ def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:
         raise UserError("train.batch_size", came, f"a multiple of {share}", way_out)
 
 
-def _packed(metrics: dict[str, Any]) -> tuple[list[str], list[Any]]:
-    """(names, arrays): the metrics of a step as one array for each type, which a loop writes at once."""
+def _by_type(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """The names of metrics, those of one type together."""
     types = sorted({value.dtype.name for value in metrics.values()})
-    groups = [[name for name, value in metrics.items() if value.dtype.name == each] for each in types]
-    packs = [jax.numpy.stack([metrics[name] for name in group]) for group in groups]
-    return [name for group in groups for name in group], packs
+    return [[name for name, value in metrics.items() if value.dtype.name == each] for each in types]
+
+
+def _packed(metrics: Mapping[str, Any]) -> list[Any]:
+    """The metrics of a step as one array for each type, which a loop writes at once."""
+    return [jax.numpy.stack([metrics[name] for name in names]) for names in _by_type(metrics)]
+
+
+def _unpacked(packs: list[Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of many steps, whose types are those of `kinds`."""
+    groups = zip(_by_type(kinds), packs, strict=True)
+    return {name: pack[:, place] for names, pack in groups for place, name in enumerate(names)}

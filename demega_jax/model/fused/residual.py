@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt32
 
+from demega_jax.model import cpu_layout
 from demega_jax.model.dropout import Noise, Share, apply_dropout, mask_of
 from demega_jax.model.fused.gpu import residual as gpu
 from demega_jax.model.fused.plan import Masks, Sum
@@ -78,7 +79,7 @@ def plain_backward(
 def _dropped(of: Sum, words: Words, y: Array) -> Array:
     if of.masks is not None and words is not None:
         for place in of.masks.places:
-            y = apply_dropout(y, mask_of(words[place], y.shape[1:], of.masks.share))
+            y = apply_dropout(y, mask_of(cpu_layout.apart_on_tpu(words[place]), y.shape[1:], of.masks.share))
     return y
 
 
