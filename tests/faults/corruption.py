@@ -1,0 +1,265 @@
+"""Every file of every folder, damaged in every way: python -m faults.corruption --cases 3000 --seed 0 --json FILE
+
+A damaged file is found and named, or survived with a warning, or it makes no difference; it never gives other numbers
+in silence, a traceback, or a wait. Each case runs in a worker process, which is killed where it takes too long.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from faults.damage import DAMAGES, damaged
+from faults.readers import READERS, Digests
+
+LIMIT = 60.0  # seconds for one case
+FINE = ("refused", "survived with a warning", "no difference")
+FOLDERS = {"run, for prediction": "run", "run, for training": "run", "grouped files": "data", "shards": "shards",
+           "recordings": "recordings"}  # fmt: skip
+SHARES = {"run, for prediction": 4, "run, for training": 4, "grouped files": 4, "shards": 5, "recordings": 3}
+# A file that is whole, and of another run or data, cannot be told from the right one where it stands for itself.
+STAND_ALONE = ("grouped files", "recordings")
+BY_HAND = ("_events.tsv",)  # text of other programs, without a checksum: a letter that turned over is another event
+TURN = [what for what, share in SHARES.items() for _ in range(share)]
+
+
+def make_folders(base: Path, seed: int) -> None:
+    """A run, grouped files, shards of them and recordings of a seed."""
+    from helpers.runs import train
+    from helpers.small_run import KEYS
+
+    from demega_jax.cli import main
+
+    size = ["--sensors", "4", "--seed", str(seed)]
+    base.mkdir(parents=True)
+    for words in (
+        ["simulate", str(base / "data"), "--level", "5", "--groups", "64", "--time-points", "9", *size],
+        ["shard", str(base / "data"), str(base / "shards")],
+        ["simulate", str(base / "recordings"), "--recordings", "--minutes", "2", *size],
+    ):
+        assert main(words) == 0
+    assert train(base / "data", base / "run", *KEYS, f"train.seed={seed}") == 0
+
+
+class Case:
+    """One damage to one file. All of it follows from the seed and the number."""
+
+    def __init__(self, seed: int, number: int, base: Path, other: Path):
+        self.rng = np.random.default_rng([seed, number])
+        self.what = TURN[number % len(TURN)]
+        self.folder = base / FOLDERS[self.what]
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != ".lock")
+        self.path = files[int(self.rng.integers(len(files)))]
+        name = self.path.relative_to(self.folder)
+        self.other = counterpart(other / FOLDERS[self.what], name)
+        alone = self.what in STAND_ALONE or self.other is None
+        self.how = str(self.rng.choice([how for how in DAMAGES if how != "replaced" or not alone]))
+        if self.rng.random() < 0.4:
+            self.how = "bit"  # there are far more bits than files
+
+    def run(self, wanted: Digests, seen: list[Digests]) -> tuple[str, str]:
+        """What came of it, and in which words."""
+        from demega_jax.errors import UserError, set_warning_sink
+
+        warnings: list[str] = []
+        set_warning_sink(warnings.append)
+        with damaged(self.path, self.how, self.other or self.path, self.rng) as said:
+            try:
+                found = READERS[self.what](self.folder)
+            except UserError as error:
+                return "refused", f"{said}: {error}"
+            except Exception:
+                return "traceback", f"{said}: {traceback.format_exc()[-1500:]}"
+        if found == wanted:
+            return "no difference", said
+        allowed = all(any(value == each.get(name) for each in [wanted, *seen]) for name, value in found.items())
+        if warnings and allowed:
+            return "survived with a warning", f"{said}: {warnings[0]}"
+        if self.path.name.endswith(BY_HAND) and self.how in ("bit", "cut"):
+            return "text of another program", said
+        return "silent", f"{said}: {[name for name in found if found[name] != wanted.get(name)]} {warnings[:1]}"
+
+
+def counterpart(folder: Path, name: Path) -> Path | None:
+    """The file of the same name of another run or of other data, if there is one."""
+    found = [folder / name] if (folder / name).is_file() else sorted(folder.glob(f"**/{name.name}"))
+    return found[0] if found else None
+
+
+def worker(connection: Connection, seed: int, base: Path, other: Path) -> None:
+    """Answer case numbers with (outcome, words, seconds, peak memory in MiB)."""
+    to = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(to, 1)
+    os.dup2(to, 2)
+    os.environ["XDG_CACHE_HOME"] = str(base / "cache")
+    wanted = {what: READERS[what](base / folder) for what, folder in FOLDERS.items()}
+    seen = {what: survivals(what, base / FOLDERS[what]) for what in READERS}
+    connection.send("ready")
+    while (number := connection.recv()) is not None:
+        began = time.monotonic()
+        shutil.rmtree(base / "cache", ignore_errors=True)  # statistics of recordings are remembered there
+        case = Case(seed, number, base, other)
+        outcome, words = case.run(wanted[case.what], seen[case.what])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        connection.send((case.what, case.how, outcome, f"{case.path.relative_to(base)}: {words}",
+                         time.monotonic() - began, peak))  # fmt: skip
+
+
+def survivals(what: str, folder: Path) -> list[Digests]:
+    """What else is right, with a warning: an earlier checkpoint of the same run, the latest in place of the best, no log.
+
+    Each is read from a copy in which the newer one is gone.
+    """
+    from demega_jax.errors import set_warning_sink
+
+    if FOLDERS[what] != "run":
+        return []
+    set_warning_sink(lambda line: None)
+    found: list[Digests] = []
+    steps = sorted((folder / "checkpoints" / "latest").iterdir(), key=lambda path: int(path.name))
+    for gone in (["metrics.jsonl"], ["checkpoints/best"], ["checkpoints/best", steps[-1].relative_to(folder)],
+                 [steps[-1].relative_to(folder)], [steps[-1].relative_to(folder), "metrics.jsonl"]):  # fmt: skip
+        copy = folder.parent / "survival" / "run"
+        shutil.copytree(folder, copy)
+        for name in gone:
+            shutil.rmtree(copy / name) if (copy / name).is_dir() else (copy / name).unlink()
+        found.append(READERS[what](copy))
+        shutil.rmtree(copy.parent)
+    return found
+
+
+class Workers:
+    """Worker processes, each with a copy of the folders. A case that takes too long ends its worker."""
+
+    def __init__(self, base: Path, seed: int, count: int):
+        self.base, self.seed, self.context = base, seed, multiprocessing.get_context("spawn")
+        self.started = 0
+        self.workers = [self._start() for _ in range(count)]
+
+    def _start(self) -> dict:
+        mine = self.base / f"worker-{self.started}"
+        self.started += 1
+        shutil.copytree(self.base / "one", mine)
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=worker, args=(theirs, self.seed, mine, self.base / "other"), daemon=True)
+        process.start()
+        theirs.close()
+        return {"process": process, "pipe": ours, "number": None, "began": time.monotonic()}
+
+    def run(self, numbers: list[int], until: float) -> list[tuple]:
+        """(number, *answer) of every case."""
+        waiting, results = list(reversed(numbers)), []
+        while self.workers and (waiting or any(each["number"] is not None for each in self.workers)):
+            for place, each in enumerate(self.workers):
+                if each["pipe"].poll(0.005):
+                    answer = self._answer(each)
+                    if each["number"] is not None:
+                        results.append((each["number"], *answer))
+                    each["number"] = None
+                    if answer[2:3] == ("ended",):
+                        self.workers[place] = each = self._start()
+                        continue
+                    if waiting and time.monotonic() < until:
+                        each["number"], each["began"] = waiting.pop(), time.monotonic()
+                        each["pipe"].send(each["number"])
+                elif each["number"] is not None and time.monotonic() - each["began"] > LIMIT:
+                    results.append((each["number"], "", "", "hang", "took too long", LIMIT, 0))
+                    each["process"].kill()
+                    self.workers[place] = self._start()
+            if time.monotonic() >= until:
+                waiting = []
+        return results
+
+    @staticmethod
+    def _answer(each: dict) -> tuple:
+        try:
+            found = each["pipe"].recv()
+        except EOFError:
+            each["process"].join()
+            return ("", "", "ended", f"the process ended with {each['process'].exitcode}", 0.0, 0)
+        return found if isinstance(found, tuple) else ()
+
+    def close(self) -> None:
+        for each in self.workers:
+            each["process"].kill()
+            each["process"].join()
+
+
+def campaign(cases: list[int], seed: int, workers: int, minutes: float) -> list[tuple]:
+    """(number, folder, damage, outcome, words, seconds, peak memory) of each case."""
+    with tempfile.TemporaryDirectory(prefix="demega-jax-corruption-") as folder:
+        base = Path(folder)
+        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+            make_folders(base / "one", 1)
+            make_folders(base / "other", 2)
+        pool = Workers(base, seed, workers)
+        try:
+            return pool.run(cases, time.monotonic() + minutes * 60)
+        finally:
+            pool.close()
+
+
+def summary(results: list[tuple], seed: int, seconds: float) -> dict:
+    """What is kept of a campaign."""
+    counts = Counter((what, how, outcome) for _, what, how, outcome, *_ in results)
+    return {
+        "format": 1,
+        "date": datetime.date.today().isoformat(),
+        "command": f"make corruption (python -m faults.corruption --cases {len(results)} --seed {seed})",
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in ("jax", "orbax-checkpoint", "h5py", "numpy")},
+        "seed": seed,
+        "cases": len(results),
+        "outcomes": dict(Counter(outcome for _, _, _, outcome, *_ in results)),
+        "seconds": round(seconds),
+        "slowest_case_seconds": round(max((result[5] for result in results), default=0.0), 2),
+        "peak_memory_mib": max((result[6] for result in results), default=0),
+        "by_folder_and_damage": [
+            {"folder": what, "damage": how, "outcome": outcome, "cases": count}
+            for (what, how, outcome), count in sorted(counts.items())
+        ],
+        "not_fine": [
+            {"number": number, "outcome": outcome, "words": words}
+            for number, _, _, outcome, words, *_ in results
+            if outcome not in FINE
+        ][:200],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=240)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    numbers = list(range(arguments.cases)) if arguments.only is None else [arguments.only]
+    results = campaign(numbers, arguments.seed, arguments.workers, arguments.minutes)
+    found = summary(results, arguments.seed, time.monotonic() - began)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({"outcomes": found["outcomes"], "not_fine": found["not_fine"]}, indent=1))
+    return int(any(each["outcome"] != "text of another program" for each in found["not_fine"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
