@@ -52,6 +52,12 @@ def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
         raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
 
 
+def flag(file: h5py.File, attribute: str) -> bool:
+    """Whether an attribute says yes. Where it is absent, or no single number, it does not."""
+    value = np.asarray(file.attrs.get(attribute, False))
+    return value.size == 1 and value.dtype.kind in "biuf" and bool(value.item())
+
+
 def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
     """(first row, offset in the file, size in bytes) of each chunk that was written."""
     found: list[tuple[int, int, int]] = []

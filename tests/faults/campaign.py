@@ -39,12 +39,14 @@ def chosen(number: int) -> tuple[str, str]:
 class Campaign:
     """Trials side by side, each worker with a server of its own."""
 
-    def __init__(self, folder: Path, seed: int, workers: int, cache: Path):
-        self.folder, self.seed = folder, seed
+    def __init__(self, folder: Path, seed: int, workers: int, cache: Path, log: Path):
+        self.folder, self.seed, self.log = folder, seed, log
         self.servers = [Server(cache) for _ in range(workers)]
         make_data(self.servers[0], folder)
         self.wholes: dict[str, Whole] = {}
-        self.results: list[dict] = []
+        lines = log.read_text().splitlines() if log.exists() else []
+        earlier = [json.loads(line) for line in lines if line.startswith("{")]
+        self.results = [each for each in earlier if each["survived"]]
         self._lock = threading.Lock()
 
     def prepare(self, feeds: list[str]) -> None:
@@ -61,7 +63,8 @@ class Campaign:
                 result = self._try(server, number)
                 with self._lock:
                     self.results.append(result)
-                    print(json.dumps(result), flush=True)
+                    with self.log.open("a") as log:
+                        log.write(json.dumps(result) + "\n")
 
         self._side_by_side(numbers, one)
 
@@ -142,14 +145,19 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=240)
     parser.add_argument("--cache", type=Path, help="folder of compiled programs, kept for the next campaign")
+    parser.add_argument("--log", type=Path, help="a line for each trial; those that survived are not repeated")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="demega-jax-faults-"))
     folder.chmod(0o755)
     numbers = list(range(arguments.trials)) if arguments.only is None else [arguments.only]
-    campaign = Campaign(folder, arguments.seed, arguments.workers, arguments.cache or folder / "cache")
-    campaign.prepare(list(FEEDS))
+    log = arguments.log or folder / "trials.jsonl"
+    campaign = Campaign(folder, arguments.seed, arguments.workers, arguments.cache or folder / "cache", log)
+    done = {each["number"] for each in campaign.results}
+    numbers = [number for number in numbers if number not in done]
+    needed = {feed for kind, feed in map(chosen, numbers) if kind != "command"}
+    campaign.prepare([feed for feed in FEEDS if feed in needed or feed == "stream"])
     campaign.run(numbers, began + arguments.minutes * 60)
     campaign.close()
     found = summary(campaign.results, arguments, time.monotonic() - began)

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import datetime
 import json
-import multiprocessing
 import os
 import platform
 import resource
@@ -26,8 +25,8 @@ import numpy as np
 
 from faults.damage import DAMAGES, damaged
 from faults.readers import READERS, Digests
+from faults.workers import Workers
 
-LIMIT = 60.0  # seconds for one case
 FINE = ("refused", "survived with a warning", "no difference")
 FOLDERS = {"run, for prediction": "run", "run, for training": "run", "grouped files": "data", "shards": "shards",
            "recordings": "recordings"}  # fmt: skip
@@ -121,7 +120,7 @@ def worker(connection: Connection, seed: int, base: Path, other: Path) -> None:
 
 
 def survivals(what: str, folder: Path) -> list[Digests]:
-    """What else is right, with a warning: an earlier checkpoint of the same run, the latest in place of the best, no log.
+    """What else is right, with a warning: an earlier checkpoint of the run, the latest for the best, no log.
 
     Each is read from a copy in which the newer one is gone.
     """
@@ -143,63 +142,6 @@ def survivals(what: str, folder: Path) -> list[Digests]:
     return found
 
 
-class Workers:
-    """Worker processes, each with a copy of the folders. A case that takes too long ends its worker."""
-
-    def __init__(self, base: Path, seed: int, count: int):
-        self.base, self.seed, self.context = base, seed, multiprocessing.get_context("spawn")
-        self.started = 0
-        self.workers = [self._start() for _ in range(count)]
-
-    def _start(self) -> dict:
-        mine = self.base / f"worker-{self.started}"
-        self.started += 1
-        shutil.copytree(self.base / "one", mine)
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=worker, args=(theirs, self.seed, mine, self.base / "other"), daemon=True)
-        process.start()
-        theirs.close()
-        return {"process": process, "pipe": ours, "number": None, "began": time.monotonic()}
-
-    def run(self, numbers: list[int], until: float) -> list[tuple]:
-        """(number, *answer) of every case."""
-        waiting, results = list(reversed(numbers)), []
-        while self.workers and (waiting or any(each["number"] is not None for each in self.workers)):
-            for place, each in enumerate(self.workers):
-                if each["pipe"].poll(0.005):
-                    answer = self._answer(each)
-                    if each["number"] is not None:
-                        results.append((each["number"], *answer))
-                    each["number"] = None
-                    if answer[2:3] == ("ended",):
-                        self.workers[place] = each = self._start()
-                        continue
-                    if waiting and time.monotonic() < until:
-                        each["number"], each["began"] = waiting.pop(), time.monotonic()
-                        each["pipe"].send(each["number"])
-                elif each["number"] is not None and time.monotonic() - each["began"] > LIMIT:
-                    results.append((each["number"], "", "", "hang", "took too long", LIMIT, 0))
-                    each["process"].kill()
-                    self.workers[place] = self._start()
-            if time.monotonic() >= until:
-                waiting = []
-        return results
-
-    @staticmethod
-    def _answer(each: dict) -> tuple:
-        try:
-            found = each["pipe"].recv()
-        except EOFError:
-            each["process"].join()
-            return ("", "", "ended", f"the process ended with {each['process'].exitcode}", 0.0, 0)
-        return found if isinstance(found, tuple) else ()
-
-    def close(self) -> None:
-        for each in self.workers:
-            each["process"].kill()
-            each["process"].join()
-
-
 def campaign(cases: list[int], seed: int, workers: int, minutes: float) -> list[tuple]:
     """(number, folder, damage, outcome, words, seconds, peak memory) of each case."""
     with tempfile.TemporaryDirectory(prefix="demega-jax-corruption-") as folder:
@@ -207,7 +149,13 @@ def campaign(cases: list[int], seed: int, workers: int, minutes: float) -> list[
         with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
             make_folders(base / "one", 1)
             make_folders(base / "other", 2)
-        pool = Workers(base, seed, workers)
+
+        def start(number: int) -> tuple:
+            mine = base / f"worker-{number}"
+            shutil.copytree(base / "one", mine)
+            return worker, (seed, mine, base / "other")
+
+        pool = Workers(start, workers)
         try:
             return pool.run(cases, time.monotonic() + minutes * 60)
         finally:

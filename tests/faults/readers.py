@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,8 +106,3 @@ READERS: dict[str, Callable[[Path], Digests]] = {
     "shards": grouped,
     "recordings": recordings,
 }
-
-
-def seen_through(text: str) -> str:
-    """A message without numbers and paths, by which like ones are counted together."""
-    return re.sub(r"\d+", "N", re.sub(r"/\S+", "PATH", text))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from demega_jax.data.checksums import Checks, sensor_checks
 from demega_jax.data.grouped import FLOATS
-from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.errors import UserError, listed, shortened, warn
 from demega_jax.files import visible
 
@@ -157,6 +157,6 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
                 "write that attribute, or download the file again",
             )
         sensors, samples = data.shape
-        simulated = bool(file.attrs.get("simulated", False))
+        simulated = flag(file, "simulated")
         checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
     return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks)
