@@ -125,10 +125,11 @@ def summary(results: list[dict], arguments: argparse.Namespace, seconds: float) 
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
         "seed": arguments.seed,
+        "asked": arguments.trials,
         "trials": len(results),
         "survived": sum(each["survived"] for each in results),
         "disturbed": hit,
-        "seconds": round(seconds),
+        "seconds_of_all_trials": round(seconds),
         "by_kind_and_feed": [
             {"kind": kind, "feed": feed, "trials": counts[kind, feed], "survived": survived[kind, feed]}
             for kind, feed in sorted(counts)
@@ -156,11 +157,11 @@ def main() -> int:
     campaign = Campaign(folder, arguments.seed, arguments.workers, arguments.cache or folder / "cache", log)
     done = {each["number"] for each in campaign.results}
     numbers = [number for number in numbers if number not in done]
-    needed = {feed for kind, feed in map(chosen, numbers) if kind != "command"}
-    campaign.prepare([feed for feed in FEEDS if feed in needed or feed == "stream"])
+    needed = {"stream" if feed in ("evaluate", "predict") else feed for _, feed in map(chosen, numbers)}
+    campaign.prepare([feed for feed in FEEDS if feed in needed])
     campaign.run(numbers, began + arguments.minutes * 60)
     campaign.close()
-    found = summary(campaign.results, arguments, time.monotonic() - began)
+    found = summary(campaign.results, arguments, sum(each["seconds"] for each in campaign.results))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{found['survived']} of {found['trials']} trials survived, {found['disturbed']} of them disturbed")

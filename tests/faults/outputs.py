@@ -24,7 +24,11 @@ COMMANDS: dict[str, Words] = {
     ],
 }  # fmt: skip
 
-THERE = ("not empty", "the file exists")  # what a command says that never writes over what is there
+THERE = (
+    "not empty",
+    "the file exists",
+    "holds files already",
+)  # what a command says that never writes over what is there
 
 
 def try_command(
