@@ -24,7 +24,7 @@ def test_each_damage_is_done_and_undone(tmp_path):
     assert sorted(turned)[-2:] in ([0, 1 << bit] for bit in range(8))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damage_is_named_or_survived_and_never_gives_other_numbers():
     results = campaign(list(range(60)), seed=7, workers=1, minutes=5)
     assert len(results) == 60

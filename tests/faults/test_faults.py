@@ -22,7 +22,7 @@ def campaign(tmp_path_factory):
     found.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_disturbed_run_ends_as_if_nothing_had_happened(campaign, kind):
     number = next(number for number in range(1000) if chosen(number) == (kind, QUICK[kind]))
