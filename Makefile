@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install aot demo readme test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot demo readme faults corruption fuzz test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -90,6 +90,15 @@ lint: $(STAMP) ## ruff (lint and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py docs/*.py
+
+faults: $(STAMP) ## 200 interruptions of real processes, which take an hour or more; benchmarks/results/faults.json
+	PYTHONPATH=.:tests $(BIN)/python -m faults.campaign --trials 200 --seed 0 --json benchmarks/results/faults.json
+
+corruption: $(STAMP) ## 3,000 damaged files, some 4 minutes; benchmarks/results/corruption.json
+	JAX_PLATFORMS=cpu PYTHONPATH=.:tests $(BIN)/python -m faults.corruption --cases 3000 --seed 0 --json benchmarks/results/corruption.json
+
+fuzz: $(STAMP) ## 20,000 odd inputs, some 5 minutes; benchmarks/results/fuzz.json
+	JAX_PLATFORMS=cpu PYTHONPATH=.:tests $(BIN)/python -m fuzz.campaign --cases 20000 --seed 0 --json benchmarks/results/fuzz.json
 
 format: $(STAMP) ## let ruff fix and format
 	$(BIN)/ruff check --fix .

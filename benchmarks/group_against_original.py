@@ -115,7 +115,8 @@ def compare_files(ours: Path, original: Path) -> dict[str, Any]:
     for split in SPLITS:
         with h5py.File(ours / f"{split}_grouped.h5") as a, h5py.File(original / f"{split}_grouped.h5") as b:
             x, y = ((class_means(f) if split == "train" else f["data"][:]) for f in (a, b))
-            labels = [[of[i] for i in f["labels"]] for f, of in ((a, a.attrs["classes"]), (b, names[split]))]
+            own = [name.decode() for name in a.attrs["classes"].tolist()]
+            labels = [[of[i] for i in f["labels"]] for f, of in ((a, own), (b, names[split]))]
             windows = [[g.tolist() for g in f["group_indices"]] for f in (a, b)]
             if split == "train":
                 windows = [sorted(sum(each, [])) for each in windows]

@@ -17,8 +17,9 @@ from jaxtyping import Int, UInt32
 
 from demega_jax.data.elsewhere import is_elsewhere
 from demega_jax.errors import UserError
+from demega_jax.reading import open_plain
 
-ROWS, SENSORS = "row_crc32", "sensor_crc32"
+ROWS, SENSORS, EVENTS = "row_crc32", "sensor_crc32", "events_crc32"
 FACTS = ("classes", "grouped_samples", "reference_macro_f1", "simulated")
 
 
@@ -92,6 +93,24 @@ def check_groups(path: Path, file: h5py.File, groups: Sequence[Int[np.ndarray, "
     _check(path, file, "group_indices", "`group_indices`", _of_groups(sizes, np.concatenate(groups)))
 
 
+def events_checksum(file: h5py.File) -> int | None:
+    """The CRC-32 of the file of events that was written with a recording; None: the recording has none."""
+    wanted = file.attrs.get(EVENTS)
+    return int(wanted) if isinstance(wanted, np.integer) else None
+
+
+def check_events(path: Path, wanted: int | None) -> None:
+    """UserError: a file of events is not the one that was written with its recording. None: not known, it passes."""
+    if wanted is None:
+        return
+    with open_plain(path) as events:
+        found = zlib.crc32(events.readall() or b"")
+    if found != wanted:
+        came = f"it was altered, as its CRC-32 is {found:08x}"
+        way_out = f"copy or make it again; if you changed it on purpose, delete the attribute {EVENTS} of the recording"
+        raise UserError(path, came, f"{wanted:08x}, as written", way_out)
+
+
 def _check(path: Path, file: h5py.File, name: str, what: str, found: int) -> None:
     wanted = file[ROWS].attrs.get(name) if _is_dataset(file, ROWS) else None
     if isinstance(wanted, np.integer) and found != wanted:
@@ -103,7 +122,7 @@ def _read(path: Path, file: h5py.File, what: str, name: str, count: int) -> Chec
         return None
     found = file[name]
     if found.shape != (count,) or found.dtype != np.uint32 or is_elsewhere(file, found):
-        came = f"`{name}` of type {found.dtype} and shape {list(found.shape)}"
+        came = f"`{name}` of type {found.dtype} and shape {found.shape}"
         raise UserError(path, came, f"the CRC-32 of each {what}: uint32 [{count}]", f"delete `{name}` from the file")
     return Checks(path, what, name, found[:])
 

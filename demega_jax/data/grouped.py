@@ -14,7 +14,7 @@ import numpy as np
 
 from demega_jax.data.checksums import Checks, check_labels, row_checks
 from demega_jax.data.folder import folder_level
-from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split, WindowShape
@@ -74,7 +74,7 @@ def open_grouped(
             classes=labels.classes,
             labels=labels.ids,
             reference_macro_f1=_number(file.attrs.get("reference_macro_f1")),
-            simulated=bool(file.attrs.get("simulated", False)),
+            simulated=flag(file, "simulated"),
         )
     warn_of_absent_classes(path, labels)
     return split

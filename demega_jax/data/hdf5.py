@@ -1,7 +1,7 @@
 """HDF5 files: opening them, finding their bytes, and atomic writes on disks that can be full."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from demega_jax.data.inside import check_inside
 from demega_jax.errors import UserError
 from demega_jax.files import locked, open_part
 from demega_jax.reading import open_plain
+
+MOST_ATTRIBUTE_BYTES = 60_000  # HDF5 can hold 64 KiB, its own description included
 
 
 def damaged(path: Path, came: str) -> UserError:
@@ -48,6 +50,12 @@ def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
         return found
     except (KeyError, ValueError, TypeError) as error:  # h5py raises these for a header that cannot be read
         raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
+
+
+def flag(file: h5py.File, attribute: str) -> bool:
+    """Whether an attribute says yes. Where it is absent, or no single number, it does not."""
+    value = np.asarray(file.attrs.get(attribute, False))
+    return value.size == 1 and value.dtype.kind in "biuf" and bool(value.item())
 
 
 def stored_chunks(data: h5py.Dataset) -> Int[np.ndarray, "n 3"]:
@@ -92,6 +100,20 @@ def check_storage(path: Path, data: h5py.Dataset) -> None:
         row = int(np.argmax(written < expected // blocks)) * data.chunks[0]
         absent = f"{expected - len(first)} of {expected} chunks are missing"
         raise damaged(path, f"`{name}` from row {row} on was never written ({absent})")
+
+
+def write_names(file: h5py.File, attribute: str, names: Sequence[str]) -> None:
+    """Write names as an attribute of text of a fixed length.
+
+    HDF5 keeps text of any length in a heap, and can search there for ever after one bit of the file has turned over. It
+    is used only where the names are too long for an attribute.
+    """
+    encoded = [name.encode() for name in names]
+    length = max([1, *map(len, encoded)])
+    if length * len(encoded) > MOST_ATTRIBUTE_BYTES or any(name.endswith(b"\0") for name in encoded):
+        file.attrs.create(attribute, list(names), dtype=h5py.string_dtype())
+        return
+    file.attrs.create(attribute, np.array(encoded, f"S{length}"), dtype=h5py.string_dtype("utf-8", length))
 
 
 class Disk(io.FileIO):

@@ -4,9 +4,12 @@ import errno
 import fcntl
 
 import h5py
+import numpy as np
+import pytest
+from helpers.data import open_grouped
 from helpers.errors import refused
 
-from demega_jax.data.hdf5 import atomic_h5
+from demega_jax.data.hdf5 import atomic_h5, write_names
 
 
 def write(path, value):
@@ -44,3 +47,20 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     write(tmp_path / "data.h5", 6)
     with h5py.File(tmp_path / "data.h5") as file:
         assert file["x"][()] == 6
+
+
+@pytest.mark.parametrize(
+    "names", [("aa", "zh"), ("é", "左"), ("x",), tuple(f"class {i:04}" + "y" * 30 for i in range(2000))]
+)
+def test_names_come_back_as_they_are(tmp_path, names):
+    path = tmp_path / "names.h5"
+    with atomic_h5(path) as (file, _):
+        write_names(file, "classes", names)
+        file["data"] = np.zeros((1, 1, 1), np.float32)
+        file["labels"] = np.zeros(1, np.int64)
+    with h5py.File(path) as file:
+        stored = file.attrs.get_id("classes").dtype
+        read = [name if isinstance(name, str) else name.decode() for name in file.attrs["classes"]]
+    assert read == list(names)
+    assert (stored.kind == "S") == (len(names) < 2000)  # text of any length lies in a heap
+    assert open_grouped(path).classes == names

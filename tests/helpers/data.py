@@ -79,7 +79,15 @@ def read_grouped(path: Path) -> dict:
     """Datasets, attributes and chunks of a grouped file, by h5py alone."""
     with h5py.File(path) as file:
         found = {name: file[name][:] for name in ("data", "labels", "group_indices")}
-        return found | {"attributes": dict(file.attrs), "chunks": file["data"].chunks}
+        attributes = {name: _as_text(value) for name, value in file.attrs.items()}
+        return found | {"attributes": attributes, "chunks": file["data"].chunks}
+
+
+def _as_text(value: object) -> object:
+    """An attribute; text of a fixed length, which h5py gives as bytes, as text."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return np.array([name.decode() for name in value.tolist()], object)
+    return value
 
 
 def open_split(folder: Path, level: int | tuple[int, ...] | None = None, split: str = "train", **options):

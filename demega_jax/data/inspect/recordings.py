@@ -12,7 +12,7 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.recordings.chapters import warn_of_shared
-from demega_jax.data.recordings.events import AGAIN, read_events
+from demega_jax.data.recordings.events import AGAIN
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
@@ -141,7 +141,7 @@ def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
 
 def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
     """The facts of a session run, which is added to the tally of its split. UserError: its events are not sound."""
-    name, events = recording.name, read_events(recording.events)
+    name, events = recording.name, recording.read_events()
     _check_times(recording)
     own = Tally(PHONEMES)
     label = own.add(recording, events)

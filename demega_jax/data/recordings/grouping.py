@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt32
 
 from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.draws import generator
-from demega_jax.data.hdf5 import Disk, atomic_h5
+from demega_jax.data.hdf5 import Disk, atomic_h5, write_names
 from demega_jax.data.recordings.events import POSITIONS
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
@@ -301,4 +301,4 @@ def _begin(file: h5py.File, target: Target) -> None:
     )  # fmt: skip
     names = {"classes": windows.classes, "recordings": [str(r.name) for r in windows.recordings]}
     for name, values in names.items():
-        file.attrs.create(name, list(values), dtype=h5py.string_dtype())
+        write_names(file, name, values)

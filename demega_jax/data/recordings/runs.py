@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.checksums import Checks, sensor_checks
+from demega_jax.data.checksums import Checks, check_events, events_checksum, sensor_checks
 from demega_jax.data.grouped import FLOATS
-from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
+from demega_jax.data.recordings.events import Events, read_events
 from demega_jax.errors import UserError, listed, shortened, warn
 from demega_jax.files import visible
 
@@ -63,11 +64,18 @@ class Recording:
     rate: float
     simulated: bool = False
     checks: Checks | None = dataclasses.field(default=None, compare=False, repr=False)  # of the sensors
+    events_checksum: int | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
         """Size of the recording in float32."""
         return self.sensors * self.samples * 4
+
+    def read_events(self) -> Events:
+        """The events, compared with the checksum that the recording has of their file, if any. UserError: altered."""
+        found = read_events(self.events)
+        check_events(self.events, self.events_checksum)
+        return found
 
     def read(
         self, sensors: slice = slice(None), out: Float[np.ndarray, "C n"] | None = None
@@ -157,6 +165,7 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
                 "write that attribute, or download the file again",
             )
         sensors, samples = data.shape
-        simulated = bool(file.attrs.get("simulated", False))
+        simulated = flag(file, "simulated")
+        written = events_checksum(file)
         checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
-    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks)
+    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks, written)

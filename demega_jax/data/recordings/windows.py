@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from demega_jax.data.recordings.events import read_events
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, warn
@@ -54,7 +53,7 @@ def find_windows(
     columns: list[tuple[np.ndarray, ...]] = []
     off, tally = 0, Tally(classes)
     for index, recording in enumerate(recordings):
-        events = read_events(recording.events)
+        events = recording.read_events()
         label = tally.add(recording, events)
         start = np.floor((events.onset + tmin) * rate).astype(np.int64)
         fits = (start >= 0) & (start + time_points <= recording.samples)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.draws import generator
 from demega_jax.data.grouped import GroupedFile
-from demega_jax.data.hdf5 import atomic_h5
+from demega_jax.data.hdf5 import atomic_h5, write_names
 from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, ShardEntry, crc32_of, write_manifest
 from demega_jax.data.shards.plan import LIMITS, ShardSettings, Splits, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
@@ -142,7 +141,7 @@ class _Maker:
             names = ("median", "iqr") if self.plan.normalization == "raw" else ()
             statistics = np.empty((len(names), len(rows), self.split.sensors), np.float32)
             if self.plan.classes is not None:
-                file.attrs.create("classes", self.plan.classes, dtype=h5py.string_dtype())
+                write_names(file, "classes", self.plan.classes)
             for first in range(0, len(rows), len(self.piece)):
                 some = rows[first : first + len(self.piece)]
                 saturated += self._fill(some, statistics[:, first : first + len(some)])

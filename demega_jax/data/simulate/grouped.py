@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.checksums import checksums, write_checksums
-from demega_jax.data.hdf5 import atomic_h5
+from demega_jax.data.hdf5 import atomic_h5, write_names
 from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
 from demega_jax.files import format_bytes, free_space
@@ -117,7 +117,7 @@ def _write(path: Path, best: MatchedFilter, labels: Int[np.ndarray, " N"], level
             seed=seed,
             reference_macro_f1=reference,
         )
-        file.attrs.create("classes", list(best.model.classes), dtype=h5py.string_dtype())
+        write_names(file, "classes", best.model.classes)
         write_checksums(file, sums, np.full(total, level), np.arange(total * level))
     return reference
 

@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.checksums import SENSORS
+from demega_jax.data.checksums import EVENTS, SENSORS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
@@ -82,7 +82,8 @@ def simulate_recordings(
         speech = draw_speech(run.samples / SAMPLE_RATE, time_points / SAMPLE_RATE, for_speech)
         write_text(events, speech.table)
         signal = draw_signal(model, speech, run.samples, run.session, for_noise)
-        _write_recording(meg, signal, run.samples, scale, seed)
+        attributes = {"seed": seed, EVENTS: np.uint32(zlib.crc32(events.read_bytes()))}
+        _write_recording(meg, signal, run.samples, scale, attributes)
         progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
     return [run.paths(out)[0] for run in plan]
 
@@ -169,7 +170,11 @@ def draw_signal(
 
 
 def _write_recording(
-    path: Path, signal: Iterator[Float[np.ndarray, "C n"]], samples: int, scale: Float[np.ndarray, " C"], seed: int
+    path: Path,
+    signal: Iterator[Float[np.ndarray, "C n"]],
+    samples: int,
+    scale: Float[np.ndarray, " C"],
+    attributes: Mapping[str, object],
 ) -> None:
     """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
     total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
@@ -189,7 +194,7 @@ def _write_recording(
         mean = total / samples
         data.attrs["channel_means"] = scale * mean
         data.attrs["channel_stds"] = scale * np.sqrt(squares / samples - mean**2)
-        file.attrs.update(sample_frequency=SAMPLE_RATE, simulated=True, seed=seed)
+        file.attrs.update(sample_frequency=SAMPLE_RATE, simulated=True, **attributes)
 
 
 def _checked_plan(

@@ -101,6 +101,10 @@ def test_windows_that_run_off_are_counted(tree):
     path = next(tree.glob("*/*/events/*ses-11*"))
     with path.open("a") as file:
         file.write("900\tphoneme\taa_S\t9.7\t0.1\n900\tphoneme\tqq_S\t8.0\t0.1\n")  # of 10 s
+    (changed,) = [each for each in inspect_data(tree)[0].problems if "altered" in str(each)]
+    assert_facts(str(changed), path, "events_crc32")
+    with h5py.File(next(tree.glob("*/*/serialised/*ses-11*")), "a") as recording:
+        del recording.attrs["events_crc32"]  # the way out that is named, as it was changed on purpose
     (report,) = inspect_data(tree)
     order, off, symbols = report.notes
     assert_facts(order, "1", "out of order")
