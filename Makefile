@@ -14,8 +14,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_INSTALL := pip install --quiet --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
-# Test files run side by side, one worker for each core and at most four.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Test files run side by side, one worker for each core and at most four, in the order of tests/conftest.py.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Exits with 0 if its Python has the version that is its argument.
 HAS_VERSION := 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])'

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and so would the commands that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -40,6 +41,19 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no worker is left alone with one of them at the end.
+
+    How long a file takes is what its slow tests say: `slow(seconds)`, 10 where they say nothing.
+    """
+    seconds: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("slow")
+        slow = 0.0 if marker is None else marker.kwargs.get("seconds", 10.0)
+        seconds[item.path] = seconds.get(item.path, 0.0) + slow
+    items.sort(key=lambda item: -seconds[item.path])  # stable: the tests of a file stay together, in its order
 
 
 @pytest.fixture

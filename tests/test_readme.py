@@ -22,7 +22,8 @@ from demega_jax.phonemes import PHONEMES
 
 README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
-SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4"]
+# One schedule for all: its length is a constant of the compiled step, which they then share by the tests' cache.
+SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4", "optim.schedule_length=18"]
 DEMO = "make demo"
 
 
@@ -72,7 +73,7 @@ def small(words: list[str]) -> list[str]:
     return words[1:]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=200)
 def test_every_command_with_small_windows(tmp_path, monkeypatch):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)

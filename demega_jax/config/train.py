@@ -57,7 +57,11 @@ class TrainConfig(Section):
     swa_start: Share = 0.75
     """Share of the schedule after which averaging=swa begins."""
     max_nonfinite_steps: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 10
-    """A step whose loss or gradient is not finite is skipped; more such steps than this end the training run."""
+    """A step whose loss, gradient or result is not finite is skipped: it changes nothing but the count of such steps.
+    More such steps than this end the training run, with the last good state saved; 0: the first one does."""
+    max_nonfinite_in_a_row: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 5
+    """More steps than this in a row that are not finite end the training run, too. Both bounds are of each member by
+    itself, and are looked at with each line of the log (train.log_every)."""
     matmul_precision: Literal["default", "high", "highest"] = "default"
     """Precision of float32 matrix products on accelerators. default: TF32 on GPUs, bfloat16 on TPUs, the fastest."""
     deterministic: bool = False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 # Dispatches that may be under way at once. Without a bound the host would run ahead of the devices and hold a batch for
 # each step. Virtual CPU devices also deadlock when too many collectives are under way.
@@ -60,16 +60,36 @@ class Lap(NamedTuple):
     """What happened between two lines of the log.
 
     steps: how many.  seconds: how long they took.  means [M]: mean of each metric over the steps where it was finite,
-    for each member; NaN where it never was.  counters [M]: last value of each counter.
+    for each member; NaN where it never was.  counters [M]: last value of each counter.  in_a_row [M]: most steps in a
+    row that were skipped, with those before that the same row began with.
     """
 
     steps: int
     seconds: float
     means: dict[str, Float[np.ndarray, " M"]]
     counters: dict[str, Int[np.ndarray, " M"]]
+    in_a_row: Int[np.ndarray, " M"]
 
 
 Sums = dict[str, tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]]  # of finite values, and how many there were
+
+
+class Row(NamedTuple):
+    """Steps in a row that were skipped. now [M]: up to the last step.  longest [M]: since the last line of the log."""
+
+    now: Int[np.ndarray, " M"]
+    longest: Int[np.ndarray, " M"]
+
+    def then(self, skipped: Bool[np.ndarray, "S M"]) -> "Row":
+        """The row after more steps, of which some were skipped."""
+        now, longest = self
+        for step in skipped:
+            now = np.where(step, now + 1, 0)
+            longest = np.maximum(longest, now)
+        return Row(now, longest)
+
+
+NO_ROW = Row(np.zeros((), int), np.zeros((), int))
 
 
 class Meter:
@@ -80,10 +100,16 @@ class Meter:
     """
 
     def __init__(
-        self, step: int, steps_per_dispatch: int, carried: Sums | None = None, clock: Clock = time.perf_counter
+        self,
+        step: int,
+        steps_per_dispatch: int,
+        carried: Sums | None = None,
+        clock: Clock = time.perf_counter,
+        row: Row = NO_ROW,
     ):
-        """step: the last step before this training run begins or goes on.  carried: `sums` from its checkpoint."""
+        """step: the last step before this training run begins or goes on.  carried, row: from its checkpoint."""
         self._clock, self._step, self._each, self._carried = clock, step, steps_per_dispatch, carried or {}
+        self._row = row
         self._began, self._left_out = clock(), 0.0
         self._metrics: list[Mapping[str, Array]] = []
 
@@ -108,6 +134,13 @@ class Meter:
                 found[name] = (before[0] + total, before[1] + count)
         return found
 
+    def row(self, by_step: Mapping[str, np.ndarray] | None = None) -> Row:
+        """The row of skipped steps up to the last step."""
+        last_skipped = (self._by_step() if by_step is None else by_step).get("last_skipped")
+        if last_skipped is None:
+            return self._row
+        return self._row.then(last_skipped == self._step + 1 + np.arange(len(last_skipped))[:, None])
+
     def lap(self, finished: Finished, *, ends: bool = True) -> Lap:
         """What happened since the last lap, up to this dispatch.
 
@@ -115,6 +148,7 @@ class Meter:
         the same lines as one that never stopped.
         """
         by_step = self._by_step()
+        row = self.row(by_step)
         lap = Lap(
             steps=finished.step - self._step,
             seconds=max(finished.seconds - self._began - self._left_out, 1e-9),
@@ -123,9 +157,11 @@ class Meter:
                 for name, (total, count) in self.sums(by_step).items()
             },
             counters={name: by_step[name][-1] for name in COUNTERS},
+            in_a_row=row.longest,
         )
         if ends:
             self._metrics, self._carried = [], {}
+            self._row = Row(row.now, row.now)
             self._step, self._began, self._left_out = finished.step, finished.seconds, 0.0
         return lap
 

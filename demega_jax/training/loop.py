@@ -15,7 +15,7 @@ from demega_jax.errors import UserError, warn
 from demega_jax.metrics import Scores
 from demega_jax.training.checkpoint import Meta
 from demega_jax.training.dispatch import Dispatch, compile_dispatch, device_memory
-from demega_jax.training.in_flight import COUNTERS, Finished, InFlight, Lap, Meter, Sums
+from demega_jax.training.in_flight import COUNTERS, NO_ROW, Finished, InFlight, Lap, Meter, Row, Sums
 from demega_jax.training.members import Member, Standing, member_config
 from demega_jax.training.memory import StepMemory, out_of_memory
 from demega_jax.training.progress import VALIDATION_FORMATS, Progress
@@ -53,7 +53,8 @@ class Loop:
             meta = None if metas is None else metas[number]
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
             self.members.append(Member(each, config, which, meta, int(skipped[number])))
-        self._carried = _sums_of(metas)
+        self._carried, self._row = _sums_of(metas), _row_of(metas)
+        self._failure: UserError | None = None  # too many skipped steps, after which this dispatch is the last
         self._meter: Meter  # made before the first step
         self._dispatch: Dispatch | None = None  # compiled before the first step
 
@@ -101,7 +102,7 @@ class Loop:
         dispatch.check(self.experiment)
         feed.take_input_wait()  # the first batch, which opened the files, does not count
         in_flight = InFlight()
-        self._meter = meter = Meter(self.start, each, self._carried)
+        self._meter = meter = Meter(self.start, each, self._carried, row=self._row)
 
         def log(finished: Iterable[Finished], last: int) -> None:
             for done in finished:
@@ -118,16 +119,18 @@ class Loop:
             last = step if stopping else self.total
             validating, saving = due(step, eval_every, self.total), due(step, save_every, last)
             log(in_flight.start(step, metrics), last)
-            if validating or saving:
+            if validating or saving or self._failure is not None:
                 log(in_flight.drain(), last)  # lines of the log come before what follows from the same steps
             if validating:
                 with meter.left_out():
                     self._validate(step, progress)
-                if all(member.stopped for member in self.members) and step < self.total:
+                if all(member.stopped for member in self.members) and step < self.total and self._failure is None:
                     return self._save()
-            if saving:
+            if saving or self._failure is not None:
                 with meter.left_out():
                     self._save()
+            if self._failure is not None:
+                raise self._failure
             if stopping and step < self.total:
                 for member in self.members:
                     member.checkpoints.wait()
@@ -144,26 +147,34 @@ class Loop:
             skipped, last_skipped = (int(lap.counters[name][number]) for name in COUNTERS)
             values["learning_rate"] = float(self.experiment.schedule(step - 1 - skipped))
             if not member.stopped:
-                member.log("train", step, epoch, values | rates)
-                self._check_skipped(member, skipped, last_skipped)
+                member.log("train", step, epoch, values | rates | {"skipped": skipped})
+                self._check_skipped(member, skipped, last_skipped, int(lap.in_a_row[number]))
         progress.log_train(step, epoch, rates | {"loss": float(np.mean(lap.means["loss"]))})
 
-    def _check_skipped(self, member: Member, skipped: int, last_skipped: int) -> None:
-        """Warn of skipped steps, whose loss or gradient was not finite. UserError: there were too many."""
+    def _check_skipped(self, member: Member, skipped: int, last_skipped: int, in_a_row: int) -> None:
+        """Warn of skipped steps, which were not finite. Too many of them, in all or in a row, are the failure of the
+        run, which then ends with what is under way: the state and the log of a checkpoint are of the same step."""
+        if self._failure is not None:
+            return
         if skipped > member.skipped:
             warn(
-                f"{member.name}{skipped - member.skipped} steps whose loss or gradient is not finite were skipped, the "
+                f"{member.name}{skipped - member.skipped} steps whose loss or result is not finite were skipped, the "
                 f"last of them step {last_skipped}; {skipped} in all"
             )
             member.skipped = skipped
-        if skipped > self.config.train.max_nonfinite_steps:
-            self._save()
-            raise UserError(
-                f"{member.name}step {last_skipped}",
-                f"the loss or its gradient was not finite, in {skipped} steps so far",
-                f"at most {self.config.train.max_nonfinite_steps} such steps (train.max_nonfinite_steps)",
-                "lower optim.learning_rate, set model.dtype=float32, or look at the data with `demega-jax inspect`",
-            )
+        train = self.config.train
+        for count, most, which, key in (
+            (skipped, train.max_nonfinite_steps, "so far", "max_nonfinite_steps"),
+            (in_a_row, train.max_nonfinite_in_a_row, "in a row", "max_nonfinite_in_a_row"),
+        ):
+            if count > most:
+                came = f"the loss, its gradient or its result was not finite, in {count} steps {which}"
+                wanted = f"at most {most} such steps (train.{key})"
+                way_out = (
+                    "lower optim.learning_rate, set model.dtype=float32, or look at the data with `demega-jax inspect`"
+                )
+                self._failure = UserError(f"{member.name}step {last_skipped}", came, wanted, way_out)
+                return
 
     def _rows(self, step: int, steps: int) -> int:
         """The number of rows, without padding, of the last `steps` steps."""
@@ -198,10 +209,12 @@ class Loop:
         progress.log_validation(step, epoch, means, best)
 
     def _save(self) -> None:
-        sums = self._meter.sums()
+        sums, row = self._meter.sums(), self._meter.row()
         for number, member in enumerate(self.members):
             mine = {name: [float(total[number]), int(count[number])] for name, (total, count) in sums.items()}
-            member.save("latest", self.state, self._meta(self.step) | {"since_last_line": mine})
+            rows = [int(np.broadcast_to(count, len(self.members))[number]) for count in row]
+            meta = {"since_last_line": mine, "skipped_in_a_row": rows}
+            member.save("latest", self.state, self._meta(self.step) | meta)
 
     def _meta(self, step: int) -> Meta:
         train = self.experiment.data.train
@@ -221,3 +234,11 @@ def _sums_of(metas: list[Meta] | None) -> Sums:
         name: (np.array([each[name][0] for each in found]), np.array([each[name][1] for each in found]))
         for name in (found[0] if found else ())
     }
+
+
+def _row_of(metas: list[Meta] | None) -> Row:
+    """The rows of skipped steps of all members up to their checkpoints, from the metas of these."""
+    if metas is None:
+        return NO_ROW
+    now, longest = np.array([meta.get("skipped_in_a_row", (0, 0)) for meta in metas], int).T
+    return Row(now, longest)

@@ -12,11 +12,13 @@ from demega_jax.files import visible, write_text
 from demega_jax.training.run_config import config_text, read_config_text
 
 LOCK = ".lock"
-# What a resumed training run may change: how often it logs, validates and saves, its loggers, where its data lie, and
-# its end. With another end the schedule of the learning rate spans the new length, unless optim.schedule_length is set.
+# What a resumed training run may change: how often it logs, validates and saves, its loggers, where its data lie, how
+# many steps may be skipped, and its end. With another end the schedule of the learning rate spans the new length,
+# unless optim.schedule_length is set.
 MAY_CHANGE = (
     "train.epochs", "train.steps", "train.eval_every", "train.save_every", "train.log_every", "train.early_stopping",
-    "data.path", "data.regroup.splits", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
+    "train.max_nonfinite_steps", "train.max_nonfinite_in_a_row", "data.path", "data.regroup.splits", "data.memory",
+    "data.prefetch", "report.tensorboard", "report.wandb",
 )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ class TrainStep:
         return dataclasses.replace(state, params=self.groups.tree(state.params), average=average)
 
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
-        """One update. Where a loss or gradient is not finite, nothing changes but the count of such steps."""
+        """One update. Where the loss, the gradient or its result is not finite, nothing changes but the count of such
+        steps."""
         flat, metrics = self.on_flat(self.flat(state), batch, axis_name)
         # Else every leaf that is cut from the vectors would compute the update again.
         return self.tree(cpu_layout.apart(flat)), metrics
@@ -127,9 +128,10 @@ class TrainStep:
         gradients, losses = self.gradients(self.tree(flat), batch, axis_name)
         vectors, before = self.groups.vectors(gradients), flat.params.vectors
         grad_norm = optax.tree.norm(vectors)
-        finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
         updates, opt_state = self.tx.update(vectors, flat.opt_state, before)
         after = optax.apply_updates(before, updates)
+        # A finite gradient, too, can lead to parameters that overflow, of which no later step would recover.
+        finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(after))
         old_average = None if flat.average is None else flat.average.vectors
         average, averaged = self._average(flat, old_average, after)
         new = (after, opt_state, average, averaged)

@@ -1,5 +1,6 @@
 """`demega-jax train`: what it prints, writes and refuses."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,9 @@ from helpers import GOLDEN
 from demega_jax.cli import main
 from demega_jax.config.load import load_config
 from demega_jax.training import dispatch, loop
+from demega_jax.training.checkpoint import Checkpoints, flatten, read_model
+from demega_jax.training.run import RunFolder
+from demega_jax.training.state import build
 
 
 @pytest.mark.slow
@@ -32,7 +36,7 @@ def test_run_folder(run):
     train, validation = read[0], read[2]
     assert set(train) == {
         "step", "epoch", "split", "loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm", "learning_rate",
-        "samples_per_second", "input_wait",
+        "samples_per_second", "input_wait", "skipped",
     }  # fmt: skip
     assert set(validation) == {"step", "epoch", "split", "loss", "macro_f1", "balanced_accuracy", "accuracy"}
     assert train["epoch"] == pytest.approx(3 / 8)
@@ -132,8 +136,28 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys)
         "train.log_every=1",
     )  # fmt: skip
     assert "in 3 steps so far" in error and "at most 2 such steps" in error and "train.max_nonfinite_steps" in error
-    # The first step is fine and moves the parameters by 1e38; every later one is not.
-    assert error.startswith("error: step 4:")
+    # No step moves the parameters to where they overflow: each one starts from the first ones again.
+    assert error.startswith("error: step 3:")
+    folder = RunFolder(tmp_path / "r")
+    _, params, _ = build(folder.read_config().model, 777)
+    saved, _ = read_model(folder)
+    for name, array in flatten({"params": params}).items():
+        np.testing.assert_array_equal(saved[name], array, err_msg=name)
+    # It goes on where the steps under way had led to, and counts on.
+    assert newest_step_and_row(folder) == (6, [6, 6])
+    more = ["train.max_nonfinite_steps=100", "train.max_nonfinite_in_a_row=7"]
+    error = fails(capsys, "train", "--resume", "--run", folder.path, "--devices", 1, *more)
+    assert error.startswith("error: step 8:") and "in 8 steps in a row" in error and "at most 7" in error
+    step, row = newest_step_and_row(folder)
+    assert row == [step, step] and step >= 8
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [line["skipped"] for line in lines if line["split"] == "train"] == list(range(1, step + 1))
+
+
+def newest_step_and_row(folder: RunFolder) -> tuple[int, list[int]]:
+    with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
+        meta = checkpoints.newest_meta("latest")
+    return meta["step"], meta["skipped_in_a_row"]
 
 
 @pytest.mark.slow

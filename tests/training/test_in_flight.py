@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT, Finished, InFlight, Meter
+from demega_jax.training.in_flight import DISPATCHES_IN_FLIGHT, Finished, InFlight, Meter, Row
 
 
 class Clock:
@@ -84,3 +84,24 @@ def test_a_stop_within_a_line_leaves_its_mean_as_it_was(stop):
     end = Finished(10, metrics(0), 1.0)
     assert after.lap(end).means["loss"].tolist() == whole.lap(end).means["loss"].tolist()
     assert whole.sums() == {}  # a line ends the sums
+
+
+def skipped_at(steps: set[int], upto: int) -> np.ndarray:
+    """`last_skipped` after each step of one model."""
+    return np.array([max((s for s in steps if s <= step), default=0) for step in range(1, upto + 1)])
+
+
+@pytest.mark.parametrize("stop", [None, 3, 7, 9])
+def test_skipped_steps_in_a_row_over_lines_of_the_log_and_stops(stop):
+    """Lines after steps 4, 8 and 12; steps 3 to 5, 8 and 9 are skipped in the first model, 1 and 2 in the second."""
+    last = np.stack([skipped_at({3, 4, 5, 8, 9}, 12), skipped_at({1, 2}, 12)], axis=1)
+    meter, found = Meter(0, 1), []
+    for step in range(1, 13):
+        values = {"loss": np.ones(2), "skipped": np.zeros(2, int), "last_skipped": last[step - 1]}
+        meter.add(values)
+        if step % 4 == 0:
+            found.append(meter.lap(Finished(step, values, 1.0)).in_a_row.tolist())
+        if step == stop:
+            now, longest = (count.tolist() for count in meter.row())  # as the checkpoint holds them
+            meter = Meter(step, 1, meter.sums(), row=Row(np.array(now), np.array(longest)))
+    assert found == [[2, 2], [3, 0], [2, 0]]
