@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Context, Option
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.commands.shared.options import (
     MADE,
@@ -179,14 +180,14 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     need = sum(len(target.groups) * target.groups.row_bytes for target in targets)
     free = free_space(out)
     for target in targets:
-        print(
+        say(
             f"grouped_{target.level:<4} {target.path.stem.removesuffix('_grouped'):<10} "
             f"{len(target.groups.windows):>8} windows {len(target.groups):>8} groups"
         )
     runs = {recording for target in targets for recording in target.groups.windows.recordings}
     hours = sum(r.samples / r.rate for r in runs) / 3600
     read = format_bytes(sum(recording.nbytes for recording in runs))
-    print(
+    say(
         f"{len(runs)} session runs, {hours:.2f} h, {read} to read in {passes} "
         f"{'pass' if passes == 1 else 'passes'}; {format_bytes(need)} to write, {format_bytes(free)} free"
     )

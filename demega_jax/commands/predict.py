@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import THERE, check_outputs, level_option, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Asked,
@@ -97,12 +98,11 @@ def _open(path: Path, split: str, level: list[str] | None, model: "Model", asked
 
 def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination", split: "Split", output: Path) -> None:
     """Write the predictions, and print how many there are and, where rows have labels, the score."""
-    from rich.console import Console
-
     from demega_jax.commands.shared.console import status_line
+    from demega_jax.console import new_console
     from demega_jax.evaluation.prediction_files import write_predictions
 
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     pairs: collections.Counter[tuple[int, int]] = collections.Counter()
     done = 0
 
@@ -132,4 +132,4 @@ def _print_score(pairs: "collections.Counter[tuple[int, int]]", classes: int) ->
     for (label, predicted), count in pairs.items():
         confusion[label, predicted] = count
     interval = bootstrap_macro_f1(confusion)
-    print(f"macro-F1 {float(macro_f1_of(confusion)):.4f} (95 % interval over rows: {interval})")
+    say(f"macro-F1 {float(macro_f1_of(confusion)):.4f} (95 % interval over rows: {interval})")

@@ -101,15 +101,14 @@ def _plan(
 
 
 def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.evaluation.stack.page import write_stack_report
     from demega_jax.evaluation.stack.report import print_report
     from demega_jax.files import held, write_json, write_results, write_text
     from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
-    console, signals = Console(highlight=False, markup=False), Signals()
+    console, signals = new_console(), Signals()
     quiet_failed_saves()
     way_out = "wait until that process has ended, or choose another --run"
     other = UserError(plan.folder, "another process makes a stack in it", "one process for a stack", way_out)
@@ -120,7 +119,7 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
             console.print("interrupted and saved; run the same command with --resume to continue")
             return interrupted.status
     written = io.StringIO()
-    text = Console(file=written, width=100, highlight=False, markup=False)
+    text = new_console(file=written, width=100)
     for report in found.reports:
         print_report(report, console)
         print_report(report, text)

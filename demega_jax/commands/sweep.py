@@ -83,8 +83,7 @@ def _asked(
 
 def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | None) -> int:
     """Do the share, then show all that is finished, of other processes too."""
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.evaluation.sweep.matrix import print_matrix, to_json
     from demega_jax.evaluation.sweep.page import write_sweep_report
     from demega_jax.evaluation.sweep.run import cells_there, run_sweep
@@ -92,7 +91,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
-    console, signals = Console(highlight=False, markup=False, soft_wrap=True), Signals()
+    console, signals = new_console(soft_wrap=True), Signals()
     quiet_failed_saves()
     with signals.noted():
         try:
@@ -114,13 +113,12 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
 
 def _print_plan(sweep: "Sweep", share: "Share", devices: int | None) -> int:
     """Print, for each level of the share, memory and time of its training run. A few steps are run on new models."""
-    from rich.console import Console
-
     from demega_jax.benchmark.plan import run_plan
+    from demega_jax.console import new_console
     from demega_jax.evaluation.fit import open_experiment
     from demega_jax.files import format_bytes
 
-    console, total = Console(highlight=False, markup=False), 0.0
+    console, total = new_console(), 0.0
     for level in share.levels(sweep.levels):
         plan = run_plan(open_experiment(sweep.config_of(level), devices))
         total += plan.seconds

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 from numpy.typing import ArrayLike
-from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.config.load import load_config, override, validated
+from demega_jax.console import new_console
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.open import TrainingData, plan_rows
 from demega_jax.errors import UserError
@@ -226,7 +226,7 @@ def _train(
     placement = make_placement("jit", devices, config.train.batch_size, config.train.accumulate)
     experiment = make_experiment(config, data, placement)
     data.plan.check_spread(config.model.input_norm)
-    console = Console(quiet=not verbose)
+    console = new_console(quiet=not verbose)
     # The loop keeps its best checkpoints in a folder.
     with _without_orbax_logs(), tempfile.TemporaryDirectory(prefix="demega-jax-") as aside:
         folder = RunFolder(Path(aside) / "run")

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.console import new_console
 from demega_jax.metrics import Scores
 
 TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
@@ -13,7 +14,7 @@ TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
 
 def print_scores(scores: Scores, *, title: str, console: Console | None = None) -> None:
     """Print a summary and a table of the classes. 39 phonemes fit a terminal of 80 x 50."""
-    console = console or Console()
+    console = console or new_console()
     console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(_summary_table(scores))
     console.print(_class_table(scores))
