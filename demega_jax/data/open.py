@@ -23,7 +23,7 @@ from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
 from demega_jax.errors import UserError
-from demega_jax.files import parse_bytes
+from demega_jax.files import expanded, parse_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,6 +127,7 @@ def open_levels(
 
     classes, expect_shape: as for `open_grouped`. If they are not given, all levels must agree with the first.
     """
+    data = Path(expanded(str(data)))
     if levels is None or isinstance(levels, int):
         return _open_level(data, levels, split, classes, expect_shape)
     parts: list[Split] = []

@@ -21,6 +21,7 @@ from demega_jax.data.open import TrainingData, plan_rows
 from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.model import Model, load
+from demega_jax.files import expanded
 from demega_jax.interop.run_writer import Trained, write_run
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.loop import Loop
@@ -127,7 +128,7 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
             Trained(_part(model.member_params, number), _part(model.member_buffers, number), step)
             for number, step in enumerate(model.steps)
         ]
-        write_run(Path(run), model.config, models, {"class_counts": model.class_counts.tolist()})
+        write_run(Path(expanded(str(run))), model.config, models, {"class_counts": model.class_counts.tolist()})
 
     def _config(self, classes: tuple[str, ...]) -> Config:
         """The configuration to train with. UserError: it does not fit."""
