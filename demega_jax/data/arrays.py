@@ -14,6 +14,7 @@ from demega_jax.data.grouped import check_window
 from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, listed
 from demega_jax.reading import open_plain
 
@@ -138,5 +139,7 @@ def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:
 
 
 def _unreadable(path: Path, error: Exception, wanted: str) -> UserError:
+    if why := why_unreadable(path, error):
+        return why
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(path, f"it cannot be read ({reason})", wanted, "copy or download it again, or give another file")
