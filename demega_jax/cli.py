@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _refuse(_of_the_disk(error))
     except KeyboardInterrupt:
-        warn("interrupted")
+        if argv is not None:  # in a process of ours, `interrupts.py` has said it
+            warn("interrupted")
         return 130
 
 
