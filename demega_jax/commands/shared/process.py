@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from demega_jax.commands.shared.interrupts import ENDING, end_at_once, end_in_order
+from demega_jax.commands.shared.jax_environment import import_jax
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_CPU_DEVICES
 
@@ -100,12 +101,14 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
     """Import jax, and set the precision and determinism of a configuration before the devices are first used.
 
     remember: whether compiled programs are kept on disk for later commands. JAX_COMPILATION_CACHE_DIR says in which
-    folder (empty: none), and if it is set it decides without remember too.
+    folder (empty: none), and if it is set it decides without remember too. UserError: jax cannot read its environment.
     """
     if config.train.deterministic:
         _set_xla("--xla_gpu_deterministic_ops", "true")
     with ending_at_once(process):
-        import jax
+        import_jax()
+    import jax
+
     from demega_jax.training.program_cache import keep_programs
 
     if config.train.matmul_precision != "default":
