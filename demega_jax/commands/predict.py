@@ -104,7 +104,7 @@ def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination"
 
     console = new_console()
     pairs: collections.Counter[tuple[int, int]] = collections.Counter()
-    done = 0
+    done, labelled = 0, split.labelled and split.rows > 0
 
     def batches() -> "Iterator[tuple[Predictions, np.ndarray]]":
         nonlocal done
@@ -116,10 +116,10 @@ def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination"
             tell(f"{done:,} of {split.rows:,} rows")
 
     with status_line(console) as tell:
-        write_predictions(output, batches(), ensemble.models[0].classes, labelled=split.labelled)
+        write_predictions(output, batches(), ensemble.models[0].classes, labelled=labelled)
     models = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
     console.print(f"{output}: {split.rows:,} rows, {len(split.classes)} classes, {models}", soft_wrap=True)
-    if split.labelled:
+    if labelled:
         _print_score(pairs, len(split.classes))
 
 

@@ -91,6 +91,8 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
     models = open_models(ctx.obj, runs)
     first = models[0]
     segments = open_input(holdout, "test", first.config.data, classes=first.classes, expect_shape=first.window)
+    if not segments.rows:
+        raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
     warn_if_standardised_twice(segments)
     if segments.rows != SEGMENTS:
         warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")

@@ -134,5 +134,8 @@ def _open(path: Path, train: Split) -> Split:
     if not path.is_file():
         raise UserError("data.pseudo.windows", f"{path}: no such file", "windows without labels", "correct the path")
     if path.suffix in SUFFIXES:
-        return open_array(path, train.classes, train.window)
+        windows = open_array(path, train.classes, train.window)
+        if not windows.rows:
+            raise UserError("data.pseudo.windows", f"{path} holds no window", "at least one", "leave data.pseudo out")
+        return windows
     return open_grouped(path, classes=train.classes, expect_shape=train.window)
