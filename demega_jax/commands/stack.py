@@ -63,10 +63,13 @@ def command(
         check_there(path, "the folder of a training run", folder=True)
     check_out(run)
     plan = _plan(run, config, overrides or [], base or [], data, level, in_sample, devices)
-    plan.begin_or_join(join=resume)
-    prepare_process(process, devices or 1)
-    set_numerics(process, plan.config)
-    return _run(plan, split, json_file)
+    from demega_jax.evaluation.plan_file import undone_on_failure
+
+    with undone_on_failure(plan.file):
+        plan.begin_or_join(join=resume)
+        prepare_process(process, devices or 1)
+        set_numerics(process, plan.config)
+        return _run(plan, split, json_file)
 
 
 def _plan(

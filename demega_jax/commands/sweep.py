@@ -52,6 +52,7 @@ def command(
         check_out(run)
     sweep = _asked(config, overrides or [], data, level, seeds, run, split)
     sweep.check()
+    from demega_jax.evaluation.plan_file import undone_on_failure
     from demega_jax.evaluation.sweep.plan import Share
 
     share = Share() if cells is None else Share.parse(cells, len(sweep.levels))
@@ -59,9 +60,10 @@ def command(
     if dry_run:
         set_numerics(process, sweep.config)
         return _print_plan(sweep, share, devices)
-    sweep.create_or_join(join=resume or cells is not None)
-    set_numerics(process, sweep.config)
-    return _run(sweep, share, devices, json_file)
+    with undone_on_failure(sweep.file):
+        sweep.create_or_join(join=resume or cells is not None)
+        set_numerics(process, sweep.config)
+        return _run(sweep, share, devices, json_file)
 
 
 def _asked(
