@@ -88,6 +88,9 @@ def _plan(
         raise UserError("--base", came, "one of the two", way_out)
     if base and level:
         raise UserError("--level", "given beside --base", "only one of the two", "set stack.level for the rows")
+    if base and devices is not None:
+        came = "given beside --base, where nothing is trained on several devices"
+        raise UserError("--devices", came, "CONFIG, whose base models are trained here", "leave out --devices")
     configs = [RunFolder(path).read_config() for path in base]
     first: Config = configs[0] if file is None else load_config(file)
     asked = absolute_paths(changed(first, overrides, {"data.path": ("--data", data)}))
