@@ -1,5 +1,6 @@
 """The one kind of console that commands print on: what it is given is text, never markup."""
 
+import os
 from collections.abc import Iterable
 from typing import IO
 
@@ -9,6 +10,8 @@ from rich.style import Style
 from rich.text import Text
 
 from demega_jax.errors import printable
+
+PIPE_WIDTH = 160  # columns where there is no terminal that has a width
 
 
 class LiteralConsole(Console):
@@ -45,8 +48,12 @@ def new_console(
 ) -> Console:
     """A console on stdout, or on a file. No other function makes one, so that all text from outside is literal.
 
-    width: in columns; None: that of the terminal.  soft_wrap: whether lines are left as long as they are.
+    width: in columns; None: that of the terminal or of COLUMNS; in a pipe or a file enough for all columns of a table.
+    soft_wrap: whether lines are left as long as they are.
     """
-    return LiteralConsole(
+    console = LiteralConsole(
         file=file, width=width, soft_wrap=soft_wrap, quiet=quiet, markup=False, emoji=False, highlight=False
     )
+    if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console

@@ -63,3 +63,15 @@ def test_no_other_file_makes_a_console():
         keywords = {keyword.arg: ast.unparse(keyword.value) for call in calls for keyword in call.keywords}
         assert not names & {"Console", "from_markup", "render_markup"}, path
         assert keywords.get("markup", "False") == "False" and keywords.get("emoji", "False") == "False", path
+
+
+def test_a_pipe_has_every_column(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = Table(*(f"column {number:02}" for number in range(12)))
+    table.add_row(*("0123456789" for _ in range(12)))
+    console = new_console(file=(written := io.StringIO()))
+    console.print(table)
+    assert "column 11" in written.getvalue() and written.getvalue().count("0123456789") == 12
+    monkeypatch.setenv("COLUMNS", "70")
+    assert new_console(file=io.StringIO()).width == 70
+    assert new_console(file=io.StringIO(), width=50).width == 50

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from demega_jax import __version__
 from demega_jax.commands.shared.options import Json, check_outputs
 from demega_jax.commands.shared.predicting import (
     Asked,
@@ -77,6 +78,8 @@ def _evaluate(
         content = scores.to_json() | {"run": runs[0] if len(runs) == 1 else runs, "split": name}
         content |= {
             "level": split.level or config.data.level,
+            "data": str(split.path),
+            "version": __version__,
             "steps": [step for model in models for step in model.steps],
         }
         write_results(json_file, content | ({} if ensemble is None else {"ensemble": ensemble.to_json()}))
