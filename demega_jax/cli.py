@@ -112,10 +112,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _without_reader()  # rich ends the process with status 1 where nobody reads its output any more
     except BrokenPipeError:
         return _without_reader()
+    except RuntimeError as error:
+        from demega_jax.commands.shared.jax_environment import without_device
+
+        if (refused := without_device(error)) is None:
+            raise
+        return _refuse(refused)
     except OSError as error:
         return _refuse(_of_the_disk(error))
     except KeyboardInterrupt:
-        warn("interrupted")
+        if argv is not None:  # in a process of ours, `interrupts.py` has said it
+            warn("interrupted")
         return 130
 
 

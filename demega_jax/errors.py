@@ -29,7 +29,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         way_out = self.way_out[:1].upper() + self.way_out[1:]
         parts = (f"{self.where}: {self.came}", f"Expected: {self.wanted}", way_out)
-        sentences = (" ".join(without_secrets(part).split()) for part in parts)
+        sentences = (printable(" ".join(without_secrets(part).split())) for part in parts)
         return " ".join(text if text.endswith(("?", "!", ".")) else f"{text}." for text in sentences)
 
 
@@ -37,6 +37,15 @@ class UserError(Exception):
 CREDENTIALS, SIGNATURE = re.compile(r"(?<=://)[^/\s]*@"), re.compile(r"(\w+://[^\s?]+)\?[^\s)]+")
 ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")  # environment variables that may hold a password
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+
+
+# What a terminal acts on instead of showing it: control characters, and those that turn the direction of a text.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A text from outside as it can be shown: what a terminal would act on becomes a code such as \\x1b."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def without_secrets(text: str) -> str:
@@ -83,4 +92,4 @@ def set_warning_sink(sink: Callable[[str], None] | None) -> None:
 
 def warn(message: str) -> None:
     """Say on one line what was wrong, where the command goes on. Give a count instead of a line for each case."""
-    _emit("warning: " + " ".join(without_secrets(message).split()))
+    _emit("warning: " + printable(" ".join(without_secrets(message).split())))

@@ -301,7 +301,19 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def cache_folder(name: str) -> Path:
-    """The folder of a cache: $XDG_CACHE_HOME/demega-jax/name, or ~/.cache/demega-jax/name."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "demega-jax" / name
+def expanded(path: str) -> str:
+    """A path with the home folder of `~/x` or `~anna/x` in its place; as it is where the system knows no such home."""
+    found = os.path.expanduser(path)
+    return found if os.path.isabs(found) else path
+
+
+def cache_folder(name: str) -> Path | None:
+    """The folder of a cache: $XDG_CACHE_HOME/demega-jax/name, or ~/.cache/demega-jax/name.
+
+    None: there is no home, as in a container without HOME. A path that is not absolute counts as none, so that a cache
+    never comes to lie in the working folder.
+    """
+    for base in (expanded(os.environ.get("XDG_CACHE_HOME", "")), expanded(os.path.join("~", ".cache"))):
+        if os.path.isabs(base):
+            return Path(base) / "demega-jax" / name
+    return None

@@ -82,7 +82,7 @@ def test_exported_names_are_found_where_they_are_said_to_be():
 
 def test_version_and_entry_point(project):
     assert demega_jax.__version__ == project["version"]
-    assert project["name"] == "demega-jax" and project["scripts"] == {"demega-jax": "demega_jax.cli:main"}
+    assert project["name"] == "demega-jax" and project["scripts"] == {"demega-jax": "demega_jax.__main__:start"}
     run = subprocess.run([sys.executable, "-m", "demega_jax", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert (run.returncode, run.stdout) == (0, f"demega-jax {project['version']}\n"), run.stderr
 

@@ -54,9 +54,8 @@ def command(
 
 
 def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, json_file: Path | None) -> None:
-    from rich.console import Console
-
     from demega_jax.commands.shared.console import status_line
+    from demega_jax.console import new_console
     from demega_jax.data.open import open_split
     from demega_jax.evaluation.audit.report import print_audit
     from demega_jax.evaluation.audit.run import audit
@@ -68,7 +67,7 @@ def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, js
         for each in ("train", name)
     )
     ensemble = Ensemble.of([model], rows=min(rows, split.rows))
-    console = Console()
+    console = new_console()
     with status_line(console) as tell:
         found = audit(ensemble.predicted, train, split, rows=rows, seed=seed, tell=tell)
     if json_file is not None:

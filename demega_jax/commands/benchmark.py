@@ -97,9 +97,9 @@ def command(
     asked = Asked(levels=level, feeds=feeds, devices=devices, precisions=precisions, targets=targets)
     sized = config is not None or batch_size is not None or any("train.batch_size" in w for w in overrides or ())
     result = _result(base, asked, steps, dump, stages=stages, sized=sized)
-    from rich.console import Console
+    from demega_jax.console import new_console
 
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     _show(result | {"command": shlex.join(["demega-jax", *process.words])}, console, json_file, plot)
     return 0
 
@@ -119,13 +119,13 @@ def _result(
 ) -> dict[str, Any]:
     """What is measured on this machine, or modelled for targets. sized: whether a batch size is asked for."""
     import jax
-    from rich.console import Console
 
     from demega_jax.benchmark.cases import all_cases
     from demega_jax.benchmark.run import run_cases
     from demega_jax.commands.shared.config import levels_there
     from demega_jax.commands.shared.console import status_line
     from demega_jax.config.load import override
+    from demega_jax.console import new_console
 
     here = 1 if asked.targets else jax.device_count()
     counts = numbers("--devices", asked.devices, lambda: all_devices(here)) or [here]
@@ -133,7 +133,7 @@ def _result(
     cases = all_cases(levels, asked.feeds or [base.data.feed], counts, asked.precisions or [base.model.dtype])
     if not sized and not asked.targets and jax.default_backend() == "cpu":
         base = override(base, {"train.batch_size": CPU_BATCH}, "benchmark")
-    with status_line(Console(highlight=False, markup=False)) as tell:
+    with status_line(new_console()) as tell:
         if asked.targets:
             from demega_jax.benchmark.targets.run import run_targets
 

@@ -62,8 +62,7 @@ def command(
 def _compare(
     models: "Sequence[Model]", others: "Sequence[Model]", config: "Config", name: str, json_file: Path | None
 ) -> None:
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.data.open import open_split
     from demega_jax.data.spread import check_spread
     from demega_jax.evaluation.compare import compare_sides
@@ -80,4 +79,4 @@ def _compare(
         runs = {"runs": [model.name for model in models], "against": [model.name for model in others]}
         write_results(json_file, runs | {"split": name} | found.to_json())
     sides = " against ".join(", ".join(model.name for model in side) for side in (models, others))
-    print_comparison(found, f"{sides} on {name}", Console())
+    print_comparison(found, f"{sides} on {name}", new_console())

@@ -47,13 +47,12 @@ def command(
         way_out = "write --repo OWNER/NAME, as on the page of the dataset"
         raise UserError("--repo", f"{repo!r} does not name a dataset", "OWNER/NAME of a dataset", way_out)
     check_out(out)
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.data.hub.choice import counted, parse_run
     from demega_jax.data.hub.download import download_grouped, download_recordings
     from demega_jax.files import format_bytes
 
-    show = Transfer(Console(highlight=False))
+    show = Transfer(new_console())
     try:
         if recordings:
             runs = None if run is None else [parse_run(text) for text in run]
@@ -80,7 +79,7 @@ class Transfer:
 
     def line(self, text: str) -> None:
         """Print a line, which stays one line for any width."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def begin(self, name: str, size: int) -> None:
         """Show a bar for a file of `size` bytes."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from demega_jax import __version__
 from demega_jax.commands.shared.options import Json, check_outputs
 from demega_jax.commands.shared.predicting import (
     Asked,
@@ -63,8 +64,7 @@ def _evaluate(
     models: "Sequence[Model]", config: "Config", name: str, asked: Asked, json_file: Path | None, report: bool
 ) -> None:
     """Print the scores on a split of `data.path`, and write them as JSON and as a report where asked."""
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.evaluation.ensemble_report import print_ensemble
     from demega_jax.evaluation.report.tables import print_scores
     from demega_jax.files import write_results
@@ -78,10 +78,12 @@ def _evaluate(
         content = scores.to_json() | {"run": runs[0] if len(runs) == 1 else runs, "split": name}
         content |= {
             "level": split.level or config.data.level,
+            "data": str(split.path),
+            "version": __version__,
             "steps": [step for model in models for step in model.steps],
         }
         write_results(json_file, content | ({} if ensemble is None else {"ensemble": ensemble.to_json()}))
-    console = Console()
+    console = new_console()
     print_scores(
         scores, title=f"{', '.join(model.name for model in models)} on {name}, {_which(models)}", console=console
     )
@@ -92,7 +94,7 @@ def _evaluate(
 
         (model,) = models
         found = Evaluated(model.name, model.config, model.steps, split, scores, ensemble, asked.method)
-        console.print(f"report {write_report(found)}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"report {write_report(found)}", soft_wrap=True)
 
 
 def _which(models: "Sequence[Model]") -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import check_outputs, check_there
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 
@@ -31,9 +32,9 @@ def command(ctx: typer.Context, run: Run, file: File) -> int:
         quiet_failed_saves()
         exported = export(run)
         write(exported, file)
-    print(f"{file}: {len(exported.tensors)} tensors, step {exported.step}")
+    say(f"{file}: {len(exported.tensors)} tensors, step {exported.step}")
     if exported.unused:
-        print(f"not used, but expected by the published system: {', '.join(exported.unused)}")
+        say(f"not used, but expected by the published system: {', '.join(exported.unused)}")
     return 0
 
 

@@ -1,11 +1,12 @@
 """`demega-jax group`: grouped files from recordings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Context, Option
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.commands.shared.options import (
     MADE,
@@ -142,14 +143,24 @@ def make_targets(
             path = out / f"grouped_{level}" / f"{split}_grouped.h5"
             files = visible(path.parent) if path.parent.is_dir() else ()
             if any(file.suffix != ".partial" for file in files):  # a stopped command leaves those
-                way_out = "choose another OUT, or move that folder"
-                raise UserError(path.parent, "it holds files already", "a folder without this level", way_out)
+                raise _taken(path.parent, assigned)
             groups = make_groups(windows, level, settings, shuffle=shuffle, name=f"{split} at level {level}")
             if not len(groups):
                 came, wanted = f"no group of {level} windows in {split}", "a level with groups in every split"
                 raise UserError("--level", came, wanted, "lower --level, or leave out --drop-remaining")
             targets.append(Target(groups, path, level, attributes, denoised))
     return targets
+
+
+def _taken(folder: Path, splits: Iterable[str]) -> UserError:
+    """The error for the folder of a level that holds files. A stopped command leaves some of its files only."""
+    names = [f"{split}_grouped.h5" for split in splits]
+    lacking = [name for name in names if not (folder / name).exists()]
+    wanted = "a folder without this level"
+    if lacking and len(lacking) < len(names):
+        came = f"it holds files already, but no {listed(lacking)}, as after a command that was stopped"
+        return UserError(folder, came, wanted, f"remove {folder}, and run this command again")
+    return UserError(folder, "it holds files already", wanted, "choose another OUT, or move that folder")
 
 
 def _share(text: str) -> float:
@@ -179,14 +190,14 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     need = sum(len(target.groups) * target.groups.row_bytes for target in targets)
     free = free_space(out)
     for target in targets:
-        print(
+        say(
             f"grouped_{target.level:<4} {target.path.stem.removesuffix('_grouped'):<10} "
             f"{len(target.groups.windows):>8} windows {len(target.groups):>8} groups"
         )
     runs = {recording for target in targets for recording in target.groups.windows.recordings}
     hours = sum(r.samples / r.rate for r in runs) / 3600
     read = format_bytes(sum(recording.nbytes for recording in runs))
-    print(
+    say(
         f"{len(runs)} session runs, {hours:.2f} h, {read} to read in {passes} "
         f"{'pass' if passes == 1 else 'passes'}; {format_bytes(need)} to write, {format_bytes(free)} free"
     )

@@ -40,9 +40,8 @@ def command(ctx: typer.Context, checkpoint: Checkpoint, run: Run, overrides: Ove
 
 def import_file(checkpoint: Path, run: Path, changes: dict[str, object]) -> None:
     """Read, convert and write, and say what came of it."""
-    from rich.console import Console
-
     from demega_jax.commands.shared.config import absolute_paths
+    from demega_jax.console import new_console
     from demega_jax.interop.torch_file import read
     from demega_jax.interop.torch_import import convert, write_run
     from demega_jax.model.demega import parameter_count
@@ -53,7 +52,7 @@ def import_file(checkpoint: Path, run: Path, changes: dict[str, object]) -> None
     model = convert(file, changes)
     model = dataclasses.replace(model, config=absolute_paths(model.config))
     write_run(model, file, run)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = new_console(soft_wrap=True)
     used = len(file.tensors) - len(model.unused)
     console.print(f"{run}: {parameter_count(model.params):,} parameters from {used} tensors, step {file.step}")
     if model.unused:

@@ -25,13 +25,12 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
     The exit status is 2 if something is not sound.
     """
     check_outputs(json_file)
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.data.inspect.levels import compare_levels
     from demega_jax.data.inspect.report import plain
     from demega_jax.data.inspect.tables import print_comparisons, print_report
 
-    console = Console(highlight=False)
+    console = new_console()
     reports: list[Report] = []
     for path in paths:
         found = _inspect(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import THERE, check_outputs, level_option, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Asked,
@@ -97,14 +98,13 @@ def _open(path: Path, split: str, level: list[str] | None, model: "Model", asked
 
 def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination", split: "Split", output: Path) -> None:
     """Write the predictions, and print how many there are and, where rows have labels, the score."""
-    from rich.console import Console
-
     from demega_jax.commands.shared.console import status_line
+    from demega_jax.console import new_console
     from demega_jax.evaluation.prediction_files import write_predictions
 
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     pairs: collections.Counter[tuple[int, int]] = collections.Counter()
-    done = 0
+    done, labelled = 0, split.labelled and split.rows > 0
 
     def batches() -> "Iterator[tuple[Predictions, np.ndarray]]":
         nonlocal done
@@ -116,10 +116,10 @@ def _predict(ensemble: "Ensemble", combination: "Combination | StackCombination"
             tell(f"{done:,} of {split.rows:,} rows")
 
     with status_line(console) as tell:
-        write_predictions(output, batches(), ensemble.models[0].classes, labelled=split.labelled)
+        write_predictions(output, batches(), ensemble.models[0].classes, labelled=labelled)
     models = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
     console.print(f"{output}: {split.rows:,} rows, {len(split.classes)} classes, {models}", soft_wrap=True)
-    if split.labelled:
+    if labelled:
         _print_score(pairs, len(split.classes))
 
 
@@ -132,4 +132,4 @@ def _print_score(pairs: "collections.Counter[tuple[int, int]]", classes: int) ->
     for (label, predicted), count in pairs.items():
         confusion[label, predicted] = count
     interval = bootstrap_macro_f1(confusion)
-    print(f"macro-F1 {float(macro_f1_of(confusion)):.4f} (95 % interval over rows: {interval})")
+    say(f"macro-F1 {float(macro_f1_of(confusion)):.4f} (95 % interval over rows: {interval})")

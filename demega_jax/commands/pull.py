@@ -1,10 +1,12 @@
 """`demega-jax pull`: a model of the hub as a run folder."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import check_out
 
 EXAMPLES = """demega-jax pull user/demega-100 runs/pulled
@@ -32,6 +34,6 @@ def command(repo: Repo, run: Run, revision: Revision = None) -> int:
     published = pull(repo, run, revision)
     steps = ", ".join(str(member.step) for member in published.members)
     models = "1 model" if len(published.members) == 1 else f"{len(published.members)} models"
-    print(f"{repo} at {published.commit}: {models}, step {steps}")
-    print(f"next  demega-jax evaluate {run} --data DIR")
+    say(f"{repo} at {published.commit}: {models}, step {steps}")
+    say(f"next  {shlex.join(['demega-jax', 'evaluate', str(run)])} --data DIR")
     return 0

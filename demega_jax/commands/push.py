@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import check_there
 
 EXAMPLES = """demega-jax push runs/first user/demega-100 --private
@@ -67,6 +68,6 @@ def command(
         print(card_text(package.card), end="")
         return 0
     pushed = push(package, private=private, revision=revision, message=message)
-    print(f"{repo}: {', '.join(pushed.files)}, {format_bytes(pushed.nbytes)}")
-    print(f"commit {pushed.commit}: {without_secrets(pushed.url)}")
+    say(f"{repo}: {', '.join(pushed.files)}, {format_bytes(pushed.nbytes)}")
+    say(f"commit {pushed.commit}: {without_secrets(pushed.url)}")
     return 0

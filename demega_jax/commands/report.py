@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.lists import names
 from demega_jax.commands.shared.options import check_there
 from demega_jax.commands.shared.predicting import Asked, open_models
@@ -61,6 +62,6 @@ def command(
         gradients = saliency_of(model, rows) if saliency else None
         found = Evaluated(model.name, model.config, model.steps, rows, scores, ensemble, saliency=gradients)
         page = write_report(found, endings)
-    print(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows")
-    print(f"report {page}")
+    say(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows")
+    say(f"report {page}")
     return 0

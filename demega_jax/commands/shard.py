@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.lists import names, numbers
 from demega_jax.commands.shared.options import (
     THERE,
@@ -53,5 +54,5 @@ def command(
     settings = ShardSettings(norm=norm, dtype=dtype, shard_bytes=shard_bytes, memory=memory_bytes, seed=seed)
     progress = functools.partial(print, flush=True)
     for path in write_shards(grouped, out, levels=levels, splits=splits, settings=settings, progress=progress):
-        print(f"wrote {path}")
+        say(f"wrote {path}")
     return 0

@@ -63,10 +63,13 @@ def command(
         check_there(path, "the folder of a training run", folder=True)
     check_out(run)
     plan = _plan(run, config, overrides or [], base or [], data, level, in_sample, devices)
-    plan.begin_or_join(join=resume)
-    prepare_process(process, devices or 1)
-    set_numerics(process, plan.config)
-    return _run(plan, split, json_file)
+    from demega_jax.evaluation.plan_file import undone_on_failure
+
+    with undone_on_failure(plan.file):
+        plan.begin_or_join(join=resume)
+        prepare_process(process, devices or 1)
+        set_numerics(process, plan.config)
+        return _run(plan, split, json_file)
 
 
 def _plan(
@@ -85,6 +88,9 @@ def _plan(
         raise UserError("--base", came, "one of the two", way_out)
     if base and level:
         raise UserError("--level", "given beside --base", "only one of the two", "set stack.level for the rows")
+    if base and devices is not None:
+        came = "given beside --base, where nothing is trained on several devices"
+        raise UserError("--devices", came, "CONFIG, whose base models are trained here", "leave out --devices")
     configs = [RunFolder(path).read_config() for path in base]
     first: Config = configs[0] if file is None else load_config(file)
     asked = absolute_paths(changed(first, overrides, {"data.path": ("--data", data)}))
@@ -101,15 +107,14 @@ def _plan(
 
 
 def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.evaluation.stack.page import write_stack_report
     from demega_jax.evaluation.stack.report import print_report
     from demega_jax.files import held, write_json, write_results, write_text
     from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
-    console, signals = Console(highlight=False, markup=False), Signals()
+    console, signals = new_console(), Signals()
     quiet_failed_saves()
     way_out = "wait until that process has ended, or choose another --run"
     other = UserError(plan.folder, "another process makes a stack in it", "one process for a stack", way_out)
@@ -120,7 +125,7 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
             console.print("interrupted and saved; run the same command with --resume to continue")
             return interrupted.status
     written = io.StringIO()
-    text = Console(file=written, width=100, highlight=False, markup=False)
+    text = new_console(file=written, width=100)
     for report in found.reports:
         print_report(report, console)
         print_report(report, text)

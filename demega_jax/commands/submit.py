@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from demega_jax.commands.shared.console import say
 from demega_jax.commands.shared.options import check_outputs, check_there, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Asked,
@@ -61,7 +62,7 @@ def command(
             raise UserError("--check", "given beside what writes a submission", "only one of the two", way_out)
         check_there(check, "a submission", folder=False)
         found = check_submission(check, rows=rows or SEGMENTS)
-        print(f"{check}: a valid submission of {len(found):,} rows")
+        say(f"{check}: a valid submission of {len(found):,} rows")
         return 0
     if rows is not None:
         raise UserError("--rows", "given without --check", "--check FILE beside it", "leave out --rows")
@@ -90,6 +91,8 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
     models = open_models(ctx.obj, runs)
     first = models[0]
     segments = open_input(holdout, "test", first.config.data, classes=first.classes, expect_shape=first.window)
+    if not segments.rows:
+        raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
     warn_if_standardised_twice(segments)
     if segments.rows != SEGMENTS:
         warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")
@@ -99,4 +102,4 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
     p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
     write_submission(output, p)
     models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
-    print(f"{output}: a valid submission of {segments.rows:,} rows, {models_used}")
+    say(f"{output}: a valid submission of {segments.rows:,} rows, {models_used}")

@@ -52,6 +52,7 @@ def command(
         check_out(run)
     sweep = _asked(config, overrides or [], data, level, seeds, run, split)
     sweep.check()
+    from demega_jax.evaluation.plan_file import undone_on_failure
     from demega_jax.evaluation.sweep.plan import Share
 
     share = Share() if cells is None else Share.parse(cells, len(sweep.levels))
@@ -59,9 +60,10 @@ def command(
     if dry_run:
         set_numerics(process, sweep.config)
         return _print_plan(sweep, share, devices)
-    sweep.create_or_join(join=resume or cells is not None)
-    set_numerics(process, sweep.config)
-    return _run(sweep, share, devices, json_file)
+    with undone_on_failure(sweep.file):
+        sweep.create_or_join(join=resume or cells is not None)
+        set_numerics(process, sweep.config)
+        return _run(sweep, share, devices, json_file)
 
 
 def _asked(
@@ -83,8 +85,7 @@ def _asked(
 
 def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | None) -> int:
     """Do the share, then show all that is finished, of other processes too."""
-    from rich.console import Console
-
+    from demega_jax.console import new_console
     from demega_jax.evaluation.sweep.matrix import print_matrix, to_json
     from demega_jax.evaluation.sweep.page import write_sweep_report
     from demega_jax.evaluation.sweep.run import cells_there, run_sweep
@@ -92,7 +93,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     from demega_jax.training.quiet import quiet_failed_saves
     from demega_jax.training.signals import Interrupted, Signals
 
-    console, signals = Console(highlight=False, markup=False, soft_wrap=True), Signals()
+    console, signals = new_console(soft_wrap=True), Signals()
     quiet_failed_saves()
     with signals.noted():
         try:
@@ -114,13 +115,12 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
 
 def _print_plan(sweep: "Sweep", share: "Share", devices: int | None) -> int:
     """Print, for each level of the share, memory and time of its training run. A few steps are run on new models."""
-    from rich.console import Console
-
     from demega_jax.benchmark.plan import run_plan
+    from demega_jax.console import new_console
     from demega_jax.evaluation.fit import open_experiment
     from demega_jax.files import format_bytes
 
-    console, total = Console(highlight=False, markup=False), 0.0
+    console, total = new_console(), 0.0
     for level in share.levels(sweep.levels):
         plan = run_plan(open_experiment(sweep.config_of(level), devices))
         total += plan.seconds

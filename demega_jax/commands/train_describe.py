@@ -6,6 +6,7 @@ import jax
 from rich.console import Console
 
 from demega_jax.config.load import to_yaml
+from demega_jax.console import new_console
 from demega_jax.files import format_bytes
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.memory import step_memory
@@ -15,7 +16,7 @@ from demega_jax.training.setup import Experiment
 
 def make_console() -> Console:
     """The console of a training run, on which a line stays one line for any width."""
-    return Console(soft_wrap=True, highlight=False, markup=False)
+    return new_console(soft_wrap=True)
 
 
 def describe(experiment: Experiment, folder: RunFolder, console: Console) -> None:

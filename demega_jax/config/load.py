@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from demega_jax.config import Config, Section
 from demega_jax.config.kinds import in_words, shown
 from demega_jax.errors import UserError, did_you_mean, shortened
+from demega_jax.files import expanded
 from demega_jax.reading import read_text
 
 
@@ -169,7 +170,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file with `section.key=value` overrides, validated as a whole."""
     try:
-        text = read_text(Path(path), CONFIG_BYTES)
+        text = read_text(Path(expanded(str(path))), CONFIG_BYTES)
     except OSError as error:
         way_out = "name one, such as those in configs/"
         raise UserError(path, f"cannot be read ({error.strerror})", "a YAML file", way_out) from None

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from demega_jax.errors import UserError
+from demega_jax.files import expanded
 from demega_jax.names import MAX_BATCH, MAX_COUNT, MAX_LEVEL, MAX_SEED, MAX_SIZE, MAX_WIDTH
 
 MAX_FLOAT = 3.4e38  # where float32 ends: a larger number would be infinite there
@@ -25,14 +26,15 @@ ListField = Field(strict=False)
 
 
 def _usable_path(text: str) -> str:
-    """A path that the system can take. UserError: it is empty, or has characters that no path has."""
+    """A path that the system can take, with the home folder for `~`. UserError: it is empty, or has characters that no
+    path has."""
     try:
         sound = bool(text) and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         sound = False
     if not sound:
         raise unfit(f"the path {text!r}", "a path that is not empty, of characters that paths have", "correct the path")
-    return text
+    return expanded(text)
 
 
 def _plain_name(text: str) -> str:

@@ -14,6 +14,7 @@ from demega_jax.data.grouped import check_window
 from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, listed
 from demega_jax.reading import open_plain
 
@@ -25,15 +26,20 @@ CHECKED = 256  # rows that are checked at once
 def array_split(x: ArrayLike, classes: Sequence[str], window: WindowShape, where: str = "input") -> ArraySplit:
     """Windows in memory, without labels, as a split.
 
-    window: (sensors, time points; None: any number). UserError: another shape, no windows, values not finite.
+    window: (sensors, time points; None: any number). There may be no window at all, also as an empty list. UserError:
+    another shape, or values that are not finite.
     """
     sensors, time_points = window
     wanted = f"an array of shape [windows, {sensors}, {time_points or 'time points'}]"
     try:
+        if np.ma.is_masked(x):
+            raise ValueError("some of its values are masked")
         array = np.asarray(x)
+        if array.shape == (0,):
+            array = np.empty((0, sensors, time_points or 1), np.float32)
         if array.dtype.kind not in "fiu":
             raise ValueError(f"values of type {array.dtype}")
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:  # of an h5py dataset or another library's array
         came = " ".join(str(error).split())
         raise UserError(where, f"no array of numbers ({came})", wanted, "give one array of float32") from None
     return _split(Path(where), array, classes, window, None)
@@ -60,8 +66,6 @@ def _split(
         hint = "; one window needs an axis in front, such as x[None]" if x.shape == (sensors, time_points) else ""
         came = f"an array of shape {list(x.shape)}{hint}"
         raise UserError(path, came, f"shape {shape}", "give windows of this shape")
-    if 0 in x.shape:
-        raise UserError(path, f"an empty array of shape {list(x.shape)}", f"shape {shape}", "give at least one window")
     check_window(path, x.shape[1], x.shape[2], window)
     if x.dtype.kind != "f":
         x = x.astype(np.float32)
@@ -138,5 +142,7 @@ def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:
 
 
 def _unreadable(path: Path, error: Exception, wanted: str) -> UserError:
+    if why := why_unreadable(path, error):
+        return why
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(path, f"it cannot be read ({reason})", wanted, "copy or download it again, or give another file")

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from h5py._hl.vds import VDSmap
 
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError
 
 Check = Callable[[Path, h5py.Dataset], None]
@@ -89,7 +90,8 @@ def _check_source(path: Path, data: h5py.Dataset, source: VDSmap, count: int, ch
                 raise _missing(path, data, f"{name} of shape {list(found.shape)} is too small")
             check(file, found)
     except OSError as error:
-        raise _missing(path, data, f"{file_name} cannot be read ({error.strerror or error})") from None
+        why = why_unreadable(file, error)
+        raise why or _missing(path, data, f"{file_name} cannot be read ({error.strerror or error})") from None
 
 
 def _holds(shape: tuple[int, ...], taken: h5py.h5s.SpaceID, count: int) -> bool:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from demega_jax.data.elsewhere import check_elsewhere
 from demega_jax.data.inside import check_inside
+from demega_jax.data.unreadable import check_filters, why_unreadable
 from demega_jax.errors import UserError
 from demega_jax.files import locked, open_part
 from demega_jax.reading import open_plain
@@ -36,6 +37,10 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError) as error:
         if "truncated" in str(error):
             raise damaged(path, "the file is truncated") from None
+        if isinstance(error, FileNotFoundError):
+            raise UserError(path, "no such file", "an HDF5 file", "correct the path") from None
+        if why := why_unreadable(path, error):
+            raise why from None
         reason = getattr(error, "strerror", None) or error
         raise damaged(path, f"not a readable HDF5 file ({reason})") from None
 
@@ -47,6 +52,7 @@ def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
         if not isinstance(found, h5py.Dataset):
             return None
         _ = found.dtype  # which cannot be read where the type is damaged
+        check_filters(path, found)
         return found
     except (KeyError, ValueError, TypeError) as error:  # h5py raises these for a header that cannot be read
         raise damaged(path, f"truncated or damaged: {error.args[0]}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from demega_jax.config import Config, DataConfig
+from demega_jax.config.data import RegroupConfig
 from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.combined import combine
 from demega_jax.data.feeds.feed import FeedPlan
@@ -23,7 +24,7 @@ from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
 from demega_jax.errors import UserError
-from demega_jax.files import parse_bytes
+from demega_jax.files import expanded, parse_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,12 +78,23 @@ def open_training(config: Config) -> TrainingData:
         came = f"a recording tree, with data.feed={config.data.feed}"
         way_out = "set data.feed=regroup, or average the recordings first with `demega-jax group`"
         raise UserError(folder, came, "a folder that holds grouped_K", way_out)
+    _check_regroup_alone(config.data)
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)
     if config.data.pseudo.windows is not None:
         train = with_pseudo_labels(train, config.data)
     return TrainingData(plan_rows(config, train), validation)
+
+
+def _check_regroup_alone(data: DataConfig) -> None:
+    """UserError: a key of data.regroup is set, which this feed would never read."""
+    usual = RegroupConfig()
+    changed = [name for name in RegroupConfig.model_fields if getattr(data.regroup, name) != getattr(usual, name)]
+    if changed:
+        key = f"data.regroup.{changed[0]}"
+        came = f"{getattr(data.regroup, changed[0])}, and data.feed is {data.feed}, which makes no groups of its own"
+        raise UserError(key, came, "data.feed=regroup beside it", f"set data.feed=regroup, or leave {key} out")
 
 
 def plan_rows(config: Config, split: Split) -> StreamPlan | ResidentPlan:
@@ -127,6 +139,7 @@ def open_levels(
 
     classes, expect_shape: as for `open_grouped`. If they are not given, all levels must agree with the first.
     """
+    data = Path(expanded(str(data)))
     if levels is None or isinstance(levels, int):
         return _open_level(data, levels, split, classes, expect_shape)
     parts: list[Split] = []

@@ -19,6 +19,7 @@ from demega_jax.data.changed import SampledSplit
 from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, warn
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
@@ -66,7 +67,8 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Float[np.ndarray, "N
             header, *lines = list(csv.reader(file)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         came = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise UserError(path, came, "a CSV file of predictions", "correct the path") from None
+        unread = UserError(path, came, "a CSV file of predictions", "correct the path")
+        raise why_unreadable(path, error) or unread from None
     places = _columns(path, header, classes)
     p = np.empty((len(lines), len(classes)))
     for number, line in enumerate(lines):
@@ -132,5 +134,8 @@ def _open(path: Path, train: Split) -> Split:
     if not path.is_file():
         raise UserError("data.pseudo.windows", f"{path}: no such file", "windows without labels", "correct the path")
     if path.suffix in SUFFIXES:
-        return open_array(path, train.classes, train.window)
+        windows = open_array(path, train.classes, train.window)
+        if not windows.rows:
+            raise UserError("data.pseudo.windows", f"{path} holds no window", "at least one", "leave data.pseudo out")
+        return windows
     return open_grouped(path, classes=train.classes, expect_shape=train.window)

@@ -13,6 +13,7 @@ from demega_jax.data.checksums import Checks
 from demega_jax.data.elsewhere import is_elsewhere, is_linked
 from demega_jax.data.hdf5 import damaged, open_file, stored_chunks
 from demega_jax.data.split import RowNumbers, RowReader, Rows, Split
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, warn
 
 LOAD_ROWS = 256
@@ -111,7 +112,8 @@ class OffsetRows:
                 try:
                     self._descriptors[number] = os.open(path, os.O_RDONLY)
                 except OSError as error:
-                    raise damaged(path, f"it cannot be opened ({error.strerror})") from None
+                    why = why_unreadable(path, error)
+                    raise why or damaged(path, f"it cannot be opened ({error.strerror})") from None
             return self._descriptors[number]
 
     def read(self, rows: RowNumbers, out: Rows | None = None) -> Rows:

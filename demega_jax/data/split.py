@@ -125,7 +125,8 @@ class Split(LabelledRows, abc.ABC):
 
     def sample(self, most: int) -> Rows:
         """At most `most` rows, evenly spread over the split, as float32."""
-        rows = np.unique(np.linspace(0, self.rows - 1, min(most, self.rows)).round().astype(np.int64))
+        last = max(self.rows - 1, 0)
+        rows = np.unique(np.linspace(0, last, min(most, self.rows)).round().astype(np.int64))
         return self.reader().read(rows).astype(np.float32, copy=False)
 
     @property

@@ -82,7 +82,7 @@ class Model:
         """Probabilities of the classes, averaged over members.
 
         x [N, C, T]: windows as grouped files hold them, that is, standardised but not normalised one by one. Any
-        number of windows: they are taken in batches. UserError: another shape, no windows, or values not finite.
+        number of windows, none among them: they are taken in batches. UserError: another shape, or values not finite.
         """
         return self._predictions(x).plain.mean(axis=0)
 
@@ -104,6 +104,8 @@ class Model:
         if split.classes != self.classes:
             wanted, way_out = f"the {len(self.classes)} classes of {self.name}", "open it with classes=model.classes"
             raise UserError(split.path, f"{len(split.classes)} classes, or another order", wanted, way_out)
+        if not split.rows:
+            raise UserError(split.path, "no rows", "rows to score", "give data with at least one row")
         if not split.labelled:
             way_out = "use `predict`, or give data with labels"
             raise UserError(split.path, "rows without a label", "a label for every row", way_out)
@@ -121,7 +123,7 @@ class Model:
     def placement(self, rows: int) -> tuple[Placement, int]:
         """All devices, and a batch of at least so many rows that they can share."""
         devices = jax.device_count()
-        batch_size = -(-rows // devices) * devices
+        batch_size = -(-max(rows, 1) // devices) * devices
         return make_placement("jit", devices, batch_size), batch_size
 
     def _predictions(self, x: ArrayLike, *, embedding: bool = False) -> Predictions:
@@ -129,7 +131,7 @@ class Model:
         check_spread(split, self.config.model.input_norm)
         most = MOST_ROWS.get(jax.default_backend(), self.config.train.batch_size)
         # Few windows make a small batch. Its size is a power of two, so that there are few programs to compile.
-        placement, batch_size = self.placement(min(most, 1 << (split.rows - 1).bit_length()))
+        placement, batch_size = self.placement(min(most, 1 << max(split.rows - 1, 0).bit_length()))
         return predict_split([self._predictor(placement, embedding)], split, batch_size)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 a model lives as long as its programs are used

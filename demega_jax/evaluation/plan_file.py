@@ -1,7 +1,9 @@
 """The file that says what a folder of several stages is made of, so that only the same work is continued there."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from demega_jax.config.load import validated
@@ -34,6 +36,24 @@ def begin_or_join(path: Path, what: str, plan: Mapping[str, object], *, join: bo
         if there.get(key) != value:
             came = f"another {what}: {_difference(key, there.get(key), value)}"
             raise UserError(folder, came, f"the same {what} as before", "choose another --run")
+
+
+@contextlib.contextmanager
+def undone_on_failure(path: Path) -> Iterator[None]:
+    """Remove a plan that is begun within this block, and its folder, where the block fails before it has made anything.
+
+    path: of the file.
+    """
+    begun_before, there_before = path.exists(), path.parent.exists()
+    try:
+        yield
+    except BaseException:
+        made = [one for one in visible(path.parent, "**/*") if one != path and not one.is_dir()]
+        if not begun_before and path.exists() and not made:
+            path.unlink()
+            if not there_before:
+                shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def _read(path: Path, what: str) -> dict[str, object]:

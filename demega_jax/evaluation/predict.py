@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
 from demega_jax.config import Config
+from demega_jax.data.arrays import array_split
 from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
 from demega_jax.evaluation.tta import TestTimeAugmentation
@@ -132,7 +133,15 @@ class Predictions:
 
 
 def iter_predictions(predictors: Sequence[Predictor], split: Split, batch_size: int) -> Iterator[Predictions]:
-    """The predictions of all models for the rows of a split, batch after batch, in order."""
+    """The predictions of all models for the rows of a split, batch after batch, in order.
+
+    Of a split without rows there is one batch, without rows, so that all outputs have their shapes.
+    """
+    if not split.rows:
+        yield from (
+            _no_rows(found) for found in iter_predictions(predictors, _one_row(predictors[0].model), batch_size)
+        )
+        return
     names = tuple(name for predictor in predictors for name in predictor.model.names)
     for first, outputs in predict_batches(predictors, split, batch_size):
         logits = np.concatenate([each["logits"] for each in outputs])
@@ -144,6 +153,23 @@ def iter_predictions(predictors: Sequence[Predictor], split: Split, batch_size: 
             tta=np.concatenate([each["tta"] for each in outputs]) if "tta" in outputs[0] else None,
             embeddings=tuple(each["embedding"] for each in outputs if "embedding" in each),
         )
+
+
+def _one_row(model: "Model") -> Split:
+    """A window of zeros, as a split."""
+    config = model.config.model
+    window = (config.sensors or 1, config.time_points or 1)
+    return array_split(np.zeros((1, *window), np.float32), model.classes, window)
+
+
+def _no_rows(found: Predictions) -> Predictions:
+    return dataclasses.replace(
+        found,
+        labels=found.labels[:0],
+        logits=found.logits[:, :0],
+        tta=None if found.tta is None else found.tta[:, :0],
+        embeddings=tuple(each[:, :0] for each in found.embeddings),
+    )
 
 
 def predict_split(predictors: Sequence[Predictor], split: Split, batch_size: int) -> Predictions:

@@ -12,15 +12,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 from numpy.typing import ArrayLike
-from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.config.load import load_config, override, validated
+from demega_jax.console import new_console
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.open import TrainingData, plan_rows
 from demega_jax.errors import UserError
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.model import Model, load
+from demega_jax.files import expanded
 from demega_jax.interop.run_writer import Trained, write_run
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.loop import Loop
@@ -127,7 +128,7 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
             Trained(_part(model.member_params, number), _part(model.member_buffers, number), step)
             for number, step in enumerate(model.steps)
         ]
-        write_run(Path(run), model.config, models, {"class_counts": model.class_counts.tolist()})
+        write_run(Path(expanded(str(run))), model.config, models, {"class_counts": model.class_counts.tolist()})
 
     def _config(self, classes: tuple[str, ...]) -> Config:
         """The configuration to train with. UserError: it does not fit."""
@@ -226,7 +227,7 @@ def _train(
     placement = make_placement("jit", devices, config.train.batch_size, config.train.accumulate)
     experiment = make_experiment(config, data, placement)
     data.plan.check_spread(config.model.input_norm)
-    console = Console(quiet=not verbose)
+    console = new_console(quiet=not verbose)
     # The loop keeps its best checkpoints in a folder.
     with _without_orbax_logs(), tempfile.TemporaryDirectory(prefix="demega-jax-") as aside:
         folder = RunFolder(Path(aside) / "run")

@@ -11,6 +11,7 @@ from demega_jax.data.hub.models import check_repo_name, is_repo_name
 from demega_jax.errors import UserError
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.model import load as load_run
+from demega_jax.files import expanded
 from demega_jax.interop.run_writer import Trained, check_free, write_run
 from demega_jax.model.parameters import split_model
 from demega_jax.model.published import Published, check_no_revision, is_published, open_on_hub, open_published
@@ -28,7 +29,7 @@ def load(run_or_repo: str | Path, revision: str | None = None) -> Model:
     is read from the cache of the hub's client where there is no connection. The `name` of a model from the hub ends
     with its commit, which is a revision too. UserError: there is no such model, or its files do not fit together.
     """
-    path = Path(run_or_repo)
+    path = Path(expanded(str(run_or_repo)))
     if path.is_dir() or not is_repo_name(str(run_or_repo)):
         published = path.is_dir() and is_published(path)
         if not published:

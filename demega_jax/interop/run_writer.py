@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import os
 import shutil
 import tempfile
@@ -13,11 +14,11 @@ from jaxtyping import PyTree
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.files import aside_prefix, visible, write_text
+from demega_jax.files import aside_prefix, held, is_held, visible, write_text
 from demega_jax.training.checkpoint import Checkpoints
 from demega_jax.training.members import Standing
 from demega_jax.training.restore import create_members
-from demega_jax.training.run import RunFolder
+from demega_jax.training.run import LOCK, RunFolder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,16 +72,25 @@ def write_run(
 
 @contextlib.contextmanager
 def aside_of(run: Path) -> Iterator[Path]:
-    """A new folder that takes the name of `run` at the end; on a failure it is removed."""
+    """A new folder that takes the name of `run` at the end; on a failure it is removed.
+
+    While it is written, a process holds a lock in it. What a killed process has left for the same name is removed.
+    """
     try:
         run.absolute().parent.mkdir(parents=True, exist_ok=True)
+        for left in run.absolute().parent.glob(f"{glob.escape(aside_prefix(run))}*.tmp"):
+            if (left / LOCK).is_file() and not is_held(left / LOCK):
+                shutil.rmtree(left, ignore_errors=True)
         aside = Path(tempfile.mkdtemp(prefix=aside_prefix(run), suffix=".tmp", dir=run.absolute().parent))
         try:
             umask = os.umask(0)
             os.umask(umask)
             aside.chmod(0o777 & ~umask)
-            yield aside
-            aside.replace(run.absolute())
+            other = UserError(run, "another process writes it", "one process for a folder", "choose another folder")
+            with held(aside / LOCK, other):
+                yield aside
+                (aside / LOCK).unlink()
+                aside.replace(run.absolute())
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:

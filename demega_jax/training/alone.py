@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError
-from demega_jax.files import held, is_held
+from demega_jax.files import held, is_held, visible
 from demega_jax.training.run import RunFolder
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
@@ -23,10 +23,12 @@ def check_alone(folder: RunFolder) -> None:
 def alone_in(folder: RunFolder, config: Config) -> Iterator[None]:
     """Within this block no other process trains in a run folder or in one of its members.
 
-    What a killed process was writing there is removed. A new folder in which nothing was made is removed at the end.
+    What a killed process was writing there is removed. A new folder in which nothing was made is removed at the end,
+    and one that was begun, too, where training fails before it has logged or saved a step.
     UserError: another process trains there, or the folder cannot be written.
     """
     new = not folder.path.exists()
+    free = new or not folder.is_taken()
     places = tuple(dict.fromkeys((folder, *folder.members(config))))
     with contextlib.ExitStack() as stack:
         for place in places:
@@ -34,9 +36,28 @@ def alone_in(folder: RunFolder, config: Config) -> Iterator[None]:
                 _remove_unfinished(place)
         try:
             yield
+        except BaseException:
+            if free and not _has_trained(folder):
+                _empty(folder)
+            raise
         finally:
             if new and not folder.is_taken():
                 shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _has_trained(folder: RunFolder) -> bool:
+    """Whether a step was logged or saved in a run folder or in one of its members."""
+    logged = any(log.stat().st_size for log in folder.path.rglob(folder.metrics.name))
+    return logged or any(visible(folder.path, f"**/{folder.checkpoints.name}/*/*"))
+
+
+def _empty(folder: RunFolder) -> None:
+    """Remove what the start of a training run has made."""
+    for path in visible(folder.path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _other(folder: RunFolder) -> UserError:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.console import new_console
 from demega_jax.errors import set_warning_sink
 
 REFRESHES_PER_SECOND = 2
@@ -44,7 +45,7 @@ class Progress:
     ):
         self._total, self._step = total_steps, start_step
         self._epoch: float | None = None
-        self._console = console or Console()
+        self._console = console or new_console()
         self._clock = clock
         self._anchor = (clock(), start_step)  # time and step from which the speed is measured
         self._logged = False

@@ -53,8 +53,9 @@ class Experiment:
 
 
 def make_experiment(config: Config, data: TrainingData, placement: Placement) -> Experiment:
-    """Fill in the configuration from the data, and build optimizer, schedule and step."""
+    """Fill in the configuration from the data, and build optimizer, schedule and step. UserError: they do not fit."""
     rows = data.train
+    check_classes(rows)
     model = config.model.for_data(sensors=rows.sensors, time_points=rows.time_points, classes=rows.classes)
     data.plan.check(placement)
     steps_per_epoch = data.plan.steps_per_epoch
@@ -67,6 +68,14 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     normalized = is_normalized(config, data.train) or data.plan.normalization is not None
     train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, normalized)
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)
+
+
+def check_classes(rows: LabelledRows) -> None:
+    """UserError: there are rows of a single class, which leaves nothing to learn."""
+    present = [rows.classes[number] for number in np.flatnonzero(rows.class_counts())]
+    if len(present) < 2:
+        came = f"all rows to train on are of one class ({present[0]})" if present else "there are no rows to train on"
+        raise UserError(rows.path, came, "rows of two classes or more", "give data of several classes")
 
 
 def warn_of_no_learning(experiment: Experiment, start: int) -> None:

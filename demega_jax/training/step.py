@@ -79,7 +79,8 @@ class TrainStep:
 
     def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
         """Gradients and losses of the global batch. With microbatches they are means over those."""
-        step_key = jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
+        run_key = jax.random.wrap_key_data(state.key, impl="threefry2x32")  # whatever JAX_DEFAULT_PRNG_IMPL says
+        step_key = jax.random.key_data(jax.random.fold_in(run_key, state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
         gradient = jax.grad(self.losses, has_aux=True)
         count = self.config.train.accumulate

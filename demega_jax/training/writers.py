@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, shortened, warn
 from demega_jax.files import atomic_write, write_text
-from demega_jax.reading import parse_json
+from demega_jax.reading import parse_json, read_text
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 WANDB_ID_FILE = "wandb_id.txt"
+WANDB_ID_BYTES = 1024
 
 Split = Literal["train", "validation"]
 Values = Mapping[str, float | int | None]
@@ -148,6 +150,20 @@ class TensorBoardWriter:
         self._writer.close()
 
 
+def _read_id(path: Path) -> str:
+    """The id of a W&B run. UserError: the file is damaged, or holds something else."""
+    try:
+        text = read_text(path, WANDB_ID_BYTES).strip()
+    except OSError as error:
+        text, came = "", f"it cannot be read ({error.strerror})"
+    else:
+        came = f"it holds {shortened(repr(text))}"
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text) is None:
+        way_out = "delete the file, and W&B begins a new run; or set report.wandb=false"
+        raise UserError(path, came, "the id of a run of W&B", way_out)
+    return text
+
+
 class WandbWriter:
     """Logs values such as `train/loss` over `step` to the W&B project demega-jax.
 
@@ -159,7 +175,7 @@ class WandbWriter:
     def __init__(self, run: Path, *, config: Mapping[str, Any], resume: bool):
         wandb = _extra("wandb", "wandb")
         id_file = run / WANDB_ID_FILE
-        known = id_file.read_text().strip() if resume and id_file.exists() else None
+        known = _read_id(id_file) if resume and id_file.exists() else None
         try:
             # console=off, because W&B would record every redraw of the progress bar.
             self._run = wandb.init(

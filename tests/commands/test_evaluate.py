@@ -28,6 +28,8 @@ def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
     assert scores["macro_f1"] == pytest.approx(f1_score(label, predicted, labels=present, average="macro"), abs=1e-12)
     assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted), abs=1e-12)
     assert scores["chance"] == pytest.approx(1 / len(present))
+    assert (scores["level"], scores["version"]) == (100, demega_jax.__version__)
+    assert scores["data"] == str(data / "grouped_100" / "test_grouped.h5") and scores["steps"] == list(model.steps)
     assert np.sum(scores["confusion"]) == len(label) == scores["rows"]
 
 

@@ -201,3 +201,15 @@ def test_weights_are_fitted_at_the_level_that_is_scored(asked, tmp_path, monkeyp
     of(*words, *(() if asked == "evaluate" else ("--input", data, "--output", tmp_path / "p.csv")))
     assert seen == [five.tolist()]
     assert five.tolist() != five[::-1].tolist()
+
+
+def test_no_windows_give_a_file_without_rows(run, tmp_path, capsys):
+    classes = demega_jax.load(run).classes
+    np.save(tmp_path / "none.npy", np.empty((0, 5, 9), np.float32))
+    for name in ("p.csv", "p.npz"):
+        assert main(["predict", str(run), "--input", str(tmp_path / "none.npy"), "--output", str(tmp_path / name)]) == 0
+    assert capsys.readouterr().out.count("0 rows") == 2
+    (header,) = (tmp_path / "p.csv").read_text().splitlines()
+    assert header.split(",") == ["row", "predicted", *(f"p_{name}" for name in classes)]
+    with np.load(tmp_path / "p.npz") as file:
+        assert file["probabilities"].shape == (0, len(classes)) and file["logits"].shape == (1, 0, len(classes))

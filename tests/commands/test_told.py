@@ -14,7 +14,7 @@ from helpers.runs import leave_on_disk, process, run_command
 
 from demega_jax.commands.shared.process import Process, quiet_libraries
 from demega_jax.config import Config
-from demega_jax.data.hub.refusals import check_addresses
+from demega_jax.data.hub.environment import check_addresses
 from demega_jax.errors import UserError, warn, without_secrets
 from demega_jax.training.run import RunFolder
 
@@ -63,7 +63,7 @@ def test_what_is_no_address_is_refused_and_not_shown(tmp_path, capsys, monkeypat
         assert SECRET not in fails_with(capsys, words, variable, "address")
     monkeypatch.setenv(variable, WITH_PASSWORD)
     check_addresses()
-    for proxy in ("localhost:3128", "socks5://localhost:9", "http://[::1]:80/"):
+    for proxy in ("localhost:3128", "https://localhost:9", "http://[::1]:80/"):
         monkeypatch.setenv("ALL_PROXY", proxy)
         check_addresses()
 

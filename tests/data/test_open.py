@@ -10,6 +10,8 @@ from helpers.feeds import stream_feed, take
 from helpers.runs import evaluate, losses, train
 
 from demega_jax.config import Config
+from demega_jax.config.load import override
+from demega_jax.data.open import open_training
 from demega_jax.signal.normalize import normalize
 from demega_jax.training.setup import is_normalized
 from demega_jax.training.step import inputs
@@ -108,3 +110,11 @@ def test_raw_shards_need_no_sort_in_the_step(data):
     batch = batches_of(open_split(data / "raw", 10), 32)[0]
     text = jax.jit(lambda b: inputs(b, "median_iqr", False)).lower(batch).as_text()
     assert set(batch) == {"x", "label", "valid", "median", "iqr"} and "sort" not in text and "minimum" not in text
+
+
+def test_keys_of_regroup_with_another_feed_are_refused(tmp_path):
+    """They would be read by nothing."""
+    for key, value in (("splits", "splits.json"), ("tmax", 0.4), ("drop_remaining", True)):
+        config = override(Config(), {"data.path": str(tmp_path), f"data.regroup.{key}": value}, "test")
+        with refused(value, "stream", "data.feed=regroup", where=f"data.regroup.{key}"):
+            open_training(config)

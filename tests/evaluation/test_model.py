@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers.errors import refused
 from helpers.runs import evaluate, train
 
 import demega_jax
+from demega_jax.data.arrays import array_split
 
 MORE = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4"]
 
@@ -76,7 +78,8 @@ def test_scores_are_those_of_the_command(run, data, tmp_path):
     [
         (windows(1)[0], ["[5, 9]", "[windows, 5, 9]"]),
         (windows(2)[:, :4], ["4 sensors x 9 time points", "5 x 9"]),
-        (windows(0), ["[0, 5, 9]"]),
+        (windows(0)[:, :4], ["4 sensors x 9 time points", "5 x 9"]),
+        (np.ma.masked_greater(windows(2), 0), ["masked", "[windows, 5, 9]"]),
         ([[1, 2], [3]], ["array of numbers"]),
         (np.full((1, 5, 9), np.nan), ["row 0"]),
     ],
@@ -86,13 +89,30 @@ def test_errors_name_the_shape(run, x, facts):
         demega_jax.load(run).predict(x)
 
 
+@pytest.mark.parametrize("x", [windows(0), [], windows(0).astype(np.int16)])
+def test_no_windows_give_no_predictions(run, x):
+    model = demega_jax.load(run)
+    one = windows(1)
+    for of in (model.predict, model.predict_logits, model.embed):
+        assert of(x).shape == (0, of(one).shape[1]) and of(x).dtype == of(one).dtype
+    with refused("no rows"):
+        model.evaluate(array_split(windows(0), model.classes, model.window))
+
+
+def test_a_dataset_of_h5py_is_an_array(run, tmp_path):
+    model = demega_jax.load(run)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        data = file.create_dataset("x", data=windows(3))
+        np.testing.assert_array_equal(model.predict(data), model.predict(windows(3)))
+    with refused("[windows, 5, 9]", "array of numbers"):
+        model.predict(data)  # the file is closed
+
+
 def test_splits_that_do_not_fit_are_refused(run, tmp_path):
     model = demega_jax.load(run)
     simulate_grouped(tmp_path, levels=[10], groups=48, sensors=4, time_points=9, seed=1)
     with refused("4 sensors"):
         model.evaluate(demega_jax.open_levels(tmp_path, 10, "test"))
-    from demega_jax.data.arrays import array_split
-
     with refused("label"):
         model.evaluate(array_split(windows(2), model.classes, model.window))
 

@@ -229,3 +229,13 @@ def test_closing_goes_on_when_a_writer_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         writers.close()
     assert wandb.calls[-1] == ("finish",)
+
+
+@pytest.mark.parametrize("content", [b"", b"../../x", b"two words", b"\xff", b"a" * 2000, b"a\nb"])
+def test_an_id_of_wandb_that_is_none_is_not_used(tmp_path, monkeypatch, content):
+    wandb = WandbStandIn()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    (tmp_path / "wandb_id.txt").write_bytes(content)
+    with refused("W&B", "delete", where=tmp_path / "wandb_id.txt"):
+        open_writers(tmp_path, tensorboard=False, wandb=True, config={}, resume_step=3)
+    assert not wandb.calls and (tmp_path / "wandb_id.txt").read_bytes() == content

@@ -5,10 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from demega_jax.errors import set_warning_sink
+from demega_jax.errors import printable, set_warning_sink
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def say(text: str) -> None:
+    """Print a line on stdout as it is, for any width."""
+    print(printable(text))
 
 
 def moves(console: "Console") -> bool:
@@ -21,7 +26,7 @@ def warnings_above(console: "Console") -> Iterator[None]:
     """Print warnings above the moving line of a console, and on stderr too where that is not the terminal."""
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
         if not sys.stderr.isatty():  # such as a file, which must have the warning too
             print(line, file=sys.stderr, flush=True)
 
@@ -38,5 +43,8 @@ def status_line(console: "Console") -> Iterator[Callable[[str], None]]:
     if not moves(console):
         yield lambda text: None
         return
+    from rich.text import Text
+
+    # A text of letters, as rich reads markup in a `str` here, whatever the console says.
     with console.status("") as status, warnings_above(console):
-        yield lambda text: status.update(f"{text} ..")
+        yield lambda text: status.update(Text(f"{text} .."))

@@ -6,11 +6,12 @@ import sys
 def quiet() -> None:
     """Keep what orbax logs, and where stderr is a file also the bars of the hub's client, off stderr.
 
-    UserError: the address of the hub or of a proxy is none.
+    UserError: an environment variable of the hub's client cannot be used, such as the address of a proxy.
     """
-    from demega_jax.data.hub.refusals import check_addresses
+    from demega_jax.data.hub.environment import check_cache, check_environment
 
-    check_addresses()
+    check_environment()
+    check_cache()
     from huggingface_hub.utils import disable_progress_bars
 
     from demega_jax.training.quiet import quiet_failed_saves

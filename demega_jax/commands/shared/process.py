@@ -6,13 +6,13 @@ import importlib.util
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from demega_jax.commands.shared.interrupts import ENDING, end_at_once, end_in_order
+from demega_jax.commands.shared.jax_environment import import_jax
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_CPU_DEVICES
 
@@ -101,12 +101,14 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
     """Import jax, and set the precision and determinism of a configuration before the devices are first used.
 
     remember: whether compiled programs are kept on disk for later commands. JAX_COMPILATION_CACHE_DIR says in which
-    folder (empty: none), and if it is set it decides without remember too.
+    folder (empty: none), and if it is set it decides without remember too. UserError: jax cannot read its environment.
     """
     if config.train.deterministic:
         _set_xla("--xla_gpu_deterministic_ops", "true")
     with ending_at_once(process):
-        import jax
+        import_jax()
+    import jax
+
     from demega_jax.training.program_cache import keep_programs
 
     if config.train.matmul_precision != "default":
@@ -119,20 +121,18 @@ def set_numerics(process: Process, config: "Config", *, remember: bool = True) -
 
 @contextmanager
 def ending_at_once(process: Process) -> Iterator[None]:
-    """Let Ctrl-C end the process at once within this block, where there is nothing to finish.
+    """Let Ctrl-C and SIGTERM end the process at once within this block, where there is nothing to finish.
 
-    Within an import of jax, a KeyboardInterrupt may be raised in compiled code, which turns it into other errors.
+    Within the callbacks of jax, an exception may be lost or turned into another one. A program that answers signals
+    itself goes on doing so.
     """
-    if not process.own or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        os.write(sys.stderr.fileno(), b"warning: interrupted\n")
-        os._exit(128 + number)
-
-    signal.signal(signal.SIGINT, end)
+    usual = (signal.default_int_handler, signal.SIG_DFL, end_in_order)
+    before = {number: signal.getsignal(number) for number in ENDING} if process.own else {}
+    before = {number: handler for number, handler in before.items() if handler in usual}
+    for number in before:
+        signal.signal(number, end_at_once)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

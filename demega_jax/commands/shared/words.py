@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from demega_jax.commands.shared.lists import is_list_word
 from demega_jax.errors import UserError, did_you_mean, shortened
+from demega_jax.files import expanded
 
 
 class Group(TyperGroup):
@@ -101,12 +102,17 @@ def is_override(word: str) -> bool:
     return bool(equals) and not word.startswith("-") and "/" not in key and not word.endswith(CHECKPOINTS)
 
 
+def home(word: str) -> str:
+    """A word with the home folder for `~/`, which a shell leaves as it is in `--data=~/x` and within quotes."""
+    return expanded(word) if word.startswith("~") else word
+
+
 def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, overridable: bool) -> Sorted:
     """Sort the words after a command. UserError: an option is unknown, has no value, or is given twice.
 
     options: the parameters of the command by the words that name them.
     """
-    found, left = Sorted(), list(args)
+    found, left = Sorted(), [home(word) for word in args]
     while left:
         word = left.pop(0)
         if not word:
@@ -118,6 +124,7 @@ def sort_words(args: Sequence[str], options: Mapping[str, Any], command: str, ov
             (found.overrides if overridable and is_override(word) else found.words).append(word)
             continue
         name, equals, value = word.partition("=")
+        value = home(value)
         if name not in options:
             way_out = did_you_mean(name, options, f"see `{command} --help`")
             raise UserError(command, f"unknown option {shortened(name)}", "an option of this command", way_out)
@@ -145,7 +152,7 @@ def _items(word: str, name: str, value: str, left: list[str]) -> list[str]:
     """The items of a list: those of a value, and those that are taken from the words that are left."""
     while left and is_list_word(name, left[0]):
         value += f",{left.pop(0)}"
-    items = [item.strip() for item in value.split(",")]
+    items = [home(item.strip()) for item in value.split(",")]
     if "" in items:
         came = f"an empty item in {value!r}"
         raise UserError(word, came, "a list such as 5,20", "write an item between any two commas")

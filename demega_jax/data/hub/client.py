@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterator
 
 from demega_jax import __version__
-from demega_jax.data.hub.refusals import TRANSIENT, check_addresses, reason_of, told, understood
+from demega_jax.data.hub.environment import check_environment
+from demega_jax.data.hub.refusals import TRANSIENT, reason_of, told, understood
 from demega_jax.errors import UserError
 
 INFO_TIMEOUT = 30.0  # s in which the hub must say which commit a revision is
@@ -55,7 +56,7 @@ class Cut(Exception):
 
 def resolve_revision(repo: str, revision: str) -> str:
     """The commit that a branch, tag or commit is now. UserError: the hub cannot be asked or does not say."""
-    check_addresses()
+    check_environment()
     from huggingface_hub import HfApi
     from huggingface_hub.utils import logging
 

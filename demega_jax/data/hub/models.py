@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax import __version__
-from demega_jax.data.hub.refusals import check_addresses, told, understood, unreachable
+from demega_jax.data.hub.environment import check_cache, check_environment
+from demega_jax.data.hub.refusals import told, understood, unreachable
 from demega_jax.errors import UserError
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -30,7 +31,8 @@ def fetch_model(repo: str, revision: str | None, patterns: Sequence[str]) -> tup
     reached (or HF_HUB_OFFLINE is set), the cache alone answers. UserError: the hub refuses or has no such model, or
     neither the hub nor the cache can give the files.
     """
-    check_addresses()
+    check_environment()
+    check_cache()
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging

@@ -1,41 +1,19 @@
 """What the hub's client raises, as one line for the user: offline, refused, no such repository, no hub at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Literal
-from urllib.parse import urlsplit
 
-from demega_jax.errors import ADDRESSES, UserError
+from demega_jax.data.hub.environment import proxy_of
+from demega_jax.errors import UserError
 
 TRANSIENT = (408, 500, 502, 503, 504)  # HTTP statuses of faults that can pass
 AGAIN = "run the same command again, which continues where it stopped"
 LOG_IN = "log in with `hf auth login` (or set HF_TOKEN)"
 
-PROXIES = ("http", "https", "socks5", "socks5h")
-
 Kind = Literal["dataset", "model"]
 # How a command line names a repository and its revision, and where its page is.
 WORDS: dict[Kind, tuple[str, str]] = {"dataset": ("--repo", "datasets/"), "model": ("OWNER/NAME", "")}
-
-
-def check_addresses() -> None:
-    """UserError: HF_ENDPOINT or the proxy is no address. The hub's client would end in a traceback, or print it whole
-    with its password; here it is not shown."""
-    for name in (form for each in ADDRESSES for form in (each, each.lower())):
-        text, proxy = os.environ.get(name, ""), not name.startswith("HF_")
-        if not text:
-            continue
-        try:
-            parts = urlsplit(text if "://" in text or not proxy else f"http://{text}")
-            sound = parts.scheme in (PROXIES if proxy else ("http", "https")) and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number
-            sound = False
-        if not sound or "@" in parts.path:
-            wanted = (
-                "an address such as https://user:password@host:port, in which / and @ of a password are %2F and %40"
-            )
-            raise UserError(name, "it is no address", wanted, f"correct or unset the environment variable {name}")
 
 
 def reason_of(error: Exception) -> str:
@@ -72,8 +50,11 @@ def unreachable(where: str, reason: str) -> UserError:
     """The UserError for a hub that does not answer."""
     from huggingface_hub import constants
 
-    came, way_out = f"{constants.ENDPOINT} cannot be reached ({reason})", "check the network, proxy and HF_ENDPOINT"
-    return UserError(where, came, "a connection to the hub", f"{way_out}, then {AGAIN}")
+    proxy = proxy_of(constants.ENDPOINT)
+    through, check = (f" through the proxy of {proxy}", f"{proxy} and NO_PROXY") if proxy else ("", "proxy")
+    came, way_out = f"{constants.ENDPOINT} cannot be reached{through} ({reason})", f"check the network, {check}"
+    certificate = ", and SSL_CERT_FILE for the certificates that are trusted" if "CERTIFICATE" in reason else ""
+    return UserError(where, came, "a connection to the hub", f"{way_out} and HF_ENDPOINT{certificate}, then {AGAIN}")
 
 
 @contextlib.contextmanager
@@ -85,6 +66,9 @@ def understood(repo: str, kind: Kind = "dataset") -> Iterator[None]:
         yield
     except (HFValidationError, HfHubHTTPError):
         raise
+    except UnicodeEncodeError:
+        came, wanted = "the token of this account has characters that no token has", "letters and digits"
+        raise UserError(repo, came, wanted, LOG_IN) from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         came = f"the answer is not that of a hub ({type(error).__name__})"
         raise UserError(repo, came, f"a listing of a {kind}", "check the network, proxy and HF_ENDPOINT") from None

@@ -20,6 +20,7 @@ from demega_jax.files import format_bytes
 
 BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
+SHORT_NAME = 8  # letters of a class, so that two stand beside each other in 80 columns
 EIGHTHS = " ▏▎▍▌▋▊▉"
 ORDERED = ("sorted by label", "in blocks of a label")
 VERDICT_STYLE = {"holds": "green", "same": "green", "nearly the same": "yellow", "cannot tell": "yellow"}
@@ -152,11 +153,12 @@ def _classes(classes: Sequence[str], counts: Sequence[int], unit: str) -> str:
 
 def _print_histogram(classes: Sequence[str], counts: Sequence[int], console: Console) -> None:
     """Print a bar for each class, two on a line if there are many."""
-    blocks = 2 if len(classes) >= TWO_COLUMNS_FROM else 1
+    short = max(len(name) for name in classes) <= SHORT_NAME
+    blocks = 2 if len(classes) >= TWO_COLUMNS_FROM and short else 1
     length = -(-len(classes) // blocks)
     table = Table.grid(padding=(0, 1))
     for _ in range(blocks):
-        table.add_column(style="bold", no_wrap=True, max_width=10)
+        table.add_column(style="bold", overflow="fold")
         table.add_column(justify="right", no_wrap=True)
         table.add_column(style="cyan", no_wrap=True, width=BAR + 2)
     most = max(max(counts), 1)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError
 from demega_jax.reading import open_text
 
@@ -60,7 +61,8 @@ def read_events(path: Path) -> Events:
         with open_text(path, "utf-8-sig") as file:  # a byte order mark is no part of the first column
             rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
     except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(path, f"cannot be read ({error})", "a table of events", AGAIN) from None
+        came = f"cannot be read ({error})"
+        raise why_unreadable(path, error) or UserError(path, came, "a table of events", AGAIN) from None
     found = [_event(path, row) for row in rows if row.kind == "phoneme"]
     events = [event for event in found if event[1] not in NO_PHONEME]
     unique = list(dict.fromkeys(events))

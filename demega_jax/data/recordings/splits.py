@@ -12,6 +12,7 @@ from pathlib import Path
 from demega_jax.data.draws import generator
 from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import write_text
 from demega_jax.names import SPLITS
@@ -98,7 +99,8 @@ def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
         way_out = "give another path with --splits (or data.regroup.splits)"
-        raise UserError(path, str(reason), "a splits.json that `group --split-shares` wrote", way_out) from None
+        wanted = "a splits.json that `group --split-shares` wrote"
+        raise why_unreadable(path, error) or UserError(path, str(reason), wanted, way_out) from None
     if newer:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
     if strange := sorted(chapters.keys() - {chapter_of(r.name) for r in recordings}):

@@ -84,18 +84,21 @@ def _measure(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     return mean, std
 
 
-def _cache_file(recording: Recording) -> Path:
-    """The file of the cache for a recording, named by a hash of its path, size and time of change."""
+def _cache_file(recording: Recording) -> Path | None:
+    """The file of the cache for a recording, named by a hash of its path, size and time of change; None: no cache."""
     status = recording.meg.stat()
     text = f"{recording.meg.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
-    return cache_folder("statistics") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    folder = cache_folder("statistics")
+    return None if folder is None else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def _checksum(mean: Float[np.ndarray, " C"], std: Float[np.ndarray, " C"]) -> int:
     return zlib.crc32(np.ascontiguousarray(std).data, zlib.crc32(np.ascontiguousarray(mean).data))
 
 
-def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_cache(cache: Path | None, recording: Recording) -> tuple[np.ndarray, np.ndarray] | None:
+    if cache is None:
+        return None
     try:
         known = read_json(cache)
         mean, std = np.array(known["mean"], np.float64), np.array(known["std"], np.float64)
@@ -106,7 +109,9 @@ def _read_cache(cache: Path, recording: Recording) -> tuple[np.ndarray, np.ndarr
     return (mean, std) if whole else None
 
 
-def _write_cache(cache: Path, recording: Recording, known: tuple[np.ndarray, np.ndarray]) -> None:
+def _write_cache(cache: Path | None, recording: Recording, known: tuple[np.ndarray, np.ndarray]) -> None:
+    if cache is None:
+        return
     content = {"format": FORMAT, "run": str(recording.name), "crc32": _checksum(*known)}
     text = json.dumps(content | {"mean": known[0].tolist(), "std": known[1].tolist()})
     try:

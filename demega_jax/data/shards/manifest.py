@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError
 from demega_jax.files import write_text
 from demega_jax.names import ShardNorm
@@ -96,7 +97,9 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(raw)
     except OSError as error:
         came, wanted = f"cannot be read ({error.strerror})", "the manifest of a shard folder"
-        raise UserError(path, came, wanted, "give a folder that `demega-jax shard` finished") from None
+        raise why_unreadable(path, error) or UserError(
+            path, came, wanted, "give a folder that `demega-jax shard` finished"
+        ) from None
     except (ValidationError, ValueError, KeyError) as error:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
@@ -138,7 +141,8 @@ def crc32_of(path: Path) -> str:
                 value = zlib.crc32(memoryview(buffer)[:count], value)
     except OSError as error:
         way_out = "check the disk, or copy the file again"
-        raise UserError(path, f"cannot be read ({error.strerror})", "a readable file", way_out) from None
+        came = f"cannot be read ({error.strerror})"
+        raise why_unreadable(path, error) or UserError(path, came, "a readable file", way_out) from None
     return f"{value:08x}"
 
 

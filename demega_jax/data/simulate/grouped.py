@@ -1,23 +1,22 @@
 """Simulated grouped files in the hub's format. Each states the score of the best possible classifier."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.hdf5 import atomic_h5, write_names
-from demega_jax.data.simulate.generative import GenerativeModel, MatchedFilter, generative_model
+from demega_jax.data.simulate.blocks import BLOCK_ROWS, check_same, draw_blocks
+from demega_jax.data.simulate.generative import MatchedFilter, generative_model
 from demega_jax.errors import UserError, warn
 from demega_jax.files import format_bytes, free_space
 from demega_jax.metrics import macro_f1
 from demega_jax.names import SPLITS
 from demega_jax.phonemes import PHONEMES, class_frequencies
-
-BLOCK_ROWS = 32  # rows of a chunk, which is drawn by its own seed: a file needs memory for a few chunks
 
 
 def simulate_grouped(
@@ -38,19 +37,24 @@ def simulate_grouped(
     progress: called with a line of text for each file.
     Beside the hub's attributes there are `classes`, `simulated`, `seed` and `reference_macro_f1`. The last is the score
     on this file of the maximum-a-posteriori classifier, which knows templates, noise and each group's sessions.
-    UserError: impossible arguments or a file that exists (before anything is written), a full disk. Files are written
-    atomically.
+    UserError: impossible arguments, files that exist (before anything is written), a full disk. Files are written
+    atomically. What a stopped call with the same arguments has written stays, and the rest is made.
     """
     _check(out, levels, groups, sensors, time_points, seed, classes)
     targets = {(level, split): out / f"grouped_{level}" / f"{split}_grouped.h5" for level in levels for split in SPLITS}
-    for path in targets.values():
-        if path.exists():
-            way_out = "choose another folder, or move the file away"
-            raise UserError(path, "the file exists", "no file of this name", way_out)
+    there = {place: path for place, path in targets.items() if path.exists()}
+    if len(there) == len(targets):
+        way_out = "choose another folder, or move the file away"
+        raise UserError(next(iter(there.values())), "the file exists", "no file of this name", way_out)
     rows = {split: groups if split == "train" else max(1, groups // 8) for split in SPLITS}
     _warn_of_missing(classes, rows)
     best = MatchedFilter(generative_model(classes, sensors=sensors, time_points=time_points, seed=seed))
+    for (level, split), path in there.items():
+        check_same(path, best.model, split_labels(classes, rows[split]), level=level, split=split, seed=seed)
+        progress(f"{path} is there already, from a command that was stopped")
     for (level, split), path in targets.items():
+        if path in there.values():
+            continue
         reference = _write(path, best, split_labels(classes, rows[split]), level, split, seed)
         progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
     return list(targets.values())
@@ -70,19 +74,6 @@ def split_labels(classes: Sequence[str], rows: int) -> Int[np.ndarray, " N"]:
             counts[counts.argmax()] -= 1
             counts[missing] = 1
     return np.repeat(np.arange(len(classes)), counts)
-
-
-def draw_blocks(
-    model: GenerativeModel, labels: Int[np.ndarray, " N"], *, level: int, split: str, seed: int
-) -> Iterator[tuple[slice, Float[np.ndarray, "n C T"], Int[np.ndarray, "n S"]]]:
-    """(rows, data, session counts) of the groups of a file, 32 at a time (see `GenerativeModel.draw`).
-
-    Each block has its own random numbers, by seed, level, split and number of the block.
-    """
-    for number, start in enumerate(range(0, len(labels), BLOCK_ROWS)):
-        rows = slice(start, min(start + BLOCK_ROWS, len(labels)))
-        bits = np.random.SeedSequence(seed, spawn_key=(1, level, SPLITS.index(split), number))
-        yield rows, *model.draw(labels[rows], level, np.random.default_rng(bits))
 
 
 def _write(path: Path, best: MatchedFilter, labels: Int[np.ndarray, " N"], level: int, split: str, seed: int) -> float:

@@ -6,22 +6,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.console import new_console
 from demega_jax.metrics import Scores
 
 TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
+SHORT_NAME = 4  # letters of a class, so that two stand beside each other in 80 columns
 
 
 def print_scores(scores: Scores, *, title: str, console: Console | None = None) -> None:
-    """Print a summary and a table of the classes. 39 phonemes fit a terminal of 80 x 50."""
-    console = console or Console()
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(_summary_table(scores))
-    console.print(_class_table(scores))
-    console.print(Text("seen as: most frequent wrong prediction, and its share of the rows of the class", style="dim"))
+    """Print a table of the classes and, last, a summary. 39 phonemes fit a terminal of 80 x 50."""
+    console = console or new_console()
     if scores.ipa_feature_accuracy:
         console.print(Text("Accuracy of the IPA features", style="bold"))
         features = [f"{name} {value:.3f}" for name, value in scores.ipa_feature_accuracy.items()]
         console.print(Columns(features, padding=(0, 3)), highlight=False)
+    console.print(_class_table(scores))
+    console.print(Text("seen as: most frequent wrong prediction, and its share of the rows of the class", style="dim"))
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(_summary_table(scores))
 
 
 def _summary_table(scores: Scores) -> Table:
@@ -50,21 +52,22 @@ def _summary_table(scores: Scores) -> Table:
 
 
 def _class_table(scores: Scores) -> Table:
-    """A line for each class, or for two classes. A class without rows has dashes."""
+    """A line for each class, or for two classes whose names are short. A class without rows has dashes."""
     rows = [class_cells(scores, index) for index in range(len(scores.classes))]
-    blocks = 2 if len(rows) >= TWO_COLUMNS_FROM else 1
+    short = max(len(name) for name in scores.classes) <= SHORT_NAME
+    blocks = 2 if len(rows) >= TWO_COLUMNS_FROM and short else 1
     length = -(-len(rows) // blocks)
     # In 80 columns two blocks leave no room for padding beside the dividers of the box, of one space.
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for block in range(blocks):
         if block:
             table.add_column("")
-        table.add_column("phoneme", style="bold", no_wrap=True, max_width=8)
+        table.add_column("phoneme", style="bold", overflow="fold")
         table.add_column("rows", justify="right", no_wrap=True)
         table.add_column("F1", justify="right", no_wrap=True, style="green")
         table.add_column("prec", justify="right", no_wrap=True)
         table.add_column("rec", justify="right", no_wrap=True)
-        table.add_column("seen as", no_wrap=True, max_width=9)
+        table.add_column("seen as", overflow="fold")
     for line in range(length):
         cells = rows[line]
         if blocks == 2:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from demega_jax.config import StackConfig
 from demega_jax.metrics import macro_f1
@@ -66,9 +66,14 @@ def _probabilities(graphdef: nnx.GraphDef, params: PyTree, statistics: PyTree, x
     return jax.vmap(of_one)(params, statistics)
 
 
+def _key(seed: int) -> PRNGKeyArray:
+    """A random key of a named kind, so that JAX_DEFAULT_PRNG_IMPL changes nothing."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def build(config: StackConfig, features: int, classes: int, seed: int) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     """(static part, parameters, running statistics) of a new stacker."""
-    model = Stacker(features, classes, width=config.width, dropout=config.dropout, rngs=nnx.Rngs(seed))
+    model = Stacker(features, classes, width=config.width, dropout=config.dropout, rngs=nnx.Rngs(_key(seed)))
     graphdef, params, *rest = nnx.split(model, nnx.Param, nnx.BatchStat)
     return graphdef, params, rest[0]
 
@@ -126,7 +131,7 @@ def train_mlp(
     best, stale = np.full(config.seeds, -1.0), np.zeros(config.seeds, int)
     for epoch in range(config.epochs):
         batches = np.stack([_batches(learn, size, rng) for _ in range(config.seeds)])
-        keys = jax.random.split(jax.random.key(config.seed + epoch), config.seeds)
+        keys = jax.random.split(_key(config.seed + epoch), config.seeds)
         learners = training.epoch(learners, x, labels, batches, keys)
         p = np.asarray(_probabilities(training.graphdef, learners.params, learners.statistics, x[held_out]))
         scores = np.array([macro_f1(labels[held_out], one.argmax(axis=-1)) for one in p])

@@ -76,6 +76,11 @@ class StackPlan:
             return f"on out-of-fold logits of train, {self.config.stack.folds} folds of recordings"
         return f"on validation, cross-fitted in {self.config.stack.folds} folds of rows"
 
+    @property
+    def file(self) -> Path:
+        """What the stack is made of, so that only the same one is continued."""
+        return self.folder / "plan.json"
+
     def bases(self) -> tuple[Path, ...]:
         """The run folders of the base models."""
         return self.given or tuple(self.folder / "bases" / f"level_{level}" for level in self.levels)
@@ -87,7 +92,7 @@ class StackPlan:
         """
         plan: dict[str, object] = {"bases": [str(path.absolute()) for path in self.given], "levels": list(self.levels)}
         plan |= {"in_sample": self.in_sample, "config": self.config.model_dump(mode="json")}
-        begin_or_join(self.folder / "plan.json", "stack", plan, join=join)
+        begin_or_join(self.file, "stack", plan, join=join)
 
     def base_config(self, level: int) -> Config:
         """The configuration of a base model of a level. The keys of the stackers are not its own."""

@@ -53,6 +53,11 @@ class Sweep:
     seeds: int
     split: str
 
+    @property
+    def file(self) -> Path:
+        """What the sweep is made of, so that only the same one is continued."""
+        return self.folder / NAME
+
     def run(self, level: int) -> RunFolder:
         """The run folder of a level."""
         return RunFolder(self.folder / f"level_{level}")
@@ -79,4 +84,4 @@ class Sweep:
         UserError: as for `begin_or_join`.
         """
         plan = {"levels": list(self.levels), "seeds": self.seeds, "config": self.config.model_dump(mode="json")}
-        begin_or_join(self.folder / NAME, "sweep", plan, join=join)
+        begin_or_join(self.file, "sweep", plan, join=join)

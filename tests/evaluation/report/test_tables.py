@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from helpers.scores import PHONEMES, full_scores
 from rich.console import Console
 
@@ -45,3 +46,17 @@ def test_a_class_without_rows_shows_dashes_and_a_perfect_one_no_mistake():
     rows = printed(scores(np.diag([5, 0]), ("aa", "zh"))).splitlines()
     assert any(line.split() == ["zh", "0", "-", "-", "-"] for line in rows)
     assert any(line.split() == ["aa", "5", "1.00", "1.00", "1.00"] for line in rows)
+
+
+def test_the_summary_comes_last():
+    lines = [line for line in printed(full_scores()).splitlines() if line.strip()]
+    title = lines.index("validation of runs/x")
+    assert len(lines) - title <= 6 and "macro-F1" in lines[title + 1]
+    assert not any("seen as" in line for line in lines[title:])
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_long_names_are_whole(count):
+    names = tuple(f"a_class_with_a_long_name_{number}" for number in range(count))
+    text = printed(scores(np.ones((count, count), int), names))
+    assert all(text.count(name) >= 1 for name in names) and "…" not in text

@@ -168,6 +168,7 @@ def test_what_is_refused(whole, bases, data, tmp_path, capsys):
         (["stack", "configs/tiny.yaml", "--data", data, "--level", 5, *new], ["--level", "two levels"]),
         (["stack", "--base", bases[0], "--base", bases[0], *new], ["twice"]),
         (given(bases, tmp_path / "new", "stack.best=3"), ["stack.best", "stack.seeds"]),
+        (given(bases, tmp_path / "new", "--devices", 2), ["--devices", "--base", "leave out"]),
         (given(bases, whole), ["not empty", "--resume"]),
         (["evaluate", whole, bases[0]], ["stack", "alone"]),
         (["evaluate", whole, "--tta"], ["--tta", "stack"]),

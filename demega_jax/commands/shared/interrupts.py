@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM, in a process that runs nothing but a command: one line, and exit status 130 or 143.
+
+It is imported before everything else, so it imports little itself.
+"""
+
+import contextlib
+import os
+import signal
+from types import FrameType
+
+ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
+IMPORTING = "<frozen importlib"  # the file of the functions of the interpreter that import a module
+
+
+def answer_signals() -> None:
+    """Answer both signals from now on, unless this process ignores them or a program has its own answer."""
+    for number in ENDING:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, end_in_order)
+
+
+def end_in_order(number: int, frame: FrameType | None) -> None:
+    """Say it, and raise an exception, so that what is half written is removed. A second signal ends it at once.
+
+    Within an import the process ends at once too: compiled code there turns exceptions into others, or loses them.
+    """
+    if _imports(frame):
+        end_at_once(number, frame)
+    _tell(number)
+    from_now_on_at_once()
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """Say it, and end the process."""
+    _tell(number)
+    os._exit(128 + number)
+
+
+def from_now_on_at_once() -> None:
+    """Let both signals end the process at once where `end_in_order` answers them."""
+    for number in ENDING:
+        if signal.getsignal(number) is end_in_order:
+            signal.signal(number, end_at_once)
+
+
+def _tell(number: int) -> None:
+    with contextlib.suppress(OSError):  # nobody can read it
+        os.write(2, f"warning: {ENDING[signal.Signals(number)]}\n".encode())
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            return True
+        frame = frame.f_back
+    return False
