@@ -1,0 +1,89 @@
+"""Joining the other processes: jax.distributed, with a service that outlives process 0."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax._src import distributed  # jax has no public name for its coordination client
+from jax.experimental import multihost_utils
+
+from demega_jax.errors import UserError
+from demega_jax.training.service import Service
+from demega_jax.training.together import LOST_AFTER, Together
+
+HEARTBEAT = 100  # seconds after which jax itself ends everything; `together` is earlier, and says it in one line
+
+
+def join(coordinator: str, processes: int, number: int, within: int, local: int | None) -> Together:
+    """Meet the other processes. local: the only GPU that this process takes, None: all.
+
+    UserError: they are not all there within so many seconds. It is called before jax has looked for devices.
+    """
+    # jax would take SIGTERM for itself. `SharedSignals` agrees on a step without it.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    with _own_service():
+        try:
+            jax.distributed.initialize(
+                coordinator, processes, number, local_device_ids=local, initialization_timeout=within,
+                heartbeat_timeout_seconds=HEARTBEAT, cluster_detection_method="deactivate",
+            )  # fmt: skip
+        except jax.errors.JaxRuntimeError as error:
+            reason = " ".join(str(error).split())[:100]
+            came = f"not all {processes} processes have come to {coordinator} within {within} s ({reason})"
+            way_out = "start each of them once, with numbers from 0, or wait longer with --join-within"
+            raise UserError("--processes", came, "all of them", way_out) from None
+    client = distributed.global_state.client
+    assert client is not None, "it was made by initialize"
+    return Together(client, number, processes)
+
+
+@contextlib.contextmanager
+def _own_service() -> Iterator[None]:
+    """Let jax start our service in place of its own, which would end together with process 0."""
+    library = distributed._jax
+    original = library.get_distributed_runtime_service
+
+    def start(address: str, processes: int, **settings: object) -> Service:
+        return Service(address, processes, HEARTBEAT, LOST_AFTER + 10)
+
+    library.get_distributed_runtime_service = start
+    try:
+        yield
+    finally:
+        library.get_distributed_runtime_service = original
+
+
+def meet_on_devices() -> None:
+    """Run the first collective. What the libraries of the network print to stdout then is of no use to a user."""
+    with _stdout_closed():
+        multihost_utils.process_allgather(np.zeros(1, np.int32))
+
+
+@contextlib.contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """Within this block nothing that a library writes to stdout is shown."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
+
+
+def leave() -> None:
+    """Leave together with the others, at the end of a training run."""
+    jax.distributed.shutdown()
+
+
+def leave_alone() -> None:
+    """End the service of process 0 without waiting for the others, which have been told."""
+    service = distributed.global_state.service
+    if service is not None:
+        service.shutdown()
