@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demega_jax.commands.shared.process import Process, set_numerics
+from demega_jax.commands.shared.process import Process, only_cpu, set_numerics
 from demega_jax.commands.shared.processes import Ours, check_coordinator
 from demega_jax.commands.train_run import begin
 from demega_jax.config import Config
@@ -18,7 +18,7 @@ from demega_jax.config.load import validated
 from demega_jax.errors import UserError, set_warning_sink
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.fit import open_experiment
-from demega_jax.training.joining import join, leave, leave_alone, meet_on_devices
+from demega_jax.training.joining import join, leave, leave_alone, only_our_output
 from demega_jax.training.loop import Loop
 from demega_jax.training.parallel import Mode
 from demega_jax.training.run import RunFolder
@@ -42,7 +42,6 @@ def train_together(
         text = together.same("config", lambda: ask().model_dump_json())
         config = validated(json.loads(text), "the configuration of process 0")
         set_numerics(process, config)
-        meet_on_devices()
         experiment = open_experiment(config, devices, parallel)
         signals = SharedSignals()
         together.note(signals)
@@ -81,7 +80,7 @@ def joined(ours: Ours) -> Iterator[Together]:
     together = join(ours.coordinator, ours.processes, ours.number, ours.within, ours.local)
     if not together.leads:
         set_warning_sink(lambda line: None)  # process 0 says the same
-    with together.watched():
+    with together.watched(), only_our_output() if only_cpu() else contextlib.nullcontext():
         try:
             yield together
         except UserError as error:
@@ -91,7 +90,8 @@ def joined(ours: Ours) -> Iterator[Together]:
             _end(together, f"a failure of jax ({type(error).__name__})", traceback.format_exc(), 1)
         except BaseException as error:
             _end(together, f"a failure ({type(error).__name__})", traceback.format_exc(), 1)
-        leave()
+        together.finish()
+    leave()
 
 
 def _end(together: Together, reason: str, line: str, status: int) -> None:

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import jax
-import numpy as np
 from jax._src import distributed  # jax has no public name for its coordination client
-from jax.experimental import multihost_utils
 
 from demega_jax.errors import UserError
 from demega_jax.training.service import Service
@@ -57,24 +55,22 @@ def _own_service() -> Iterator[None]:
         library.get_distributed_runtime_service = original
 
 
-def meet_on_devices() -> None:
-    """Run the first collective. What the libraries of the network print to stdout then is of no use to a user."""
-    with _stdout_closed():
-        multihost_utils.process_allgather(np.zeros(1, np.int32))
-
-
 @contextlib.contextmanager
-def _stdout_closed() -> Iterator[None]:
-    """Within this block nothing that a library writes to stdout is shown."""
+def only_our_output() -> Iterator[None]:
+    """Within this block only Python writes to stdout: what the library of CPU collectives prints there is not shown."""
     sys.stdout.flush()
-    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    kept, shown = os.dup(1), sys.stdout
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    sys.stdout = os.fdopen(os.dup(kept), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     try:
-        os.dup2(nothing, 1)
         yield
     finally:
+        sys.stdout.close()
+        sys.stdout = shown
         os.dup2(kept, 1)
         os.close(kept)
-        os.close(nothing)
 
 
 def leave() -> None:

@@ -98,6 +98,15 @@ class Together:
             while self.leads and self._clock() < until and len(self._said("gone")) < self.count - 1:
                 time.sleep(0.1)
 
+    def finish(self) -> None:
+        """Wait until every process has come to its end; then nobody watches any more."""
+        self.say("done", "")
+        while len(self.said("done")) < self.count:
+            time.sleep(0.05)
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def note(self, signals: "SharedSignals") -> None:
         """Share these signals with the others."""
         self._signals = signals
