@@ -18,7 +18,6 @@ from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment, warn_of_no_learning
 from demega_jax.training.signals import Interrupted, Signals
 
-
 Share = Callable[[Any, list[Meta] | None], tuple[Any, list[Meta] | None]]
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from rich.console import Console
 
 from demega_jax.commands.shared.process import Process, only_cpu, set_numerics
-from demega_jax.commands.shared.processes import Ours, check_coordinator
+from demega_jax.commands.shared.processes import Ours
+from demega_jax.commands.shared.roll_call import roll_call
 from demega_jax.commands.train_run import begin
 from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.errors import UserError, set_warning_sink
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.fit import open_experiment
-from demega_jax.training.joining import join, leave, leave_alone, only_our_output
+from demega_jax.training.joining import join, leave, leave_alone, only_our_output, start_service
 from demega_jax.training.loop import Loop
 from demega_jax.training.parallel import Mode
 from demega_jax.training.run import RunFolder
@@ -46,9 +47,7 @@ def train_together(
         signals = SharedSignals()
         together.note(signals)
         if together.leads:
-            return begin(
-                experiment, folder, init, go_on, resume=resume, signals=signals, share=together.same_state
-            )
+            return begin(experiment, folder, init, go_on, resume=resume, signals=signals, share=together.same_state)
         return _follow(experiment, folder, signals, together, resume=resume)
 
 
@@ -76,8 +75,9 @@ def joined(ours: Ours) -> Iterator[Together]:
     """
     import jax
 
-    check_coordinator(ours)
-    together = join(ours.coordinator, ours.processes, ours.number, ours.within, ours.local)
+    with roll_call(ours):
+        service = start_service(ours.coordinator, ours.processes) if ours.number == 0 else None
+    together = join(ours.coordinator, ours.processes, ours.number, ours.local, service)
     if not together.leads:
         set_warning_sink(lambda line: None)  # process 0 says the same
     with together.watched(), only_our_output() if only_cpu() else contextlib.nullcontext():

@@ -8,47 +8,42 @@ from collections.abc import Iterator
 import jax
 from jax._src import distributed  # jax has no public name for its coordination client
 
-from demega_jax.errors import UserError
 from demega_jax.training.service import Service
 from demega_jax.training.together import LOST_AFTER, Together
 
+JOIN = 120  # seconds for jax to connect processes that have all answered
 HEARTBEAT = 100  # seconds after which jax itself ends everything; `together` is earlier, and says it in one line
 
 
-def join(coordinator: str, processes: int, number: int, within: int, local: int | None) -> Together:
-    """Meet the other processes. local: the only GPU that this process takes, None: all.
+def start_service(coordinator: str, processes: int) -> Service:
+    """Start the service at which all meet, in process 0. UserError: it cannot listen there."""
+    return Service(f"[::]:{coordinator.rpartition(':')[2]}", processes, HEARTBEAT, LOST_AFTER + 10)
 
-    UserError: they are not all there within so many seconds. It is called before jax has looked for devices.
+
+def join(coordinator: str, processes: int, number: int, local: int | None, service: Service | None) -> Together:
+    """Meet the other processes, all of which are known to be there. It is called before jax has looked for devices.
+
+    local: the only GPU that this process takes; None: all.  service: of process 0.
     """
     # jax would take SIGTERM for itself. `SharedSignals` agrees on a step without it.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    with _own_service():
-        try:
-            jax.distributed.initialize(
-                coordinator, processes, number, local_device_ids=local, initialization_timeout=within,
-                heartbeat_timeout_seconds=HEARTBEAT, cluster_detection_method="deactivate",
-            )  # fmt: skip
-        except jax.errors.JaxRuntimeError as error:
-            reason = " ".join(str(error).split())[:100]
-            came = f"not all {processes} processes have come to {coordinator} within {within} s ({reason})"
-            way_out = "start each of them once, with numbers from 0, or wait longer with --join-within"
-            raise UserError("--processes", came, "all of them", way_out) from None
+    with _starting(service):
+        jax.distributed.initialize(
+            coordinator, processes, number, local_device_ids=local, initialization_timeout=JOIN,
+            heartbeat_timeout_seconds=HEARTBEAT, cluster_detection_method="deactivate",
+        )  # fmt: skip
     client = distributed.global_state.client
     assert client is not None, "it was made by initialize"
     return Together(client, number, processes)
 
 
 @contextlib.contextmanager
-def _own_service() -> Iterator[None]:
-    """Let jax start our service in place of its own, which would end together with process 0."""
+def _starting(service: Service | None) -> Iterator[None]:
+    """Let jax take this service in place of one of its own, which would end together with process 0."""
     library = distributed._jax
     original = library.get_distributed_runtime_service
-
-    def start(address: str, processes: int, **settings: object) -> Service:
-        return Service(address, processes, HEARTBEAT, LOST_AFTER + 10)
-
-    library.get_distributed_runtime_service = start
+    library.get_distributed_runtime_service = lambda *arguments, **settings: service
     try:
         yield
     finally:

@@ -36,9 +36,15 @@ class Loop:
     """A training run under way. `run` takes it to its end, or to a signal."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[Meta] | None, validate: Validate,
-        *, kind: type[Member] = Member,
-    ):  # fmt: skip
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        state: TrainState,
+        metas: list[Meta] | None,
+        validate: Validate,
+        *,
+        kind: type[Member] = Member,
+    ):
         """metas: of the checkpoints that `state` was restored from, one for each model; None for a new training run.
 
         validate: (params, buffers) -> the scores of the validation split.  kind: of the models; a process that follows

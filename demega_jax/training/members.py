@@ -76,9 +76,7 @@ class Member:
         self.checkpoints = Checkpoints(folder.checkpoints)
         self.checkpoints.check_path()
 
-    def _describe(
-        self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int
-    ) -> None:
+    def _describe(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int) -> None:
         self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
         self.standing = Standing() if meta is None else Standing(**meta["standing"])
 

@@ -96,7 +96,8 @@ class Placement:
         With several processes, each has the whole array, and places the parts of its own devices.
         """
         if self.processes > 1:
-            return jax.make_array_from_callback(np.shape(array), self.sharding(spec), lambda part: array[part])
+            whole = np.asarray(array)
+            return jax.make_array_from_callback(whole.shape, self.sharding(spec), lambda part: whole[part])
         return jax.device_put(array, self.sharding(spec))
 
     def own(self, count: int) -> slice:

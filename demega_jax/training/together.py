@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from demega_jax.errors import UserError
 from demega_jax.training.members import Member
 from demega_jax.training.meta import Meta
 from demega_jax.training.signals import Signals
@@ -26,6 +25,7 @@ from demega_jax.training.state import TrainState
 EVERY = 1.0  # seconds between two looks at what the others say
 LOST_AFTER = 30  # seconds of silence after which a process counts as lost
 LINGER = 5  # seconds that a leader that fails waits for the others to read why
+GO_ON = "Continue from the last checkpoint with --resume."
 STATUS = 2  # exit status of a process that another one has ended
 
 Kind = Literal["latest", "best"]
@@ -151,8 +151,10 @@ class Together:
             turn = alive.get(number, "")
             self._heard[number] = (turn, now) if turn != said else (said, since)
             if now - self._heard[number][1] > LOST_AFTER:
-                self._leave(f"error: process {number} is lost: nothing was heard of it for {LOST_AFTER} s, so process "
-                            f"{self.number} ends. Continue from the last checkpoint with --resume.")  # fmt: skip
+                self._leave(
+                    f"error: process {number} is lost: nothing was heard of it for {LOST_AFTER} s, so process "
+                    f"{self.number} ends. {GO_ON}"
+                )
 
     def say(self, kind: str, text: str) -> None:
         """Say something of this process to all."""
@@ -167,8 +169,7 @@ class Together:
         return {int(key.rpartition("/")[2]): value for key, value in found}
 
     def _lost_coordinator(self) -> None:
-        self._leave(f"error: the coordinator of process 0 does not answer, so process {self.number} ends. Continue from "
-                    "the last checkpoint with --resume.")  # fmt: skip
+        self._leave(f"error: the coordinator of process 0 does not answer, so process {self.number} ends. {GO_ON}")
 
     def _leave(self, line: str) -> None:
         self._over.set()

@@ -1,14 +1,10 @@
 """Which of several processes a command is: options, and what schedulers put into the environment."""
 
-import socket
-import time
-
 import pytest
 from helpers.errors import refused
-from helpers.processes import free_port
 from helpers.runs import run_command
 
-from demega_jax.commands.shared.processes import Ours, check_coordinator, first_host, processes_of
+from demega_jax.commands.shared.processes import Ours, first_host, processes_of
 
 SLURM = {
     "SLURM_JOB_ID": "4100", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2",
@@ -97,20 +93,6 @@ def test_a_damaged_variable_is_named(name, value):
 )  # fmt: skip
 def test_the_first_host_of_a_list(nodes, host):
     assert first_host(nodes) == host
-
-
-def test_a_coordinator_that_is_not_there_is_refused_in_the_stated_time():
-    began = time.monotonic()
-    with refused("nothing answers", "after 1 s", where="--coordinator"):
-        check_coordinator(Ours(f"127.0.0.1:{free_port()}", 2, 1, 1))
-    assert 1 <= time.monotonic() - began < 5
-
-
-def test_a_port_in_use_is_refused():
-    with socket.create_server(("0.0.0.0", 0)) as taken:
-        port = taken.getsockname()[1]
-        with refused(f"port {port}", "free port", where="--coordinator"):
-            check_coordinator(Ours(f"127.0.0.1:{port}", 2, 0, 1))
 
 
 def test_a_dry_run_is_of_one_process(capsys):

@@ -48,7 +48,11 @@ def start(count: int, *words: object, folders: list[Path] | None = None, env: di
             environment |= {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
         started.append(
             subprocess.Popen(
-                line, cwd=folders[number] if folders else ROOT, env=environment, text=True, stdout=subprocess.PIPE,
+                line,
+                cwd=folders[number] if folders else ROOT,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )  # fmt: skip
         )

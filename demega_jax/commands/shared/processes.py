@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import socket
-import time
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -131,33 +129,3 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int | None = N
         came = f"`{text}`" if text else "it is not set, where other variables of the scheduler are"
         raise UserError(f"environment variable {name}", came, "a whole number", f"start it anew, or {ONE}")
     return int(text)
-
-
-def check_coordinator(ours: Ours) -> None:
-    """UserError: the coordinator cannot be reached within the time; or, for process 0, nothing can listen there."""
-    host, port = ours.address
-    came, until = "", time.monotonic() + ours.within
-    while True:
-        try:
-            if ours.number == 0:
-                _try_to_listen(port)
-            else:
-                socket.create_connection((host, port), timeout=min(5, ours.within)).close()
-            return
-        except OSError as error:
-            came = error.strerror or str(error) or "no answer"
-        if time.monotonic() > until:
-            break
-        time.sleep(0.2)
-    if ours.number == 0:
-        came = f"nothing can listen at port {port} ({came}), after {ours.within} s"
-        raise UserError("--coordinator", came, "a free port of process 0", "choose another port, for every process")
-    came = f"nothing answers at {ours.coordinator} ({came}), after {ours.within} s (--join-within)"
-    way_out = "start process 0 on that host, and see that this host can reach it"
-    raise UserError("--coordinator", came, "process 0, which listens there", way_out)
-
-
-def _try_to_listen(port: int) -> None:
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    with socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6):
-        pass
