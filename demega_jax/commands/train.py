@@ -94,6 +94,9 @@ def command(
             return asked
 
         again = go_on(folder.path, parallel, devices)
+        if coordinator is not None:
+            again += f" --coordinator {coordinator} --processes {ours.processes} --process-id I"
+        again += "\nin each process"
         with ending_at_once(process):
             return train_together(process, ours, folder, ask, devices, parallel, init, again, resume=resume)
     check_alone(folder)

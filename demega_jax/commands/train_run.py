@@ -22,9 +22,15 @@ Share = Callable[[Any, list[Meta] | None], tuple[Any, list[Meta] | None]]
 
 
 def begin(
-    experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool,
-    signals: Signals | None = None, share: Share | None = None,
-) -> int:  # fmt: skip
+    experiment: Experiment,
+    folder: RunFolder,
+    init: Path | None,
+    go_on: str,
+    *,
+    resume: bool,
+    signals: Signals | None = None,
+    share: Share | None = None,
+) -> int:
     """Train in a run folder to the end or a signal, draw the curves, print the result; returns the exit status.
 
     go_on: the command that continues after an interruption.  signals, share: of several processes, `train_together`;
@@ -36,9 +42,15 @@ def begin(
 
 
 def _begin(
-    experiment: Experiment, folder: RunFolder, init: Path | None, go_on: str, *, resume: bool, signals: Signals,
+    experiment: Experiment,
+    folder: RunFolder,
+    init: Path | None,
+    go_on: str,
+    *,
+    resume: bool,
+    signals: Signals,
     share: Share | None,
-) -> int:  # fmt: skip
+) -> int:
     console = make_console()
     validation = experiment.data.validation
     experiment.data.plan.check_spread(experiment.config.model.input_norm)

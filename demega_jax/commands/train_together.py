@@ -31,9 +31,17 @@ OWN_OPTIONS = ("--process-id",)  # what may differ between the command lines of 
 
 
 def train_together(
-    process: Process, ours: Ours, folder: RunFolder, ask: Callable[[], Config], devices: int | None, parallel: Mode,
-    init: Path | None, go_on: str, *, resume: bool,
-) -> int:  # fmt: skip
+    process: Process,
+    ours: Ours,
+    folder: RunFolder,
+    ask: Callable[[], Config],
+    devices: int | None,
+    parallel: Mode,
+    init: Path | None,
+    go_on: str,
+    *,
+    resume: bool,
+) -> int:
     """Train with the other processes; returns the exit status, the same in all of them.
 
     ask: makes the configuration from the command line and the run folder, in process 0.

@@ -30,9 +30,14 @@ def join(coordinator: str, processes: int, number: int, local: int | None, servi
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     with _starting(service):
         jax.distributed.initialize(
-            coordinator, processes, number, local_device_ids=local, initialization_timeout=JOIN,
-            heartbeat_timeout_seconds=HEARTBEAT, cluster_detection_method="deactivate",
-        )  # fmt: skip
+            coordinator,
+            processes,
+            number,
+            local_device_ids=local,
+            initialization_timeout=JOIN,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            cluster_detection_method="deactivate",
+        )
     client = distributed.global_state.client
     assert client is not None, "it was made by initialize"
     return Together(client, number, processes)

@@ -23,9 +23,13 @@ class Service:
         after this process has ended without `shutdown`. UserError: it cannot listen there."""
         words = [sys.executable, "-m", "demega_jax.training.service", address, str(processes), str(heartbeat)]
         self._child = subprocess.Popen(
-            [*words, str(linger)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [*words, str(linger)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
             start_new_session=True,
-        )  # fmt: skip
+        )
         assert self._child.stdout is not None
         if self._child.stdout.readline().strip() != READY:
             raise UserError(

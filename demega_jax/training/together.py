@@ -54,9 +54,14 @@ class Together:
     """This process among those that train together. `watched` says within which block the others are watched."""
 
     def __init__(
-        self, store: Store, number: int, count: int, *, clock: Callable[[], float] = time.monotonic,
+        self,
+        store: Store,
+        number: int,
+        count: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
         end: Callable[[str], None] = end_at_once,
-    ):  # fmt: skip
+    ):
         """number: of this process.  end: what ends the process, with a line for stderr."""
         self.number, self.count = number, count
         self._store, self._clock, self._end = store, clock, end

@@ -7,9 +7,14 @@ from helpers.runs import run_command
 from demega_jax.commands.shared.processes import Ours, first_host, processes_of
 
 SLURM = {
-    "SLURM_JOB_ID": "4100", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2",
-    "SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
-}  # fmt: skip
+    "SLURM_JOB_ID": "4100",
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+}
 TPU = {"TPU_WORKER_HOSTNAMES": "t0,t1,t2", "TPU_WORKER_ID": "2"}
 
 
@@ -88,14 +93,24 @@ def test_a_damaged_variable_is_named(name, value):
 
 @pytest.mark.parametrize(
     ("nodes", "host"),
-    [("node1", "node1"), ("node1,b2", "node1"), ("node[001-015],b", "node001"), ("n[7,9-12]", "n7"),
-     ("a,n[1-2]", "a"), ("n[1-2]-ib,c", "n1-ib")],
-)  # fmt: skip
+    [
+        ("node1", "node1"),
+        ("node1,b2", "node1"),
+        ("node[001-015],b", "node001"),
+        ("n[7,9-12]", "n7"),
+        ("a,n[1-2]", "a"),
+        ("n[1-2]-ib,c", "n1-ib"),
+    ],
+)
 def test_the_first_host_of_a_list(nodes, host):
     assert first_host(nodes) == host
 
 
 def test_a_dry_run_is_of_one_process(capsys):
-    assert run_command("train", "configs/tiny.yaml", "--dry-run", "--coordinator", "h:1", "--processes", 2,
-                       "--process-id", 0) == 2  # fmt: skip
+    assert (
+        run_command(
+            "train", "configs/tiny.yaml", "--dry-run", "--coordinator", "h:1", "--processes", 2, "--process-id", 0
+        )
+        == 2
+    )
     assert "--dry-run: given to several processes" in capsys.readouterr().err

@@ -11,8 +11,16 @@ from helpers import ROOT, TINY_MODEL
 
 CONFIG = ROOT / "configs" / "tiny.yaml"
 STEPS = 6
-KEYS = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", f"train.steps={STEPS}", "train.save_every=3",
-        "train.eval_every=3", "train.log_every=1", "model.dropout=0.5"]  # fmt: skip
+KEYS = [
+    *TINY_MODEL,
+    "train.batch_size=16",
+    "train.epochs=null",
+    f"train.steps={STEPS}",
+    "train.save_every=3",
+    "train.eval_every=3",
+    "train.log_every=1",
+    "model.dropout=0.5",
+]
 SECONDS = 240  # most that a test waits for processes to end
 
 
@@ -36,8 +44,9 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def start(count: int, *words: object, folders: list[Path] | None = None, env: dict[str, str] | None = None
-          ) -> list[subprocess.Popen]:  # fmt: skip
+def start(
+    count: int, *words: object, folders: list[Path] | None = None, env: dict[str, str] | None = None
+) -> list[subprocess.Popen]:
     """Start `train` in so many processes. folders: where each of them runs.  env: instead of options that join them."""
     port, started = free_port(), []
     for number in range(count):
@@ -54,7 +63,7 @@ def start(count: int, *words: object, folders: list[Path] | None = None, env: di
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-            )  # fmt: skip
+            )
         )
     return started
 

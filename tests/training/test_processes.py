@@ -165,8 +165,13 @@ def test_a_lost_process_ends_the_other_with_a_line(lost, data, tmp_path):
 @pytest.mark.long
 def test_tasks_of_slurm_find_each_other(data, alone, tmp_path):
     """As `srun --ntasks 2` starts them, without any option."""
-    env = {"SLURM_JOB_ID": "4242", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_TASKS": "2",
-           "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1"}  # fmt: skip
+    env = {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+    }
     ended = together(2, *words(data, tmp_path / "run"), env=env)
     assert [one.status for one in ended] == [0, 0], ended
     assert_same_run(tmp_path / "run", alone)

@@ -43,9 +43,12 @@ class Ours:
 
 
 def processes_of(
-    coordinator: str | None, processes: int | None, number: int | None, within: int,
+    coordinator: str | None,
+    processes: int | None,
+    number: int | None,
+    within: int,
     environment: Mapping[str, str] = os.environ,
-) -> Ours | None:  # fmt: skip
+) -> Ours | None:
     """This process among several; None where it trains alone.
 
     Options decide; what they leave open comes from the environment: of SLURM's tasks, of Kubernetes' indexed jobs
