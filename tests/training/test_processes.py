@@ -120,30 +120,38 @@ def test_members_are_the_same(data, tmp_path):
         assert_same_run(tmp_path / "two" / "members" / member, tmp_path / "one" / "members" / member)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_a_run_of_two_goes_on_in_any_number(count, data, alone, tmp_path):
-    """Stopped by SIGTERM at the second process, in the middle; both end after the same step, and save it."""
-    run = tmp_path / "run"
-    slow = ("train.save_every=1000", "train.steps=2000", "optim.schedule_length=2000")
-    started = start(2, *words(data, run, *slow))
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory) -> Path:
+    """A run of two processes, ended by SIGTERM at the second one in the middle: both end after the same step."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    started = start(2, *words(data, run, "train.save_every=1000000", "train.steps=1000000"))
     while "step 2/" not in started[0].stdout.readline():
         assert started[0].poll() is None
     started[1].send_signal(signal.SIGTERM)
     leader, follower = ends(started)
     assert (leader.status, follower.status) == (143, 143), leader.err + follower.err
     assert "interrupted and saved" in leader.out
-    stopped = int(newest_arrays(run)["step"])
-    assert 2 <= stopped < 2000
-    last = ("train.save_every=1000", f"train.steps={stopped + 2}")
-    again = ["--resume", "--run", run, "--devices", 4, *last]
+    assert 2 <= lines_of(run)[-1]["step"] == newest_arrays(run)["step"] < 1000000
+    return run
+
+
+def go_on(stopped: Path, run: Path, count: int) -> Path:
+    """Two steps more of a copy of that run, in so many processes with four devices together."""
+    shutil.copytree(stopped, run)
+    last = f"train.steps={lines_of(run)[-1]['step'] + 2}"
+    again = ["--resume", "--run", run, "--devices", 4, last, "optim.schedule_length=null"]
     if count == 1:
         assert run_command("train", *again) == 0
     else:
         assert [one.status for one in together(count, *again)] == [0] * count
-    whole = tmp_path / "whole"
-    assert train(data, whole, *KEYS, *last, "optim.schedule_length=2000", devices=4) == 0
-    assert_same_run(run, whole)
+    return run
+
+
+@pytest.mark.long
+def test_a_run_of_two_goes_on_in_any_number(stopped, tmp_path):
+    one = go_on(stopped, tmp_path / "one", 1)
+    for count in (2, 4):
+        assert_same_run(go_on(stopped, tmp_path / str(count), count), one)
 
 
 @pytest.mark.long
