@@ -79,7 +79,7 @@ def leave() -> None:
 
 
 def leave_alone() -> None:
-    """End the service of process 0 without waiting for the others, which have been told."""
+    """Let the service of process 0 end shortly after it. Nobody waits for the others, which have been told."""
     service = distributed.global_state.service
     if service is not None:
-        service.shutdown()
+        service.end_soon()

@@ -5,6 +5,7 @@ of process 0, the end of that would end all others at once, from within jax's ow
 `python -m demega_jax.training.service ADDRESS PROCESSES HEARTBEAT LINGER` serves until its stdin ends.
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from demega_jax.errors import UserError
 
 READY = "ready"
 END = "end"
+SOON, SHORT = "soon", 3  # what ends the service so many seconds after the process that started it
 
 
 class Service:
@@ -41,17 +43,24 @@ class Service:
         if self._child.poll() is None:
             self._child.communicate(END, timeout=30)
 
+    def end_soon(self) -> None:
+        """Let the service end shortly after this process. jax would end a process whose service ends before it."""
+        if self._child.stdin is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                self._child.stdin.write(SOON)
+                self._child.stdin.flush()
+
 
 def serve(address: str, processes: int, heartbeat: int, linger: int) -> None:
-    """Serve until `END` is read from stdin, or `linger` seconds after stdin has ended without it."""
+    """Serve until stdin ends: after `END` not longer, after `SOON` a little, and after nothing `linger` seconds."""
     from jax._src.lib import _jax  # jax has no public name for its service
 
     service = _jax.get_distributed_runtime_service(
         address, processes, heartbeat_timeout=heartbeat, shutdown_timeout=linger
     )
     print(READY, flush=True)
-    if sys.stdin.read().strip() != END:
-        time.sleep(linger)
+    waits = {END: 0, SOON: SHORT}
+    time.sleep(waits.get(sys.stdin.read().strip(), linger))
     service.shutdown()
 
 

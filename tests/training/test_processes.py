@@ -78,20 +78,22 @@ def test_two_processes_train_as_one(data, alone, tmp_path):
     assert leader.errors == []
 
 
-@pytest.mark.slow
-def test_a_fault_in_one_process_ends_all_with_a_line_each(data, tmp_path):
-    """The data are missing where the second process runs."""
+@pytest.mark.parametrize("faulty", [pytest.param(1, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.long)])
+def test_a_fault_in_one_process_ends_all_with_a_line_each(faulty, data, tmp_path):
+    """The data are missing where one of them runs."""
     there, nothing = tmp_path / "there", tmp_path / "nothing"
     shutil.copytree(data, there / "data")
     (nothing / "data").mkdir(parents=True)
-    started = start(2, *words(Path("/proc/self/cwd/data"), tmp_path / "run"), folders=[there, nothing])
-    started[1].wait(SECONDS)
-    started[0].wait(WITHIN)
-    leader, follower = ends(started)
-    assert (leader.status, follower.status) == (2, 2)
-    (said,), (own,) = leader.errors, follower.errors
+    folders = [there, nothing] if faulty == 1 else [nothing, there]
+    started = start(2, *words(Path("/proc/self/cwd/data"), tmp_path / "run"), folders=folders)
+    started[faulty].wait(SECONDS)
+    started[1 - faulty].wait(WITHIN)
+    ended = ends(started)
+    assert [one.status for one in ended] == [2, 2]
+    (own,), (said,) = ended[faulty].errors, ended[1 - faulty].errors
     assert own.startswith("error: ") and "grouped" in own
-    assert said == f"error: process 1 has ended, and so does process 0: {own.removeprefix('error: ')}"
+    and_so = f"error: process {faulty} has ended, and so does process {1 - faulty}: "
+    assert said == and_so + own.removeprefix("error: ")
 
 
 @pytest.mark.long
