@@ -21,7 +21,7 @@ KEYS = [
     "train.log_every=1",
     "model.dropout=0.5",
 ]
-SECONDS = 240  # most that a test waits for processes to end
+SECONDS = 540  # most that a test waits for processes to end
 
 
 @dataclasses.dataclass(frozen=True)
