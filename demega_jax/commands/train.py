@@ -1,5 +1,6 @@
 """`demega-jax train`: checks of the options and the configuration; `train_run.py` does the rest."""
 
+import functools
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,11 +19,13 @@ from demega_jax.commands.shared.options import (
     level_option,
 )
 from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process, set_numerics
+from demega_jax.commands.shared.processes import Coordinator, Processes, ProcessId, Within, processes_of
 from demega_jax.errors import UserError
 from demega_jax.names import Target
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
+    from demega_jax.training.run import RunFolder
 
 EXAMPLES = """demega-jax train configs/demo.yaml --data data --run runs/first train.epochs=2
 
@@ -54,10 +57,18 @@ def command(
         Target | None,
         Option(help="With --dry-run: whether it fits a device that is not here (extra aot)."),
     ] = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    join_within: Within = 60,
 ) -> int:
     """Train a model on grouped files, shards or recordings."""
     process: Process = ctx.obj
     _check(config, run, data, init, resume)
+    ours = processes_of(coordinator, processes, process_id, join_within)
+    if ours is not None and dry_run:
+        way_out = "run it once, as a process alone, with --devices of all of them"
+        raise UserError("--dry-run", "given to several processes", "one process", way_out)
     if target is not None:
         _check_target(dry_run, parallel)
         only_compile()
@@ -68,6 +79,17 @@ def command(
     folder = RunFolder(run or default_run_path(config or Path("run")))
     if init is not None:
         RunFolder(init).read_config()
+    if ours is not None:
+        prepare_process(process, -(-(devices or 1) // ours.processes))
+        from demega_jax.commands.train_together import train_together
+
+        again = go_on(folder.path, parallel, devices)
+        if coordinator is not None:
+            again += f" --coordinator {coordinator} --processes {ours.processes} --process-id I"
+        ask = functools.partial(_ask, folder, config, overrides or [], data, level, resume=resume)
+        with ending_at_once(process):
+            again = f"{again}\nin each process"
+            return train_together(process, ours, folder, ask, devices, parallel, init, again, resume=resume)
     check_alone(folder)
     saved = folder.read_config() if resume else None
     prepare_process(process, devices or 1)
@@ -94,6 +116,32 @@ def command(
         if dry_run:
             return print_plan(experiment)
         return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)
+
+
+def _ask(
+    folder: "RunFolder",
+    config: Path | None,
+    overrides: list[str],
+    data: str | None,
+    level: list[str] | None,
+    *,
+    resume: bool,
+) -> "Config":
+    """The configuration that is asked for, checked with the run folder, in the leader of several processes."""
+    from demega_jax.commands.shared.config import check_levels
+    from demega_jax.training.alone import check_alone
+    from demega_jax.training.run import resumed_config
+
+    check_alone(folder)
+    saved = folder.read_config() if resume else None
+    asked = _asked_config(config, saved, overrides, data, level)
+    if saved is not None:
+        asked = resumed_config(saved, asked, folder.path)
+    else:
+        folder.check_new()
+    check_out(folder.path)
+    check_levels(asked)
+    return asked
 
 
 def _check_target(dry_run: bool, parallel: str) -> None:

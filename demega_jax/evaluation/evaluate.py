@@ -51,7 +51,8 @@ def evaluate_split(
     """Scores over all rows of a split. The batch size and the devices change only how long it takes."""
     features = buffers["feature_table"].shape[-1] if "feature_table" in buffers else 0
     counts = placement.replicate(EvaluationCounts.zero(len(split.classes), features))
-    for batch in split_batches(split, batch_size=batch_size, place=placement.put_batch):
+    who = {"process_index": placement.process, "process_count": placement.processes}
+    for batch in split_batches(split, batch_size=batch_size, place=placement.put_batch, **who):
         counts = evaluate(params, buffers, counts, batch)
     return scores_of(jax.tree.map(np.asarray, counts), split, config)
 

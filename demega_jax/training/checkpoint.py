@@ -20,6 +20,7 @@ from demega_jax.errors import NO_SPACE, UserError, listed, warn
 from demega_jax.files import is_held, sealed
 from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.reading import read_json
+from demega_jax.training.alone_manager import alone_manager
 from demega_jax.training.meta import Damaged, Meta, check_config, check_seal, check_step
 from demega_jax.training.optimizer import KeyPath, path_name
 from demega_jax.training.plain_path import PlainPath
@@ -54,9 +55,13 @@ class Checkpoints:
 
     def _manager(self, kind: Kind) -> ocp.CheckpointManager:
         if kind not in self._managers:
-            folder, options = self._plain.open() / kind, ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind])
+            folder = self._plain.open() / kind
             names = ("model", "training", "meta")
-            self._managers[kind] = ocp.CheckpointManager(folder, options=options, item_names=names)
+            if jax.process_count() == 1:
+                options = ocp.CheckpointManagerOptions(max_to_keep=KEPT[kind])
+                self._managers[kind] = ocp.CheckpointManager(folder, options=options, item_names=names)
+            else:
+                self._managers[kind] = alone_manager(folder, KEPT[kind], names)
         return self._managers[kind]
 
     def check_path(self) -> None:

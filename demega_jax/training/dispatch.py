@@ -40,7 +40,7 @@ class Dispatch(NamedTuple):
 def device_memory(experiment: Experiment) -> tuple[int | None, int, int]:
     """(bytes of a device, the number that divides every batch size, devices that share those bytes)."""
     placement = experiment.placement
-    available = available_memory(placement.mesh.devices.flat[0])
+    available = available_memory(placement.device)
     return available, placement.devices * experiment.config.train.accumulate, placement.sharing
 
 

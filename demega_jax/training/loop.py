@@ -36,11 +36,19 @@ class Loop:
     """A training run under way. `run` takes it to its end, or to a signal."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, state: TrainState, metas: list[Meta] | None, validate: Validate
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        state: TrainState,
+        metas: list[Meta] | None,
+        validate: Validate,
+        *,
+        kind: type[Member] = Member,
     ):
         """metas: of the checkpoints that `state` was restored from, one for each model; None for a new training run.
 
-        validate: (params, buffers) -> the scores of the validation split.
+        validate: (params, buffers) -> the scores of the validation split.  kind: of the models; a process that follows
+        another one has `together.Follower`s, which write nothing.
         """
         self.experiment, self.state, self._validate_model = experiment, state, validate
         self.config: Config = experiment.config
@@ -52,7 +60,7 @@ class Loop:
         for number, each in enumerate(folders):
             meta = None if metas is None else metas[number]
             config, which = member_config(self.config, number), None if len(folders) == 1 else number
-            self.members.append(Member(each, config, which, meta, int(skipped[number])))
+            self.members.append(kind(each, config, which, meta, int(skipped[number])))
         self._carried, self._row = _sums_of(metas), _row_of(metas)
         self._failure: UserError | None = None  # too many skipped steps, after which this dispatch is the last
         self._meter: Meter  # made before the first step
@@ -115,7 +123,7 @@ class Loop:
             self.state, metrics = dispatch.run(self.state, *inputs)  # the line that learns
             self.step = step
 
-            stopping = signals.received is not None
+            stopping = signals.stops_after(step, step + each)
             last = step if stopping else self.total
             validating, saving = due(step, eval_every, self.total), due(step, save_every, last)
             log(in_flight.start(step, metrics), last)
@@ -133,7 +141,7 @@ class Loop:
                 raise self._failure
             if stopping and step < self.total:
                 for member in self.members:
-                    member.checkpoints.wait()
+                    member.wait()
                 raise Interrupted(signals.received or signal.SIGTERM)
 
     def _log(self, step: int, lap: Lap, feed: Feed, progress: Progress) -> None:

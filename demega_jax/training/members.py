@@ -72,10 +72,13 @@ class Member:
 
     def __init__(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int):
         """meta: of the checkpoint that it goes on from; None for a new one.  skipped: steps skipped so far."""
-        self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
-        self.standing = Standing() if meta is None else Standing(**meta["standing"])
+        self._describe(folder, config, number, meta, skipped)
         self.checkpoints = Checkpoints(folder.checkpoints)
         self.checkpoints.check_path()
+
+    def _describe(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int) -> None:
+        self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
+        self.standing = Standing() if meta is None else Standing(**meta["standing"])
 
     @property
     def name(self) -> str:
@@ -109,6 +112,10 @@ class Member:
         """Write a line of the log, which must be open."""
         assert self.writers is not None, "within `opened`"
         self.writers.write(split, step, epoch, values)
+
+    def wait(self) -> None:
+        """Wait until its checkpoints are on disk."""
+        self.checkpoints.wait()
 
     def save(self, kind: Kind, state: Any, meta: Meta) -> None:
         """Begin to write a checkpoint of the part of this model in the state."""

@@ -32,10 +32,16 @@ def mesh_spec(spec: PartitionSpec) -> PartitionSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where arrays lie: the state is replicated on all devices, the rows of a batch are sharded over them in order."""
+    """Where arrays lie: the state is replicated on all devices, the rows of a batch are sharded over them in order.
+
+    process: the number of this process among those that train together.  processes: how many these are. Each of them
+    has equally many devices of the mesh, those of process 0 first.
+    """
 
     mode: Mode
     mesh: Mesh
+    process: int = 0
+    processes: int = 1
 
     @property
     def devices(self) -> int:
@@ -48,14 +54,18 @@ class Placement:
 
     def free_bytes(self) -> int | None:
         """Bytes that each device can hold, less a margin; None where that is unknown."""
-        device = self.mesh.devices.flat[0]
-        available = available_memory(device)
+        available = available_memory(self.device)
         return None if available is None else int(available * USABLE / self.sharing)
 
     @property
     def sharing(self) -> int:
         """How many devices share the same memory, as virtual CPU devices do."""
-        return self.devices if self.on_cpu else 1
+        return self.devices // self.processes if self.on_cpu else 1
+
+    @property
+    def device(self) -> jax.Device:
+        """The first device of this process."""
+        return self.mesh.devices.flat[self.process * self.devices // self.processes]
 
     @property
     def on_cpu(self) -> bool:
@@ -65,17 +75,47 @@ class Placement:
     def replicate(self, tree: Any) -> Any:
         """A tree of arrays, replicated on every device. It is always a copy, so that it can be donated."""
         # By way of the host: from a device, the copy there would be the original itself, and would be donated with it.
+        if self.processes > 1:
+            return jax.tree.map(lambda leaf: self.put(np.array(leaf), REPLICATED), tree)
         return jax.device_put(jax.tree.map(np.array, tree), self.sharding(REPLICATED), may_alias=False)
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Place a batch of the host on the devices. The transfer goes on after this returns."""
+        """Place a batch of the host on the devices. The transfer goes on after this returns.
+
+        With several processes, the batch has the rows of this process alone.
+        """
+        if self.processes > 1:
+            return {name: self._put_rows(values) for name, values in batch.items()}
         if self.mode == "pmap":
             batch = {k: v.reshape(self.devices, -1, *v.shape[1:]) for k, v in batch.items()}
         return jax.device_put(dict(batch), self.sharding(SHARDED))
 
     def put(self, array: np.ndarray | np.generic, spec: PartitionSpec) -> jax.Array:
-        """Place an array of the host on the devices. The transfer goes on after this returns."""
+        """Place an array of the host on the devices. The transfer goes on after this returns.
+
+        With several processes, each has the whole array, and places the parts of its own devices.
+        """
+        if self.processes > 1:
+            whole = np.asarray(array)
+            return jax.make_array_from_callback(whole.shape, self.sharding(spec), lambda part: whole[part])
         return jax.device_put(array, self.sharding(spec))
+
+    def own(self, count: int) -> slice:
+        """Which of `count` shares, which divide over the devices, are on devices of this process."""
+        each = count // self.processes
+        return slice(self.process * each, (self.process + 1) * each)
+
+    def put_own(self, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+        """`put` for an array [shares, ..] that has the shares of this process alone (`own`)."""
+        if self.processes == 1:
+            return self.put(array, spec)
+        return jax.make_array_from_process_local_data(self.sharding(spec), array)
+
+    def _put_rows(self, values: np.ndarray) -> jax.Array:
+        """This process's rows of an array of a batch, as its part of the global array."""
+        if self.mode == "pmap":
+            values = values.reshape(self.devices // self.processes, -1, *values.shape[1:])
+        return jax.make_array_from_process_local_data(self.sharding(SHARDED), values)
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
         """An array of zeros that is made on the devices, and lies there in the order of its axes."""
@@ -195,13 +235,33 @@ def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate:
     the rows of a batch do not divide over them."""
     there = jax.devices()
     count = len(there) if devices is None else devices
+    processes = jax.process_count()
     if not 1 <= count <= len(there):
         wanted = f"1 to {len(there)}, as this machine has {len(there)} {there[0].platform} devices"
         way_out = f"use --devices {min(max(count, 1), len(there))}"
         raise UserError("--devices", f"{count} devices are asked for", wanted, way_out)
     check_batch(batch_size, count, accumulate)
+    if processes > 1:
+        there = _of_each_process(there, count, processes)
     mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
-    return Placement(mode, mesh)
+    return Placement(mode, mesh, jax.process_index(), processes)
+
+
+def _of_each_process(there: list[jax.Device], count: int, processes: int) -> list[jax.Device]:
+    """The first devices of each process, `count` in all. UserError: they do not divide, or a process has too few."""
+    each, left = divmod(count, processes)
+    if left or not each:
+        came, near = f"{count} devices over {processes} processes", max(1, each) * processes
+        raise UserError("--devices", came, "equally many for each process", f"use --devices {near}")
+    chosen = []
+    for number in range(processes):
+        own = [device for device in there if device.process_index == number]
+        if len(own) < each:
+            came = f"{count} devices, which are {each} of each process, and process {number} has {len(own)}"
+            way_out = f"use --devices {len(own) * processes}, or processes with equally many devices"
+            raise UserError("--devices", came, "equally many for each process", way_out)
+        chosen += own[:each]
+    return chosen
 
 
 def check_batch(batch_size: int, devices: int, accumulate: int = 1) -> None:

@@ -29,6 +29,13 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
 
+    def stops_after(self, step: int, following: int) -> bool:
+        """Whether training stops after this step. following: the last step of the next dispatch, if it goes on.
+
+        Several processes that train together agree on the step, see `together.SharedSignals`.
+        """
+        return self.received is not None
+
     @contextmanager
     def noted(self) -> Iterator["Signals"]:
         """Within this block the first signal is noted and has no other effect.

@@ -48,6 +48,24 @@ class Placement(Protocol):
         """Number of devices."""
         ...
 
+    @property
+    def process(self) -> int:
+        """The number of this process among those that train together."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        ...
+
+    def own(self, count: int) -> slice:
+        """Which of `count` shares are on devices of this process."""
+        ...
+
+    def put_own(self, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+        """Put the shares of this process on its devices, as its part of an array of all shares."""
+        ...
+
     def free_bytes(self) -> int | None:
         """Free bytes on each device; None where that is unknown."""
         ...

@@ -83,11 +83,17 @@ class ResidentFeed(DeviceFeed):
         split, dtype = plan.rows, np.dtype(plan.dtype)
         rows = deal(split.labels, plan.shares, plan.shares_seed)
         super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
-        parts = _windows(split, rows, dtype) if plan.normalize is None else self._normalized(plan, rows)
+        mine = rows[placement.own(plan.shares)]  # a process reads the rows of its own devices
+        parts = self._stored(split, mine, dtype) if plan.normalize is None else self._normalized(plan, mine)
         x = filled((*rows.shape, *split.window), dtype, parts, SHARDED, placement)
         small = {"label": split.labels.astype(np.int32)} | {name: split.row_arrays[name] for name in plan.beside}
         of_rows = {name: placement.put(values[np.maximum(rows, 0)], SHARDED) for name, values in small.items()}
         self._arrays = {"x": x} | of_rows
+
+    def _stored(self, split: Split, rows: Int[np.ndarray, "S n"], dtype: np.dtype) -> Iterator[Array]:
+        """Windows of the shares' rows on the devices, as they are stored, a few rows of every share at a time."""
+        for x in _windows(split, rows, dtype):
+            yield self._placement.put_own(x, SHARDED)
 
     def _normalized(self, plan: ResidentPlan, rows: Int[np.ndarray, "S n"]) -> Iterator[Array]:
         """Normalised windows of the shares' rows on the devices, a few rows of every share at a time.
@@ -107,7 +113,7 @@ class ResidentFeed(DeviceFeed):
         for x in _windows(plan.rows, rows, plan.rows.dtype):
             chosen = np.maximum(rows[:, first : first + x.shape[1]], 0)
             part = {"x": x} | {name: values[chosen] for name, values in statistics.items()}
-            yield prepared({name: self._placement.put(values, SHARDED) for name, values in part.items()})
+            yield prepared({name: self._placement.put_own(values, SHARDED) for name, values in part.items()})
             first += x.shape[1]
 
     def _gather(self, arrays: dict[str, Array], row: Int[Array, "s p"], slot: Int[Array, ""]) -> dict[str, Array]:

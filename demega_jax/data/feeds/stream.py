@@ -90,7 +90,7 @@ class StreamPlan(SplitPlan):
 
     def open(self, placement: Placement) -> "StreamFeed":
         """The feed itself, at its first step."""
-        return StreamFeed(self, placement.put_batch)
+        return StreamFeed(self, placement.put_batch, process_index=placement.process, process_count=placement.processes)
 
 
 class StreamFeed(Feed):
