@@ -8,14 +8,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from demega_jax.commands.shared.process import Process, only_cpu, set_numerics
 from demega_jax.commands.shared.processes import Ours
 from demega_jax.commands.shared.roll_call import roll_call
 from demega_jax.commands.train_run import begin
 from demega_jax.config import Config
 from demega_jax.config.load import validated
+from demega_jax.console import new_console
 from demega_jax.errors import UserError, set_warning_sink
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.fit import open_experiment
@@ -68,7 +67,7 @@ def _follow(
     with signals.noted():
         loop = Loop(experiment, folder, state, metas, validation_of(experiment), kind=Follower)
         try:
-            loop.run(resumed=resume, signals=signals, console=Console(file=io.StringIO()))
+            loop.run(resumed=resume, signals=signals, console=new_console(file=io.StringIO()))
         except Interrupted as interrupted:
             return interrupted.status
     return 0

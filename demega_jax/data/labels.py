@@ -30,7 +30,7 @@ def map_labels(path: Path, file: h5py.File, labels: Int[np.ndarray, " N"], class
     A file's own names (its attribute `classes`, or else `classes.json` beside it) are mapped to those asked for. If it
     has no names, ids stand for the classes that are asked for, or are assumed to stand for the 39 phonemes.
     """
-    own = _own_names(path, file) or _names_beside(path)
+    own = own_names(path, file) or _names_beside(path)
     names = own or tuple(classes or PHONEMES)
     if own is None and names != PHONEMES:
         warn(f"{path}: there is no attribute `classes`, so its ids are taken as positions in {listed(names)}")
@@ -96,7 +96,8 @@ def _are_names(names: object) -> bool:
     return all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
 
 
-def _own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:
+def own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:
+    """The classes that a file names itself; None: it does not. UserError: they are no different names."""
     raw = file.attrs.get("classes")
     if raw is None:
         return None

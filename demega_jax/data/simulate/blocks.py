@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.hdf5 import find_dataset, open_file
+from demega_jax.data.labels import own_names
 from demega_jax.data.simulate.generative import GenerativeModel
 from demega_jax.errors import UserError
 from demega_jax.names import SPLITS
@@ -47,8 +48,7 @@ def check_same(
             if data is None or stored is None or data.shape != (len(labels), *x.shape[1:]):
                 raise wrong
             same = np.array_equal(stored[:], labels) and np.array_equal(data[rows], x)
-            names = file.attrs.get("classes")
-            same &= names is not None and list(names) == list(model.classes)
+            same &= own_names(path, file) == tuple(model.classes)
     except UserError:
         raise wrong from None
     if not same:

@@ -196,7 +196,7 @@ def test_files_have_the_format_of_the_hub(files, level, split, rows):
         assert {len(window) for window in windows[:]} == {level}
         assert np.abs(data[:]).max() < 10
         attributes = dict(file.attrs)
-    assert list(attributes.pop("classes")) == list(PHONEMES)
+    assert [name.decode() for name in attributes.pop("classes")] == list(PHONEMES)
     assert 0 < attributes.pop("reference_macro_f1") <= 1 and attributes.pop("created_time") > 1.7e9
     assert attributes == {
         "n_groups": rows, "n_channels": 5, "n_timepoints": 6, "grouped_samples": level, "seed": 3,
