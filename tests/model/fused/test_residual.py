@@ -57,6 +57,21 @@ def test_kernels_give_the_values_and_gradients_of_plain_operations(shape, rate, 
     close(gpu.backward(*saved, interpret=True), want)
 
 
+def test_members_side_by_side_are_each_by_itself():
+    """The kernels with an axis of members in front."""
+    found, words, inputs, g = case((3, 9, 32), 0.5, 1)
+    both = jax.tree.map(lambda a: jnp.stack([a, jnp.roll(a, 1, 0)]), (words, inputs, g))
+    run = functools.partial(gpu.forward, found, interpret=True)
+    back = functools.partial(gpu.backward, found, interpret=True)
+    values = jax.vmap(lambda words, inputs: run(words, *inputs))(both[0], both[1])
+    gradients = jax.vmap(back)(both[0], values[0], both[1][2], both[2])
+    for member in range(2):
+        words, inputs, g = jax.tree.map(lambda a, at=member: a[at], both)
+        alone = run(words, *inputs)
+        close([each[member] for each in values], alone)
+        close([each[member] for each in gradients], back(words, alone[0], inputs[2], g))
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_the_sum_is_that_of_linear_layer_dropout_and_layer_norm(rate):
     """By numpy: x + dropout(dropout(h W + b)), and its standardised lines."""
