@@ -78,3 +78,26 @@ assert signal.getsignal(signal.SIGTERM) is end_in_order
 def test_what_a_process_ignores_or_answers_itself_stays_so():
     """As a command of a shell that runs in the background."""
     subprocess.run([sys.executable, "-c", IGNORING], check=True, cwd=ROOT)
+
+
+DROPPING = """
+import os, signal, time
+from demega_jax.commands.shared.interrupts import answer_signals
+answer_signals()
+class Removed:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+        time.sleep(0.1)
+one = Removed()
+del one
+time.sleep(20)
+"""
+
+
+@BOTH
+def test_a_signal_is_answered_that_python_drops_as_it_removes_an_object(number):
+    begun = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", DROPPING.format(number=int(number))], capture_output=True, text=True)
+    assert ended.returncode == (-2 if number == signal.SIGINT else 143)
+    assert SAID[number] in ended.stderr and "ignored" not in ended.stderr
+    assert time.monotonic() - begun < 15

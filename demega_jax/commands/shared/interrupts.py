@@ -6,6 +6,7 @@ It is imported before everything else, so it imports little itself.
 import contextlib
 import os
 import signal
+import sys
 from types import FrameType
 
 ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
@@ -28,7 +29,31 @@ def end_in_order(number: int, frame: FrameType | None) -> None:
         end_at_once(number, frame)
     _tell(number)
     from_now_on_at_once()
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+    _raise_again_if_lost(number)
+    raise _ending(number)
+
+
+def _ending(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _raise_again_if_lost(number: int) -> None:
+    """Python drops what is raised while it removes an object, and so does compiled code that cannot fail.
+
+    What it drops it says to a hook, which sets a clock to raise it again a moment later, as often as that happens.
+    """
+    others = sys.unraisablehook
+
+    def raise_it(*_: object) -> None:
+        raise _ending(number)
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt | SystemExit):
+            return others(lost)
+        signal.signal(signal.SIGALRM, raise_it)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    sys.unraisablehook = again
 
 
 def end_at_once(number: int, frame: FrameType | None) -> None:
