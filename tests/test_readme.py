@@ -65,9 +65,10 @@ def small(words: list[str]) -> list[str]:
         kept = [w for w in words[1:] if not re.match(r"\w+\.\w+=", w)]
         return [*kept, *([] if "--devices" in words else ["--devices", "1"]), *SMALL_MODEL, *overrides]
     if words[1] == "sweep":
-        return [*words[1:], "--devices", "1", *SMALL_MODEL]
+        one_seed = [*words[1 : words.index("--seeds") + 1], "1", *words[words.index("--seeds") + 2 :]]
+        return [*one_seed, "--devices", "1", *SMALL_MODEL]
     if words[1] == "stack":
-        return [*words[1:], "stack.epochs=2", "stack.folds=2", "stack.seeds=2", "stack.best=1", "stack.width=16"]
+        return [*words[1:], "stack.epochs=2", "stack.folds=2", "stack.seeds=1", "stack.best=1", "stack.width=16"]
     if words[1] == "benchmark":
         return [*words[1:], "--devices", "1", "--steps", "3", *SMALL_MODEL, "model.sensors=5", "model.time_points=9"]
     return words[1:]

@@ -66,7 +66,7 @@ def test_one_line_and_no_run_folder(data, tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_they_never_change_the_numbers_of_a_run(data, run, tmp_path):
     """Dropout and augmentation draw random numbers in every step."""
     more = {"JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0"}

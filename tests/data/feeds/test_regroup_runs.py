@@ -32,7 +32,7 @@ def train(recordings, run, *more, devices: int = 1) -> int:
     return train_run(recordings, run, "--level", 5, *SMALL, *more, devices=devices)
 
 
-@pytest.mark.parametrize("how", ["replicated", "dealt"])
+@pytest.mark.parametrize("how", [pytest.param("replicated", marks=pytest.mark.long), "dealt"])
 @pytest.mark.slow
 def test_train_on_one_or_eight_devices_and_after_a_stop(recordings, tmp_path, capsys, how):
     option = f"data.regroup.recordings={how}"
