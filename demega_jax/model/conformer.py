@@ -135,7 +135,7 @@ class ConformerLayer(nnx.Module):
     def sites(self, noise: Noise) -> list[Noise]:
         """Where dropout acts on an array like the layer's input."""
         at = noise.at
-        return [at(0), at(1).at(1), at(2), at(3).at(1)]
+        return [*((at(0),) if self.pre_norm else ()), at(1).at(1), at(2), at(3).at(1)]
 
 
 def _hide(x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B T E"]:
