@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt32
@@ -77,8 +78,11 @@ class TrainStep:
         )  # fmt: skip
         return losses.loss, losses
 
-    def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Any, Losses]:
-        """Gradients and losses of the global batch. With microbatches they are means over those."""
+    def gradients(
+        self, state: TrainState, batch: Batch, axis_name: str | None
+    ) -> tuple[dict[str, Float[Array, " N"]], Losses]:
+        """Gradients (as vectors of the groups) and losses of the global batch. With microbatches they are means over
+        those."""
         run_key = jax.random.wrap_key_data(state.key, impl="threefry2x32")  # whatever JAX_DEFAULT_PRNG_IMPL says
         step_key = jax.random.key_data(jax.random.fold_in(run_key, state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
@@ -101,11 +105,23 @@ class TrainStep:
             zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, jax.tree.map(lambda a: a[0], parts)))
             (total, filled), _ = jax.lax.scan(add, (zeros, jnp.zeros(())), parts)
             grads, losses = jax.tree.map(lambda a: a / jnp.maximum(filled, 1), total)
-        if axis_name is not None:
-            # The losses are sums over all devices already. The transpose of their psum multiplies each device's
-            # share of the gradient by the number of devices: the mean over devices is the gradient.
-            grads = jax.lax.pmean(grads, axis_name)
-        return grads, losses
+        return self._over_devices(self.groups.vectors(grads), axis_name), losses
+
+    def _over_devices(
+        self, vectors: dict[str, Float[Array, " N"]], axis_name: str | None
+    ) -> dict[str, Float[Array, " N"]]:
+        """The gradient of the global batch, of what each device found.
+
+        The losses are sums over all devices already. The transpose of their psum multiplies each device's share of
+        the gradient by the number of devices: the mean over devices is the gradient.
+        """
+        if axis_name is None:
+            return vectors
+        # One array: the compiler would join several by copies of its own, and cut them again afterwards.
+        joined = cpu_layout.apart(jnp.concatenate(list(vectors.values())))
+        mean = cpu_layout.apart(jax.lax.pmean(joined, axis_name))
+        ends = np.cumsum([len(vector) for vector in vectors.values()])[:-1]
+        return dict(zip(vectors, jnp.split(mean, ends), strict=True))
 
     def flat(self, state: TrainState) -> TrainState:
         """A state whose parameters and average are vectors, as the optimizer wants them."""
@@ -126,8 +142,8 @@ class TrainStep:
 
     def on_flat(self, flat: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         """One update of a `flat` state. Many steps in one program leave out joining and cutting the vectors."""
-        gradients, losses = self.gradients(self.tree(flat), batch, axis_name)
-        vectors, before = self.groups.vectors(gradients), flat.params.vectors
+        vectors, losses = self.gradients(self.tree(flat), batch, axis_name)
+        before = flat.params.vectors
         grad_norm = optax.tree.norm(vectors)
         updates, opt_state = self.tx.update(vectors, flat.opt_state, before)
         after = optax.apply_updates(before, updates)
