@@ -13,6 +13,7 @@ from demega_jax.config import ModelConfig
 from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
 from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.fused.feedforward import feedforward, weights_of
 from demega_jax.model.fused.residual import add_and_normalize, gains_of
 from demega_jax.model.layers import DepthwiseConv, LayerNorm, affine, conv, linear, product
 
@@ -67,14 +68,8 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
-        return dropout(affine(self.down, self._hidden(x, noise)), self.rate, noise and noise.at(1))
-
-    def branch(self, x: Float[Array, "B T E"], noise: Noise) -> Float[Array, "B T E"]:
-        """The same before its last bias and dropout."""
-        return product(self.down, self._hidden(x, noise))
-
-    def _hidden(self, x: Float[Array, "B T E"], noise: Noise | None) -> Float[Array, "B T I"]:
-        return dropout(jax.nn.silu(affine(self.up, x)), self.rate, noise and noise.at(0))
+        hidden = dropout(jax.nn.silu(affine(self.up, x)), self.rate, noise and noise.at(0))
+        return dropout(affine(self.down, hidden), self.rate, noise and noise.at(1))
 
 
 class ConformerLayer(nnx.Module):
@@ -121,16 +116,18 @@ class ConformerLayer(nnx.Module):
         add: Callable[..., tuple[Float[Array, "B T E"], Float[Array, "B T E"]]],
         noise: Noise,
         tables: LayerTables,
+        feedforward: Callable[..., Float[Array, "B T E"]],
     ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
         """The layer in training, by the kernels for accelerators.
 
         x: the residual stream.  normed: what the first branch takes.  add: (x, branch, number of the sum, sites of
-        dropout) -> the stream after it, and what the next branch takes. Returns those after the layer.
+        dropout) -> the stream after it, and what the next branch takes.  feedforward: (x, noise) -> the branch before
+        its last bias and dropout. Returns what `add` does, after the layer.
         """
         at = noise.at
         x, normed = add(x, self.conv.branch(normed), 0, (at(0),) if self.pre_norm else ())
         x, normed = add(x, self.attention.branch(normed, at(1), tables), 1, (at(1).at(1), at(2)))
-        return add(x, self.feedforward.branch(normed, at(3)), 2, (at(3).at(1),))
+        return add(x, feedforward(normed, at(3).at(0)), 2, (at(3).at(1),))
 
     def sites(self, noise: Noise) -> list[Noise]:
         """Where dropout acts on an array like the layer's input."""
@@ -191,7 +188,13 @@ class ConformerEncoder(nnx.Module):
             x, normed = add(0, self.stem.convolved(x), self.stem.branch(x), 0, ())
         else:
             x = normed = self.stem(x)
+        weights = weights_of([(layer.feedforward.up, layer.feedforward.down) for layer in layers], x.dtype)
+
+        def branch(number: int, x: Array, noise: Noise) -> Array:
+            return feedforward(x, weights, number, noise, self.rate)
+
         for number, layer in enumerate(layers):
-            first = 3 * number + int(self.pre_norm)
-            x, normed = layer.fused(x, normed, functools.partial(add, first), noise.at(number), tables[number])
+            sums = functools.partial(add, 3 * number + int(self.pre_norm))
+            of_layer = tables[number], functools.partial(branch, number)
+            x, normed = layer.fused(x, normed, sums, noise.at(number), *of_layer)
         return normed if self.pre_norm else self.final_norm(normed)

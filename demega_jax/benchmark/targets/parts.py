@@ -22,7 +22,7 @@ PARTS = tuple(
         (r"attention_values", "attention: values"),
         (r"DisentangledAttention", "attention: projections"),
         (r"ConvModule|DepthwiseConv", "convolution"),
-        (r"FeedForward", "feed-forward"),
+        (r"FeedForward|^feedforward|^weights_of$", "feed-forward"),
         (r"Stem", "stem"),
         (r"Aggregator|IPAHead|ProjectionHead", "heads"),
         (r"objective|class_loss|nt_xent|ipa_loss|row_losses", "losses"),

@@ -80,3 +80,11 @@ class Sum:
 
     number: int
     masks: Masks | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """A feed-forward branch. layer: whose weights it has.  masks: the dropout of its hidden features, if any."""
+
+    layer: int
+    masks: Masks | None

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from demega_jax.model.fused.plan import Plan, power_of_two
+from demega_jax.model.fused.plan import Masks, Plan, power_of_two
 
 LEAST = 16  # products have no smaller axis
 TILE_BYTES = 2 * 8192  # of a tile's pairs: at eight warps, 32 registers of a thread hold a number of each
@@ -97,6 +97,20 @@ def load(ref: Ref, *indices: Array | int, mask: Array | None = None) -> Array:
 def store(ref: Ref, value: Array, *indices: Array | int, mask: Array | None = None) -> None:
     """Write the elements at indices that are broadcast to the shape of `value`, but for those that the mask hides."""
     triton.store(ref.at[_places(*indices)], value, mask=mask)  # type: ignore[arg-type]  # in kernels only
+
+
+def kept(masks: Masks, words: Ref, row: Array, element: Array, there: Array) -> Bool[Array, "t E"]:
+    """Which elements stay after every dropout of a branch.
+
+    words [S, B, count].  row [t, 1], element [t, E]: of each element, the row of the batch and its number in the row.
+    there: which elements exist; the others do not stay.
+    """
+    share, stays = masks.share, there
+    shift = (element % share.per_word * share.bits).astype(jnp.uint32)
+    for place in masks.places:
+        word = load(words, place, row, element // share.per_word, mask=there)
+        stays = stays & (((word >> shift) & jnp.uint32(2**share.bits - 1)) < jnp.uint32(share.limit))
+    return stays
 
 
 def _places(*indices: Array | int) -> tuple[Array, ...]:

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, UInt32
 
-from demega_jax.model.fused.gpu.kernel import Ref, along, down, load, store
+from demega_jax.model.fused.gpu.kernel import Ref, along, down, kept, load, store
 from demega_jax.model.fused.plan import Sum, power_of_two
 from demega_jax.model.layers import LAYER_NORM_EPSILON
 
@@ -68,13 +68,8 @@ class Lines:
         masks = self.of.masks
         if masks is None:
             return x
-        share, stays = masks.share, self.there(line)
         row, element = line // self.time, (line % self.time) * self.width + self.features()
-        shift = (element % share.per_word * share.bits).astype(jnp.uint32)
-        for place in masks.places:
-            word = load(words, place, row, element // share.per_word, mask=self.there(line))
-            value = (word >> shift) & jnp.uint32(2**share.bits - 1)
-            stays = stays & (value < jnp.uint32(share.limit))
+        stays = kept(masks, words, row, element, self.there(line))
         return jnp.where(stays, x * masks.factor, 0.0)
 
 
