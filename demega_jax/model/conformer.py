@@ -14,7 +14,7 @@ from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
 from demega_jax.model.dropout import Noise, dropout
 from demega_jax.model.fused.feedforward import feedforward, weights_of
-from demega_jax.model.fused.residual import add_and_normalize, gains_of
+from demega_jax.model.fused.residual import Stream, add_and_normalize, gains_of, stream_of
 from demega_jax.model.layers import DepthwiseConv, LayerNorm, affine, conv, linear, product
 
 
@@ -111,13 +111,13 @@ class ConformerLayer(nnx.Module):
 
     def fused(
         self,
-        x: Float[Array, "B T E"],
+        x: Stream,
         normed: Float[Array, "B T E"],
-        add: Callable[..., tuple[Float[Array, "B T E"], Float[Array, "B T E"]]],
+        add: Callable[..., tuple[Stream, Float[Array, "B T E"]]],
         noise: Noise,
         tables: LayerTables,
         feedforward: Callable[..., Float[Array, "B T E"]],
-    ) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
+    ) -> tuple[Stream, Float[Array, "B T E"]]:
         """The layer in training, by the kernels for accelerators.
 
         x: the residual stream.  normed: what the first branch takes.  add: (x, branch, number of the sum, sites of
@@ -180,15 +180,16 @@ class ConformerEncoder(nnx.Module):
             ends, norms = [self.stem.skip, *ends], [*norms, self.final_norm]
         gains = gains_of(ends, norms)
 
-        def add(first: int, x: Array, branch: Array, number: int, sites: Sequence[Noise]) -> tuple[Array, Array]:
-            total, normed = add_and_normalize(x, branch, gains, first + number, sites, self.rate)
-            return (total if self.pre_norm else normed), normed
+        def add(first: int, x: Stream, branch: Array, number: int, sites: Sequence[Noise]) -> tuple[Stream, Array]:
+            x, normed = add_and_normalize(x, branch, gains, first + number, sites, self.rate)
+            return (x if self.pre_norm else x._replace(x=normed)), normed
 
         if self.pre_norm:
-            x, normed = add(0, self.stem.convolved(x), self.stem.branch(x), 0, ())
+            stream, normed = add(0, stream_of(self.stem.convolved(x), gains), self.stem.branch(x), 0, ())
         else:
-            x = normed = self.stem(x)
-        weights = weights_of([(layer.feedforward.up, layer.feedforward.down) for layer in layers], x.dtype)
+            normed = self.stem(x)
+            stream = stream_of(normed, gains)
+        weights = weights_of([(layer.feedforward.up, layer.feedforward.down) for layer in layers], normed.dtype)
 
         def branch(number: int, x: Array, noise: Noise) -> Array:
             return feedforward(x, weights, number, noise, self.rate)
@@ -196,5 +197,5 @@ class ConformerEncoder(nnx.Module):
         for number, layer in enumerate(layers):
             sums = functools.partial(add, 3 * number + int(self.pre_norm))
             of_layer = tables[number], functools.partial(branch, number)
-            x, normed = layer.fused(x, normed, sums, noise.at(number), *of_layer)
+            stream, normed = layer.fused(stream, normed, sums, noise.at(number), *of_layer)
         return normed if self.pre_norm else self.final_norm(normed)

@@ -6,6 +6,7 @@ branch: x' = x + dropout(y + b), n = LayerNorm(x'). Nothing of this but x' and n
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +32,39 @@ def gains_of(ends: Sequence[nnx.Linear], norms: Sequence[LayerNorm]) -> Gains:
     return jnp.stack([jnp.stack([each[...] for each in row if each is not None]) for row in rows])
 
 
+class Stream(NamedTuple):
+    """The residual stream.
+
+    x: its values.  room: where the backward pass of GPUs gathers the gradients of the gains, P parts of each of the N
+    sums, which are then added up at once; the forward pass does not use it.
+    """
+
+    x: Float[Array, "B T E"]
+    room: Float[Array, "N P 3 E"]
+
+
+def stream_of(x: Float[Array, "B T E"], gains: Gains) -> Stream:
+    """A stream that begins."""
+    return Stream(x, _room(gpu.parts(x), gains))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _room(parts: int, gains: Gains) -> Float[Array, "N P 3 E"]:
+    return jnp.zeros((gains.shape[0], parts, *gains.shape[1:]), gains.dtype)
+
+
+_room.defvjp(lambda parts, gains: (_room(parts, gains), None), lambda parts, _, g: (jnp.sum(g, axis=1),))
+
+
 def add_and_normalize(
-    x: Float[Array, "B T E"], y: Float[Array, "B T E"], gains: Gains, number: int, sites: Sequence[Noise], rate: float
-) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"]]:
-    """(x', LayerNorm(x')) with x' = x + dropout(y + bias).
+    stream: Stream, y: Float[Array, "B T E"], gains: Gains, number: int, sites: Sequence[Noise], rate: float
+) -> tuple[Stream, Float[Array, "B T E"]]:
+    """(the stream of x', LayerNorm(x')) with x' = x + dropout(y + bias).
 
     y: the product that a branch ends with.  number: of this sum in `gains`.  sites: where dropout acts, one after the
     other.
     """
+    x = stream.x
     masks: Masks | None = None
     words: Words = None
     if rate and sites:
@@ -46,14 +72,15 @@ def add_and_normalize(
         drawn = sites[0].words(sites, share.words(x.shape[1] * x.shape[2]))
         masks, words = Masks(share, tuple(drawn.place(site) for site in sites)), drawn.words
     with jax.named_scope("residual_fused"):
-        return _add(Sum(number, masks), words, x, y, gains)
+        return _add(Sum(number, masks), words, stream, y, gains)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _add(of: Sum, words: Words, x: Array, y: Array, gains: Gains) -> tuple[Array, Array]:
-    return jax.lax.platform_dependent(
-        words, x, y, gains, cuda=partial(gpu.forward, of), default=partial(plain_forward, of)
+def _add(of: Sum, words: Words, stream: Stream, y: Array, gains: Gains) -> tuple[Stream, Array]:
+    total, normed = jax.lax.platform_dependent(
+        words, stream.x, y, gains, cuda=partial(gpu.forward, of), default=partial(plain_forward, of)
     )
+    return Stream(total, stream.room), normed
 
 
 def plain_forward(of: Sum, words: Words, x: Array, y: Array, gains: Gains) -> tuple[Array, Array]:
@@ -64,16 +91,16 @@ def plain_forward(of: Sum, words: Words, x: Array, y: Array, gains: Gains) -> tu
 
 
 def plain_backward(
-    of: Sum, words: Words, total: Array, gains: Gains, g: tuple[Array, Array]
-) -> tuple[Array, Array, Float[Array, "3 E"]]:
-    """Gradients of x, y and the row of the gains. total: x'.  g: gradients of x' and of its normalisation."""
+    of: Sum, words: Words, total: Array, gains: Gains, g: tuple[Array, Array], room: Float[Array, "N P 3 E"]
+) -> tuple[Array, Array, Float[Array, "N P 3 E"], Gains]:
+    """Gradients of x, y, the room and the gains. total: x'.  g: gradients of x' and of its normalisation."""
     _, scale, shift = gains[of.number]
     _, back = jax.vjp(layer_norm, total, scale, shift)
     through, d_scale, d_shift = back(g[1].astype(jnp.float32))
     dx = g[0] + through
     dy = _dropped(of, words, dx)  # dropout is linear, and its own transpose
     d_bias = jnp.sum(dy.astype(jnp.float32), axis=(0, 1))
-    return dx, dy, jnp.stack([d_bias, d_scale, d_shift])
+    return dx, dy, room, jnp.zeros_like(gains).at[of.number].set(jnp.stack([d_bias, d_scale, d_shift]))
 
 
 def _dropped(of: Sum, words: Words, y: Array) -> Array:
@@ -83,17 +110,18 @@ def _dropped(of: Sum, words: Words, y: Array) -> Array:
     return y
 
 
-def _forward(of: Sum, words: Words, x: Array, y: Array, gains: Gains) -> tuple[tuple[Array, Array], tuple]:
-    total, normed = _add(of, words, x, y, gains)
-    return (total, normed), (words, total, gains)
+def _forward(of: Sum, words: Words, stream: Stream, y: Array, gains: Gains) -> tuple[tuple[Stream, Array], tuple]:
+    after, normed = _add(of, words, stream, y, gains)
+    return (after, normed), (words, after.x, gains)
 
 
-def _backward(of: Sum, saved: tuple[Words, Array, Gains], g: tuple[Array, Array]) -> tuple[None, Array, Array, Gains]:
+def _backward(of: Sum, saved: tuple[Words, Array, Gains], g: tuple[Stream, Array]) -> tuple[None, Stream, Array, Gains]:
+    (g_total, room), g_normed = g
     with jax.named_scope("residual_fused"):
-        dx, dy, row = jax.lax.platform_dependent(
-            *saved, g, cuda=partial(gpu.backward, of), default=partial(plain_backward, of)
+        dx, dy, room, d_gains = jax.lax.platform_dependent(
+            *saved, (g_total, g_normed), room, cuda=partial(gpu.backward, of), default=partial(plain_backward, of)
         )
-        return None, dx, dy, jnp.zeros_like(saved[2]).at[of.number].set(row)
+        return None, Stream(dx, room), dy, d_gains
 
 
 _add.defvjp(_forward, _backward)

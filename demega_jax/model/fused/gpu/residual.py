@@ -1,7 +1,8 @@
 """The sum of a branch and its normalisation for NVIDIA GPUs: a program takes a few hundred lines, a tile at a time.
 
 A line is the features of one time point of one row of the batch. Sums over lines, which are the gradients of bias,
-scale and shift, are those of a program's lines, in float32; XLA adds them up.
+scale and shift, are those of a program's lines, in float32. All kernels write theirs into one array, so that XLA adds
+them up at once.
 """
 
 import dataclasses
@@ -105,7 +106,7 @@ def _forward_kernel(lines: Lines, words: Ref, gains: Ref, x: Ref, y: Ref, total:
 
 
 def _backward_kernel(
-    lines: Lines, words: Ref, gains: Ref, total: Ref, g_total: Ref, g_normed: Ref, sums: Ref, dx: Ref, *dy: Ref
+    lines: Lines, words: Ref, gains: Ref, total: Ref, g_total: Ref, g_normed: Ref, _: Ref, room: Ref, dx: Ref, *dy: Ref
 ) -> None:
     first = pl.program_id(0) * lines.turns * lines.tile
 
@@ -131,7 +132,7 @@ def _backward_kernel(
     found = jax.lax.fori_loop(0, lines.turns, one_tile, (zeros, zeros, zeros))
     features = lines.features()
     for which, value in enumerate(found):
-        store(sums, value, pl.program_id(0), which, features, mask=features < lines.width)
+        store(room, value, lines.of.number, pl.program_id(0), which, features, mask=features < lines.width)
 
 
 def _call(
@@ -139,8 +140,10 @@ def _call(
     kernel: Callable[..., None],
     inputs: Sequence[Array],
     outputs: Sequence[tuple[tuple[int, ...], np.dtype]],
+    room: Sequence[Array] = (),
 ) -> list[Array]:
-    """Run a kernel. outputs: shapes and types."""
+    """Run a kernel. outputs: shapes and types.  room: an array that is its last input and, where it writes a part of
+    it, its first output."""
 
     def whole(shape: tuple[int, ...]) -> pl.BlockSpec:
         return pl.BlockSpec(shape, lambda *_: (0,) * len(shape))
@@ -149,12 +152,17 @@ def _call(
     moved += sum(each.size * each.dtype.itemsize for each in inputs[1:])
     if lines.of.masks is not None:  # of the words, those of its own sites
         moved += len(lines.of.masks.places) * inputs[0][0].size * inputs[0].dtype.itemsize
+    moved += sum(each[0].nbytes for each in room)
+    inputs = [*inputs, *room]
+    shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in room]
+    shapes += [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in outputs]
     return pl.pallas_call(
         partial(kernel, lines),
         grid=(lines.programs,),
         in_specs=[whole(each.shape) for each in inputs],
-        out_specs=[whole(shape) for shape, _ in outputs],
-        out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in outputs],
+        out_specs=[whole(each.shape) for each in shapes],
+        out_shape=shapes,
+        input_output_aliases={len(inputs) - 1: 0} if room else {},
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         metadata={"flops": "0", "bytes_accessed": str(moved)},
         interpret=lines.interpret,
@@ -183,22 +191,27 @@ def forward(
     return total.reshape(x.shape), normed.reshape(x.shape)
 
 
+def parts(x: Float[Array, "B T E"]) -> int:
+    """How many programs take an array."""
+    return Lines.fitting(x, Sum(0, None), False).programs
+
+
 def backward(
     of: Sum,
     words: UInt32[Array, "S B count"] | None,
     total: Float[Array, "B T E"],
     gains: Float[Array, "N 3 E"],
     g: tuple[Float[Array, "B T E"], Float[Array, "B T E"]],
+    room: Float[Array, "N P 3 E"],
     *,
     interpret: bool = False,
-) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"], Float[Array, "3 E"]]:
-    """Gradients of x, y and the row of the gains."""
+) -> tuple[Float[Array, "B T E"], Float[Array, "B T E"], Float[Array, "N P 3 E"], Float[Array, "N 3 E"]]:
+    """Gradients of x, y, the room and the gains: the room has the parts of this sum, and the gains have none of it."""
     lines = Lines.fitting(total, of, interpret)
     flat = (lines.count, lines.width)
     inputs = [_words(words), gains, *(each.reshape(flat) for each in (total, *g))]
-    outputs = [((lines.programs, 3, lines.width), jnp.dtype(jnp.float32)), (flat, total.dtype)]
-    if of.masks is not None:  # else the gradients of x and y are the same
-        outputs.append((flat, total.dtype))
-    sums, dx, *dy = _call(lines, _backward_kernel, inputs, outputs)
+    # without dropout the gradients of x and y are the same
+    outputs = [(flat, total.dtype)] * (1 if of.masks is None else 2)
+    room, dx, *dy = _call(lines, _backward_kernel, inputs, outputs, [room])
     found = [each.reshape(total.shape) for each in (dx, *dy)]
-    return found[0], found[-1], jnp.sum(sums, axis=0)
+    return found[0], found[-1], room, jnp.zeros_like(gains)
