@@ -122,10 +122,8 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
         # As one array: else each place of the filter would be copied by itself.
-        kernel = cpu_layout.apart(self.kernel[...].astype(self.dtype))
-        bias = self.bias[...].astype(self.dtype)
-        given = (x.astype(self.dtype), kernel, bias)
-        return jax.lax.platform_dependent(*given, cuda=_depthwise_on_gpu, default=_depthwise)
+        weights = cpu_layout.apart(jnp.concatenate([self.kernel[...], self.bias[...][None]]).astype(self.dtype))
+        return jax.lax.platform_dependent(x.astype(self.dtype), weights, cuda=_depthwise_on_gpu, default=_depthwise)
 
 
 def _taps(x: Float[Array, "B T E"], size: int) -> list[Float[Array, "B T E"]]:
@@ -135,29 +133,28 @@ def _taps(x: Float[Array, "B T E"], size: int) -> list[Float[Array, "B T E"]]:
     return [padded[:, tap : tap + x.shape[1]] for tap in range(size)]
 
 
-def _depthwise(
-    x: Float[Array, "B T E"], kernel: Float[Array, "k E"], bias: Float[Array, " E"]
-) -> Float[Array, "B T E"]:
-    taps = [each * kernel[tap] for tap, each in enumerate(_taps(x, len(kernel)))]
-    return sum(taps[1:], taps[0]) + bias
+def _depthwise(x: Float[Array, "B T E"], weights: Float[Array, "k+1 E"]) -> Float[Array, "B T E"]:
+    """weights: the filter of each channel, and its bias."""
+    taps = [each * weights[tap] for tap, each in enumerate(_taps(x, len(weights) - 1))]
+    return sum(taps[1:], taps[0]) + weights[-1]
 
 
 @jax.custom_vjp
-def _depthwise_on_gpu(x: Array, kernel: Array, bias: Array) -> Float[Array, "B T E"]:
-    """`_depthwise` with the gradient of kernel and bias as one sum in float32, where each tap would have several."""
-    return _depthwise(x, kernel, bias)
+def _depthwise_on_gpu(x: Array, weights: Array) -> Float[Array, "B T E"]:
+    """`_depthwise` with the gradient of the weights as one sum in float32, where each tap would have several."""
+    return _depthwise(x, weights)
 
 
-def _depthwise_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return _depthwise(x, kernel, bias), (x, kernel, bias)
+def _depthwise_forward(x: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _depthwise(x, weights), (x, weights)
 
 
-def _depthwise_backward(saved: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array, Array]:
-    x, kernel, bias = saved
-    (dx,) = jax.linear_transpose(lambda x: _depthwise(x, kernel, jnp.zeros_like(bias)), x)(g)
-    met = [*_taps(x, len(kernel)), jnp.ones_like(x)]
+def _depthwise_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, weights = saved
+    (dx,) = jax.linear_transpose(lambda x: _depthwise(x, weights.at[-1].set(0)), x)(g)
+    met = [*_taps(x, len(weights) - 1), jnp.ones_like(x)]
     sums = jnp.sum(jnp.stack(met).astype(jnp.float32) * g.astype(jnp.float32), axis=(1, 2))
-    return dx, sums[:-1].astype(kernel.dtype), sums[-1].astype(bias.dtype)
+    return dx, sums.astype(weights.dtype)
 
 
 _depthwise_on_gpu.defvjp(_depthwise_forward, _depthwise_backward)
