@@ -175,6 +175,25 @@ def test_a_lost_process_ends_the_other_with_a_line(lost, data, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("ended", [0, 1])
+def test_sigterm_before_the_first_step_is_told_at_once(ended, data, tmp_path):
+    """While the run folder is begun, one process has its signal; the other ends long before it would count as lost."""
+    run = tmp_path / "run"
+    started = start(2, *words(data, run, "train.steps=100000"))
+    while not (run / "checkpoints").exists():
+        assert started[0].poll() is None
+        time.sleep(0.01)
+    started[ended].send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    found = ends(started)
+    assert time.monotonic() - began < LOST_AFTER - 10
+    assert found[ended].status == 143
+    assert found[1 - ended].status == 2
+    (line,) = found[1 - ended].errors
+    assert line.startswith(f"error: process {ended} has ended") and "SIGTERM" in line
+
+
+@pytest.mark.long
 def test_tasks_of_slurm_find_each_other(data, alone, tmp_path):
     """As `srun --ntasks 2` starts them, without any option."""
     env = {
