@@ -46,10 +46,10 @@ class Command(TyperCommand):
         overridable = any(parameter.name == "overrides" for parameter in parameters)
         sorted_words = sort_words(args, options, ctx.command_path, overridable)
         try:
-            rest = super().parse_args(ctx, words)
+            rest = super().parse_args(ctx, list(sorted_words.words))  # which it uses up
         except typer.TyperException as error:
             raise _refused(error, ctx.command_path, sorted_words.given) from None
-        check_one_task(self.name or "", words)
+        check_one_task(self.name or "", sorted_words.words)
         if overridable:
             if ctx.params["overrides"]:
                 came = f"unexpected word {ctx.params['overrides'][0]}"
