@@ -107,6 +107,19 @@ def test_feeds_on_devices_are_the_same(feed, data, recordings, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("feed", ["stream", "resident"])
+def test_a_batch_that_does_not_divide_over_the_processes(feed, data, tmp_path):
+    """16 rows on three devices of each: the rows of padding are all of the second process."""
+    assert train(data, tmp_path / "one", *KEYS, *FEEDS[feed], devices=4) == 0
+    asked = words(data, tmp_path / "two", *FEEDS[feed])
+    asked[asked.index("--devices") + 1] = 6
+    leader, follower = together(2, *asked)
+    assert (leader.status, follower.status) == (0, 0), leader.err + follower.err
+    assert "padding" in leader.err and not follower.err
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.long
 def test_pmap_and_accumulation_are_the_same(data, tmp_path):
     assert train(data, tmp_path / "one", *KEYS, "train.accumulate=2", devices=4) == 0
     leader, follower = together(2, *words(data, tmp_path / "two", "train.accumulate=2", "--parallel", "pmap"))
