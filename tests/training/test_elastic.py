@@ -29,12 +29,13 @@ def data(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "keys",
     [
-        pytest.param((), marks=pytest.mark.slow(seconds=60)),
+        pytest.param(("model.encoder=lstm",), marks=pytest.mark.slow(seconds=30)),
+        pytest.param((), marks=pytest.mark.long),
         pytest.param(("data.feed=resident",), marks=pytest.mark.long),
         pytest.param(("data.feed=resident", "train.members=2", "train.steps_per_dispatch=3"), marks=pytest.mark.long),
         pytest.param(("train.accumulate=2", "--parallel", "pmap"), marks=pytest.mark.long),
     ],
-    ids=["stream", "resident", "members", "pmap and microbatches"],
+    ids=["stream, LSTM", "stream", "resident", "members", "pmap and microbatches"],
 )
 def test_any_number_of_devices_gives_the_numbers_of_eight(keys, data, tmp_path, capsys):
     mode = [word for word in keys if not word.count("=")]
