@@ -150,7 +150,8 @@ def main() -> int:
             result = {
                 "format": 1,
                 "date": datetime.date.today().isoformat(),
-                "command": f"make soak (python -m soak.soak --steps {arguments.steps} --devices {arguments.devices})",
+                "command": f"make soak (python -m soak.soak --steps {arguments.steps} --devices {arguments.devices} "
+                f"--only {','.join(each['case'] for each in cases)})",
                 "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
                 "python": platform.python_version(),
                 "versions": {package: version(package) for package in PACKAGES},
