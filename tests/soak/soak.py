@@ -1,6 +1,6 @@
 """Long training runs, each twice: python -m soak.soak --steps 5000 --json FILE [--only stream,resident,..]
 
-A run passes if, after its first fifth, its memory grows by less than 2 %, its open files do not grow, nothing is
+A run passes if, after its first fifth, its memory grows by less than 2 %, its open files stay as many, nothing is
 compiled any more, it is not slower at its end, and a second run from the same seed ends with the same bits.
 """
 
@@ -26,6 +26,7 @@ from helpers.runs import lines_of
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "h5py", "numpy")
 WARM = 0.2  # share of the steps after which nothing may grow
 GROWTH, SLOWER = 0.02, 0.25  # largest shares; the speed of a machine that others use varies
+MORE_FILES = 3  # a sample can see files that are just being read; a leak would be of hundreds
 FEEDS = {
     "stream": ("data.feed=stream", "data.memory=1K"),
     "resident": ("data.feed=resident",),
@@ -98,7 +99,7 @@ def judged(watched: dict, run: Path, steps: int) -> dict:
     }
     passed = {
         "memory": found["memory_growth"] < GROWTH,
-        "open files": found["open_files"][1] <= found["open_files"][0],
+        "open files": found["open_files"][1] <= found["open_files"][0] + MORE_FILES,
         "speed": slow > fast * (1 - SLOWER),
         "compilations": not found["compiled_after_warm_up"],
     }
