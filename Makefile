@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install aot demo readme faults corruption fuzz test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot demo readme faults corruption fuzz soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -99,6 +99,17 @@ corruption: $(STAMP) ## 3,000 damaged files, some 4 minutes; benchmarks/results/
 
 fuzz: $(STAMP) ## 20,000 odd inputs, some 5 minutes; benchmarks/results/fuzz.json
 	JAX_PLATFORMS=cpu PYTHONPATH=.:tests $(BIN)/python -m fuzz.campaign --cases 20000 --seed 0 --json benchmarks/results/fuzz.json
+
+soak: $(STAMP) ## training runs of 5,000 steps on every feed and in two processes, twice each; benchmarks/results/soak.json
+	PYTHONPATH=.:tests $(BIN)/python -m soak.soak --steps 5000 --json benchmarks/results/soak.json
+
+# Known vulnerabilities are those of the Python Packaging Advisory Database, which PyPI answers with.
+advisories: ## look every locked version up among known vulnerabilities (pip-audit; needs the network)
+	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
+	rm -rf .venv-audit && "$$python" -m venv .venv-audit && .venv-audit/bin/python -m $(PIP_INSTALL) pip-audit \
+	&& for lock in requirements/*.lock; do \
+		echo "$$lock" && .venv-audit/bin/pip-audit --no-deps --disable-pip -r "$$lock" || exit 1; \
+	done
 
 format: $(STAMP) ## let ruff fix and format
 	$(BIN)/ruff check --fix .

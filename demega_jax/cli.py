@@ -34,6 +34,7 @@ COMMANDS = (
     "import-torch",
     "export-torch",
     "benchmark",
+    "doctor",
 )
 DESCRIPTION = """Phoneme classification from magnetoencephalography at accelerator speed.
 

@@ -13,7 +13,7 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.data.feeds.shares import check_shares
 from demega_jax.data.open import TrainingData, open_training
-from demega_jax.training.parallel import make_placement
+from demega_jax.training.parallel import check_batch, make_placement
 
 SENSORS, TIME_POINTS = 306, 125  # of the published windows, unless the configuration says otherwise
 
@@ -45,6 +45,7 @@ def case_config(base: Config, case: Case) -> Config:
     changes = {"data.level": case.level, "data.feed": case.feed, "model.dtype": case.precision}
     config = override(base, changes, "benchmark")
     make_placement("jit", case.devices, config.train.batch_size, config.train.accumulate)
+    check_batch(config.train.batch_size, case.devices, config.train.accumulate)  # padding would be timed, too
     if case.feed != "stream":
         check_shares(config.data.shares, case.devices, config.train.batch_size, "jit", case.feed)
     return config

@@ -51,7 +51,7 @@ def print_plan(experiment: Experiment) -> int:
     console.print(to_yaml(config), end="")
     shapes = jax.eval_shape(experiment.fresh_state)
     members = config.train.members
-    state, batch = placement.abstract(shapes, data.plan.batch, config.train.batch_size, members)
+    state, batch = placement.abstract(shapes, data.plan.batch, data.plan.placed_rows(placement), members)
     began = time.perf_counter()
     compiled = placement.compile_train(experiment.train_step, members=members > 1).lower(state, batch).compile()
     need = step_memory(compiled, state)

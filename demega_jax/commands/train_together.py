@@ -3,11 +3,15 @@
 import contextlib
 import io
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
+from demega_jax.commands.shared.interrupts import ENDING
+from demega_jax.commands.shared.interrupts import end_at_once as end_by_signal
 from demega_jax.commands.shared.process import Process, only_cpu, set_numerics
 from demega_jax.commands.shared.processes import Ours
 from demega_jax.commands.shared.roll_call import roll_call
@@ -87,7 +91,7 @@ def joined(ours: Ours) -> Iterator[Together]:
     together = join(ours.coordinator, ours.processes, ours.number, ours.local, service)
     if not together.leads:
         set_warning_sink(lambda line: None)  # process 0 says the same
-    with together.watched(), only_our_output() if only_cpu() else contextlib.nullcontext():
+    with telling(together), together.watched(), only_our_output() if only_cpu() else contextlib.nullcontext():
         try:
             yield together
         except UserError as error:
@@ -99,6 +103,27 @@ def joined(ours: Ours) -> Iterator[Together]:
             _end(together, f"a failure ({type(error).__name__})", traceback.format_exc(), 1)
         together.finish()
     leave()
+
+
+@contextlib.contextmanager
+def telling(together: Together) -> Iterator[None]:
+    """Within this block the others hear of a signal that ends this process at once, before the first step.
+
+    From then on `SharedSignals` answers signals. One that somebody else answers is left to them.
+    """
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        together.fail(ENDING[signal.Signals(number)])
+        end_by_signal(number, frame)
+
+    numbers = [number for number in ENDING if signal.getsignal(number) is end_by_signal]
+    for number in numbers:
+        signal.signal(number, tell)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, end_by_signal)
 
 
 def _end(together: Together, reason: str, line: str, status: int) -> None:

@@ -134,7 +134,8 @@ class DataConfig(Section):
     """stream: the largest split, in bytes or as 4G or 512M, that is held in memory; others are read from disk."""
     shares: Size = 8
     """resident, regroup: number of shares that the rows are dealt to. A batch takes equally many rows of each share,
-    and a device holds whole shares. It must be a multiple of the number of devices and divide train.batch_size."""
+    and a device holds whole shares. It must divide train.batch_size and be at least the number of devices. It should be
+    a multiple of that: otherwise some places are empty, and give rows of padding."""
     shares_seed: Seed = 0
     """Seed of the dealing of rows or recordings to shares; all members use the same."""
     dtype: Literal["float32", "float16"] = "float32"

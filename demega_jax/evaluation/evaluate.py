@@ -38,7 +38,7 @@ def validation_of(experiment: Experiment) -> Validate:
     compiled = placement.compile_evaluate(step)
 
     def validate(params: Any, buffers: Any) -> Scores:
-        size = config.train.batch_size
+        size = placement.padded(config.train.batch_size)
         return evaluate_split(compiled, params, buffers, data.validation, config, placement, size)
 
     return validate

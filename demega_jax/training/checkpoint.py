@@ -21,7 +21,7 @@ from demega_jax.files import is_held, sealed
 from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.reading import read_json
 from demega_jax.training.alone_manager import alone_manager
-from demega_jax.training.meta import Damaged, Meta, check_config, check_seal, check_step
+from demega_jax.training.meta import Damaged, Meta, check_config, check_seal, check_sealed_format, check_step
 from demega_jax.training.optimizer import KeyPath, path_name
 from demega_jax.training.plain_path import PlainPath
 from demega_jax.training.quiet import quiet_closed_loops
@@ -161,6 +161,7 @@ class Checkpoints:
     def _meta(self, kind: Kind, step: int) -> Meta:
         folder = self.folder / kind / str(step)
         meta = read_json(folder / "meta" / "metadata")
+        check_sealed_format(meta)
         if meta["format"] > FORMAT:
             came, way_out = f"format {meta['format']}", "upgrade demega-jax with `pip install -U demega-jax`"
             raise UserError(folder, came, f"format {FORMAT} or older", way_out)

@@ -7,7 +7,7 @@ from typing import Any
 from demega_jax.config import Config
 from demega_jax.config.load import flat_keys
 from demega_jax.errors import UserError, listed
-from demega_jax.files import SEAL, check_sealed
+from demega_jax.files import SEAL, check_sealed, fingerprint
 from demega_jax.training.run import RunFolder, free_to_change
 
 Meta = dict[str, Any]  # what is known of a checkpoint beside its arrays, as JSON holds it
@@ -29,6 +29,16 @@ def check_step(meta: Meta, step: int) -> None:
     """Damaged: the meta is of another step than its folder says."""
     if meta["step"] != step:
         raise Damaged(f"step is {meta['step']} in its meta, and {step} in the name of its folder")
+
+
+def check_sealed_format(meta: Meta) -> None:
+    """Damaged: the number of the format is not what was written, so that it does not tell of a newer version.
+
+    The other keys are those of this version, and can be checked, only if the format is.
+    """
+    seal = meta.get(SEAL)
+    if isinstance(seal, dict) and seal.get("format", fingerprint(meta["format"])) != fingerprint(meta["format"]):
+        raise Damaged("in its meta format is not what was written")
 
 
 def check_seal(meta: Meta) -> None:

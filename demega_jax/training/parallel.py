@@ -35,18 +35,30 @@ class Placement:
     """Where arrays lie: the state is replicated on all devices, the rows of a batch are sharded over them in order.
 
     process: the number of this process among those that train together.  processes: how many these are. Each of them
-    has equally many devices of the mesh, those of process 0 first.
+    has equally many devices of the mesh, those of process 0 first.  accumulate: microbatches of a batch.
     """
 
     mode: Mode
     mesh: Mesh
     process: int = 0
     processes: int = 1
+    accumulate: int = 1
 
     @property
     def devices(self) -> int:
         """Number of devices of the training run."""
         return self.mesh.size
+
+    def padded(self, parts: int, rows: int = 1) -> int:
+        """How many parts of a batch, of `rows` rows each, lie on the devices: padding makes them equally many on each.
+
+        The padding comes last and does not count, so that the batch, the numbers of its rows and its losses stay those
+        of any number of devices. Every device has whole rows of each microbatch.
+        """
+        each = -(-parts // self.devices)
+        while each * rows % self.accumulate:
+            each += 1
+        return each * self.devices
 
     def sharding(self, spec: PartitionSpec) -> NamedSharding:
         """The sharding of an array over this mesh."""
@@ -148,7 +160,10 @@ class Placement:
     def abstract(
         self, state: Any, arrays: Mapping[str, RowSpec], batch_size: int, members: int = 1
     ) -> tuple[Any, dict[str, Any]]:
-        """Shapes of a state and a batch, to compile a step without either. arrays: shape and type of a row of each."""
+        """Shapes of a state and a batch, to compile a step without either. arrays: shape and type of a row of each.
+
+        batch_size: rows with those of padding, as the plan of a feed says (`placed_rows`).
+        """
         rows = (self.devices, batch_size // self.devices) if self.mode == "pmap" else (batch_size,)
         rows, spec = ((members, *rows), MEMBER_SHARDED) if members > 1 else (rows, SHARDED)
         sharding, whole = self.sharding(spec), self.sharding(REPLICATED)
@@ -231,8 +246,10 @@ class Placement:
 
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:
-    """The placement on the first `devices` devices (None: on all). UserError: there are too few devices, or
-    the rows of a batch do not divide over them."""
+    """The placement on the first `devices` devices (None: on all).
+
+    UserError: there are too few devices, or too many to have a row of each microbatch.
+    """
     there = jax.devices()
     count = len(there) if devices is None else devices
     processes = jax.process_count()
@@ -240,11 +257,12 @@ def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate:
         wanted = f"1 to {len(there)}, as this machine has {len(there)} {there[0].platform} devices"
         way_out = f"use --devices {min(max(count, 1), len(there))}"
         raise UserError("--devices", f"{count} devices are asked for", wanted, way_out)
-    check_batch(batch_size, count, accumulate)
+    if batch_size < count * accumulate:
+        check_batch(batch_size, count, accumulate)
     if processes > 1:
         there = _of_each_process(there, count, processes)
     mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=there[:count])
-    return Placement(mode, mesh, jax.process_index(), processes)
+    return Placement(mode, mesh, jax.process_index(), processes, accumulate)
 
 
 def _of_each_process(there: list[jax.Device], count: int, processes: int) -> list[jax.Device]:

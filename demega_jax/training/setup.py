@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from demega_jax.config import Config
-from demega_jax.data.feeds.feed import Feed
+from demega_jax.data.feeds.feed import Feed, FeedPlan
 from demega_jax.data.open import TrainingData
 from demega_jax.data.split import LabelledRows
 from demega_jax.errors import UserError, warn
@@ -58,6 +58,7 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     check_classes(rows)
     model = config.model.for_data(sensors=rows.sensors, time_points=rows.time_points, classes=rows.classes)
     data.plan.check(placement)
+    warn_of_padding(data.plan, placement)
     steps_per_epoch = data.plan.steps_per_epoch
     total = run_length(config, steps_per_epoch)
     config = config.model_copy(update={"model": model})
@@ -76,6 +77,16 @@ def check_classes(rows: LabelledRows) -> None:
     if len(present) < 2:
         came = f"all rows to train on are of one class ({present[0]})" if present else "there are no rows to train on"
         raise UserError(rows.path, came, "rows of two classes or more", "give data of several classes")
+
+
+def warn_of_padding(plan: FeedPlan, placement: Placement) -> None:
+    """Warn where a batch does not divide over the devices: padding fills them, which changes no loss."""
+    size, rows, devices = plan.batch_size, plan.placed_rows(placement), placement.devices
+    if rows > size:
+        warn(
+            f"{size} rows a batch on {devices} devices: {rows // devices} on each, and {rows - size} of these {rows} "
+            "are padding, which takes time and changes nothing"
+        )
 
 
 def warn_of_no_learning(experiment: Experiment, start: int) -> None:

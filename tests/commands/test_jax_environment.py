@@ -29,7 +29,7 @@ def lines_of(words: list[str], **more: str) -> tuple[int, list[str]]:
     ],
 )
 def test_platforms_that_are_not_here(monkeypatch, name, value, facts):
-    monkeypatch.setattr(jax_environment, "_plugins", list)
+    monkeypatch.setattr(jax_environment, "plugins", list)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     monkeypatch.setenv(name, value)
     with refused(*facts, where=name):
@@ -37,7 +37,7 @@ def test_platforms_that_are_not_here(monkeypatch, name, value, facts):
 
 
 def test_platforms_that_are_here(monkeypatch):
-    monkeypatch.setattr(jax_environment, "_plugins", lambda: ["xla_cuda13", "metal"])
+    monkeypatch.setattr(jax_environment, "plugins", lambda: ["xla_cuda13", "metal"])
     for value in ("", "cpu", "cuda,cpu", "gpu", "metal"):
         monkeypatch.setenv("JAX_PLATFORMS", value)
         check_platforms()

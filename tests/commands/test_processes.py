@@ -1,10 +1,13 @@
 """Which of several processes a command is: options, and what schedulers put into the environment."""
 
+import contextlib
+
 import pytest
-from helpers.errors import refused
+from helpers.errors import fails_with, refused
 from helpers.runs import run_command
 
-from demega_jax.commands.shared.processes import Ours, first_host, processes_of
+from demega_jax.cli import COMMANDS
+from demega_jax.commands.shared.processes import WRITING, Ours, check_one_task, first_host, processes_of
 
 SLURM = {
     "SLURM_JOB_ID": "4100",
@@ -114,3 +117,41 @@ def test_a_dry_run_is_of_one_process(capsys):
         == 2
     )
     assert "--dry-run: given to several processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "refused_"),
+    [
+        (["evaluate", "runs/first", "--json", "a.json"], True),
+        (["evaluate", "runs/first", "--json=a.json"], True),
+        (["evaluate", "runs/first"], False),
+        (["predict", "runs/first"], True),
+        (["sweep", "c.yaml", "--seeds", "2"], True),
+        (["sweep", "c.yaml", "--cells", "1/4"], False),
+        (["train", "c.yaml", "--run", "r"], False),
+        (["doctor", "--json", "a.json"], True),
+        (["doctor"], False),
+    ],
+)
+def test_tasks_of_slurm_do_not_write_one_file(words, refused_):
+    """Each of four tasks is refused, or none is. A task alone and a batch script are not."""
+    command, *rest = words
+    for environment in ({}, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}):
+        check_one_task(command, rest, environment)
+    for number in "03":
+        with refused(f"task {number} of 4", "--ntasks=1", command) if refused_ else contextlib.nullcontext():
+            check_one_task(command, rest, SLURM | {"SLURM_PROCID": number})
+
+
+def test_evaluate_in_a_task_of_slurm_ends_before_it_reads(monkeypatch, capsys, tmp_path):
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    fails_with(capsys, ["evaluate", tmp_path / "none", "--json", tmp_path / "a.json"], "task 3 of 4")
+    assert run_command("evaluate", "--help") == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_command_is_known_to_write_or_not():
+    """A new command is looked at here: does it write without an option?"""
+    others = {"train", "evaluate", "compare", "audit", "inspect", "benchmark", "doctor"}
+    assert set(COMMANDS) == set(WRITING) | others

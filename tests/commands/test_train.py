@@ -108,7 +108,7 @@ def test_wrong_input_is_one_line(run, data, tmp_path, capsys):
     assert "no level 7" in fails(capsys, *train, "--level", 7)
     assert "Did you mean train.batch_size" in fails(capsys, *train, "train.batch_sise=3")
     assert "heads that fit" in fails(capsys, *train, "model.heads=5")
-    assert "train.batch_size=56" in fails(capsys, *train, "train.batch_size=60", "--devices", 8)
+    assert "train.batch_size=8" in fails(capsys, *train, "train.batch_size=6", "--devices", 8)
     assert "--devices" in fails(capsys, *train, "--devices", 99)
     assert "model.time_points" in fails(capsys, *train, "model.time_points=11")
     assert "no config.yaml" in fails(capsys, *train, "--resume")

@@ -36,8 +36,8 @@ STAND_ALONE = ("grouped files", "recordings")
 TURN = [what for what, share in SHARES.items() for _ in range(share)]
 
 
-def make_folders(base: Path, seed: int) -> None:
-    """A run, grouped files, shards of them and recordings of a seed."""
+def make_folders(base: Path, seed: int, *more: str) -> None:
+    """A run, grouped files, shards of them and recordings of a seed. more: keys of the run."""
     from helpers.runs import train
     from helpers.small_run import KEYS
 
@@ -51,7 +51,7 @@ def make_folders(base: Path, seed: int) -> None:
         ["simulate", str(base / "recordings"), "--recordings", "--minutes", "2", *size],
     ):
         assert main(words) == 0
-    assert train(base / "data", base / "run", *KEYS, f"train.seed={seed}") == 0
+    assert train(base / "data", base / "run", *KEYS, f"train.seed={seed}", *more) == 0
 
 
 class Case:
@@ -83,6 +83,8 @@ class Case:
                 return "refused", f"{said}: {error}"
             except Exception:
                 return "traceback", f"{said}: {traceback.format_exc()[-1500:]}"
+            finally:
+                set_warning_sink(None)
         if found == wanted:
             return "no difference", said
         allowed = all(any(value == each.get(name) for each in [wanted, *seen]) for name, value in found.items())
@@ -97,23 +99,36 @@ def counterpart(folder: Path, name: Path) -> Path | None:
     return found[0] if found else None
 
 
+class Cases:
+    """Cases of a seed, on folders of this process. The cache, in which statistics of recordings are remembered, is
+    below them."""
+
+    def __init__(self, seed: int, base: Path, other: Path):
+        self._seed, self._base, self._other = seed, base, other
+        os.environ["XDG_CACHE_HOME"] = str(base / "cache")
+        self._wanted = {what: READERS[what](base / folder) for what, folder in FOLDERS.items()}
+        self._seen = {what: survivals(what, base / FOLDERS[what]) for what in READERS}
+
+    def run(self, number: int) -> tuple[str, str, str, str]:
+        """(folder, damage, outcome, words) of a case."""
+        shutil.rmtree(self._base / "cache", ignore_errors=True)
+        case = Case(self._seed, number, self._base, self._other)
+        outcome, words = case.run(self._wanted[case.what], self._seen[case.what])
+        return case.what, case.how, outcome, f"{case.path.relative_to(self._base)}: {words}"
+
+
 def worker(connection: Connection, seed: int, base: Path, other: Path) -> None:
-    """Answer case numbers with (outcome, words, seconds, peak memory in MiB)."""
+    """Answer case numbers with (folder, damage, outcome, words, seconds, peak memory in MiB)."""
     to = os.open(os.devnull, os.O_WRONLY)
     os.dup2(to, 1)
     os.dup2(to, 2)
-    os.environ["XDG_CACHE_HOME"] = str(base / "cache")
-    wanted = {what: READERS[what](base / folder) for what, folder in FOLDERS.items()}
-    seen = {what: survivals(what, base / FOLDERS[what]) for what in READERS}
+    cases = Cases(seed, base, other)
     connection.send("ready")
     while (number := connection.recv()) is not None:
         began = time.monotonic()
-        shutil.rmtree(base / "cache", ignore_errors=True)  # statistics of recordings are remembered there
-        case = Case(seed, number, base, other)
-        outcome, words = case.run(wanted[case.what], seen[case.what])
+        answer = cases.run(number)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        connection.send((case.what, case.how, outcome, f"{case.path.relative_to(base)}: {words}",
-                         time.monotonic() - began, peak))  # fmt: skip
+        connection.send((*answer, time.monotonic() - began, peak))
 
 
 def survivals(what: str, folder: Path) -> list[Digests]:
@@ -134,6 +149,7 @@ def survivals(what: str, folder: Path) -> list[Digests]:
         with contextlib.suppress(UserError):
             found.append(READERS[what](copy))
         shutil.rmtree(copy.parent)
+    set_warning_sink(None)
     return found
 
 

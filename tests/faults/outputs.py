@@ -31,6 +31,52 @@ THERE = (
 )  # what a command says that never writes over what is there
 
 
+class Output:
+    """A command that writes, in folders of a trial. told: what was done to it, for whoever repeats it.
+
+    wanted, writes, seconds: what it leaves where nothing disturbs it, and what that took.
+    """
+
+    def __init__(self, server: Server, name: str, base: Path, wholes: Mapping[str, Whole], folder: Path, told: list):
+        self._server, self._folder, self._told = server, folder, told
+        self._words = lambda out: [str(word) for word in COMMANDS[name](base, wholes, out)]
+        folder.mkdir(parents=True, exist_ok=True)
+        first = self.run(folder / "undisturbed")
+        assert first["status"] == 0, first["log"]
+        self.wanted, self.writes, self.seconds = (
+            visible_files(folder / "undisturbed"),
+            first["writes"],
+            first["seconds"],
+        )
+
+    def run(self, out: Path, **fault: object) -> dict:
+        answer = self._server.run(self._words(out), folder=str(out), log=str(self._folder / "log"), **fault)
+        self._told.append({**fault, "status": answer["status"], "seconds": round(answer["seconds"], 2)})
+        assert "Traceback" not in answer["log"], answer["log"]
+        return answer
+
+    def try_fault(self, number: int, **fault: object) -> bool:
+        """End the command by a signal and repeat it; returns whether the signal came before its end.
+
+        AssertionError: a visible file is there that is not whole, or the repeated command does not give the same files.
+        """
+        out = self._folder / "out"
+        stopped = self.run(out, **fault)
+        assert stopped["status"] in (0, -number, 128 + number), stopped["log"]
+        for path, content in visible_files(out).items():
+            assert content == self.wanted[path], f"{path} is there, and is not whole"
+        again = self.run(out)
+        if again["status"] == 2 and any(
+            words in again["log"] for words in THERE
+        ):  # and names the way out: a new folder
+            shutil.rmtree(out)
+            again = self.run(out)
+        assert again["status"] == 0, again["log"]
+        assert visible_files(out) == self.wanted
+        shutil.rmtree(out)
+        return stopped["status"] != 0
+
+
 def try_command(
     server: Server,
     name: str,
@@ -40,37 +86,13 @@ def try_command(
     rng: np.random.Generator,
     told: list,
 ) -> None:
-    """Kill the command at a random change of its output or at a random time, and repeat it.
-
-    AssertionError: a visible file is there that is not whole, or the repeated command does not give the same files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def command(out: Path, **fault: object) -> dict:
-        words = [str(word) for word in COMMANDS[name](base, wholes, out)]
-        answer = server.run(words, folder=str(out), log=str(folder / "log"), **fault)
-        told.append({**fault, "status": answer["status"], "seconds": round(answer["seconds"], 2)})
-        assert "Traceback" not in answer["log"], answer["log"]
-        return answer
-
-    first = command(folder / "undisturbed")
-    assert first["status"] == 0, first["log"]
-    wanted, out = visible_files(folder / "undisturbed"), folder / "out"
+    """End the command at a random change of its output or at a random time. AssertionError: as `Output.try_fault`."""
+    output = Output(server, name, base, wholes, folder, told)
     number = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT][int(rng.integers(3))]
     if rng.random() < 0.7:
-        fault: dict[str, object] = {"at_write": [int(rng.integers(1, first["writes"] + 1)), number]}
+        output.try_fault(number, at_write=[int(rng.integers(1, output.writes + 1)), number])
     else:
-        fault = {"signals": [[float(rng.uniform(0.02, first["seconds"])), number]]}
-    stopped = command(out, **fault)
-    assert stopped["status"] in (0, -number, 128 + number), stopped["log"]
-    for path, content in visible_files(out).items():
-        assert content == wanted[path], f"{path} is there, and is not whole"
-    again = command(out)
-    if again["status"] == 2 and any(words in again["log"] for words in THERE):  # and names the way out: another folder
-        shutil.rmtree(out)
-        again = command(out)
-    assert again["status"] == 0, again["log"]
-    assert visible_files(out) == wanted
+        output.try_fault(number, signals=[[float(rng.uniform(0.02, output.seconds)), number]])
 
 
 def visible_files(folder: Path) -> dict[str, object]:

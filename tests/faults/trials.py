@@ -35,7 +35,8 @@ READING = threading.Lock()  # checkpoints are read by one thread at a time
 
 @dataclass(frozen=True)
 class Whole:
-    """A training run that nothing disturbed. path: its folder.  seconds, writes: what it took, compiled before."""
+    """A training run that nothing disturbed. path: its folder.  seconds, writes: what it took, compiled before.  keys:
+    of its configuration."""
 
     feed: str
     data: Path
@@ -43,10 +44,11 @@ class Whole:
     seconds: float
     writes: int
     nbytes: int
+    keys: tuple[str, ...]
 
     def words(self, run: Path) -> list[str]:
         """The command that trains so in another folder."""
-        return train_arguments(self.data, run, *KEYS, *FEEDS[self.feed])
+        return train_arguments(self.data, run, *self.keys)
 
 
 def make_data(server: Server, folder: Path) -> None:
@@ -60,16 +62,20 @@ def make_data(server: Server, folder: Path) -> None:
         assert answer["status"] == 0, answer["log"]
 
 
-def make_whole(server: Server, folder: Path, feed: str) -> Whole:
-    """The undisturbed run of a feed; a second one, whose programs are compiled already, tells how long it takes."""
+def make_whole(server: Server, folder: Path, feed: str, *more: str) -> Whole:
+    """The undisturbed run of a feed; a second one, whose programs are compiled already, tells how long it takes.
+
+    more: keys of another model or run.
+    """
+    keys = tuple({key.partition("=")[0]: key for key in (*KEYS, *FEEDS[feed], *more)}.values())
     data = folder / ("recordings" if feed == "regroup" else "data")
     for number in (0, 1):
         path = folder / f"whole-{feed}-{number}"
-        words = train_arguments(data, path, *KEYS, *FEEDS[feed])
+        words = train_arguments(data, path, *keys)
         answer = server.run(words, log=str(folder / f"{feed}.log"), folder=str(path))
         assert answer["status"] == 0, answer["log"]
     nbytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Whole(feed, data, path, answer["seconds"], answer["writes"], nbytes)
+    return Whole(feed, data, path, answer["seconds"], answer["writes"], nbytes, keys)
 
 
 class Trial:

@@ -14,6 +14,7 @@ from helpers.errors import assert_facts, refused, the_warning
 from helpers.runs import flip_bit
 
 from demega_jax.errors import UserError
+from demega_jax.files import SEAL, sealed
 from demega_jax.training.checkpoint import Checkpoints, Damaged, flatten, unflatten
 from demega_jax.training.memory import StepMemory, check_memory, out_of_memory, step_memory
 from demega_jax.training.state import TrainState
@@ -194,10 +195,21 @@ def test_all_damaged_is_an_error(spoil, warnings):
 
 
 def test_a_newer_format_is_an_error(spoil):
+    """A later version seals what it writes; a later one still may seal it in another way."""
     path = spoil / "latest" / "2" / "meta" / "metadata"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with refused("format 2", "format 1", "upgrade"):
-        read_newest(spoil)
+    written = {name: value for name, value in json.loads(path.read_text()).items() if name != SEAL} | {"format": 2}
+    for meta in (sealed(written), written, written | {SEAL: "in another way"}):
+        path.write_text(json.dumps(meta))
+        with refused("format 2", "format 1", "upgrade"):
+            read_newest(spoil)
+
+
+def test_a_turned_bit_in_the_format_is_damage(spoil, warnings):
+    """It is not the number that was sealed, so it tells of no newer version."""
+    path = spoil / "latest" / "2" / "meta" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
+    assert read_newest(spoil)[1]["step"] == 1
+    the_warning(warnings, spoil / "latest" / "2", "damaged", "format")
 
 
 def test_going_back_replaces_what_is_newer(spoil):

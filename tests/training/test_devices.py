@@ -14,11 +14,12 @@ from helpers.training import make_training, placement_of
 
 from demega_jax.config import Config
 from demega_jax.evaluation.step import EvaluationCounts
-from demega_jax.training.parallel import AXIS
+from demega_jax.training.parallel import AXIS, check_batch
 from demega_jax.training.state import build
 
 STEPS, ROWS = 4, 16
 CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]
+UNEVEN = [("jit", 5, 1), ("pmap", 3, 1), ("jit", 3, 4)]  # with microbatches
 
 
 def tiny(**train) -> Config:
@@ -55,6 +56,8 @@ def trained(mode: str, devices: int, accumulate: int = 1):
     training = make_training(config, mode=mode, devices=devices, weights=weights, parts=built())
     state, metrics = training.placed_state(), []
     for batch in batches():
+        rows = training.placement.padded(ROWS)
+        batch = {name: np.concatenate([a, np.zeros((rows - ROWS, *a.shape[1:]), a.dtype)]) for name, a in batch.items()}
         state, values = training.compiled(state, training.placement.put_batch(batch))
         metrics.append(jax.device_get(values))
     return metrics, jax.device_get(state)
@@ -69,6 +72,13 @@ def assert_same_run(got, want):
         for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(got[1], field)):
             if not jax.tree_util.keystr(path, simple=True, separator=".").endswith(INERT):
                 np.testing.assert_allclose(leaf, theirs[path], rtol=1e-4, atol=1e-5, err_msg=str(path))
+
+
+@pytest.mark.parametrize(("mode", "devices", "accumulate"), UNEVEN)
+@pytest.mark.slow
+def test_a_batch_that_does_not_divide_gives_the_same_numbers(mode, devices, accumulate):
+    """16 rows on 5 or 3 devices, with rows of padding after them."""
+    assert_same_run(trained(mode, devices, accumulate), trained("jit", 1, accumulate))
 
 
 @pytest.mark.parametrize(("mode", "devices"), CASES[1:])
@@ -146,9 +156,21 @@ def test_evaluation_is_the_same(mode, devices):
 
 
 def test_what_cannot_be_divided_is_refused():
+    """By benchmarks, which would time the padding, and by targets."""
     with refused("12 rows", "8 devices", "multiple of 8", "train.batch_size=8"):
-        placement_of("jit", 8, 12)
+        check_batch(12, 8)
+    with refused("2 devices", "3 microbatches", "multiple of 6"):
+        check_batch(16, 2, 3)
+    with refused("4 rows", "8 devices", "train.batch_size=8"):  # also to train: four of them would have nothing to do
+        placement_of("jit", 8, 4)
     with refused("9", "8", where="--devices"):
         placement_of("jit", 9, 18)
-    with refused("2 devices", "3 microbatches", "multiple of 6"):
-        placement_of("pmap", 2, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("devices", "accumulate", "parts", "rows", "placed"),
+    [(5, 1, 16, 1, 20), (3, 1, 16, 1, 18), (8, 1, 16, 1, 16), (5, 1, 8, 2, 10), (3, 4, 16, 1, 24), (3, 4, 8, 2, 12)],
+)
+def test_padding_fills_the_devices(devices, accumulate, parts, rows, placed):
+    """Equally many parts on each device, whose rows are a multiple of the microbatches."""
+    assert placement_of("jit", devices, parts * rows, accumulate).padded(parts, rows) == placed

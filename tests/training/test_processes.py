@@ -107,6 +107,19 @@ def test_feeds_on_devices_are_the_same(feed, data, recordings, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("feed", ["stream", "resident"])
+def test_a_batch_that_does_not_divide_over_the_processes(feed, data, tmp_path):
+    """16 rows on three devices of each: the rows of padding are all of the second process."""
+    assert train(data, tmp_path / "one", *KEYS, *FEEDS[feed], devices=4) == 0
+    asked = words(data, tmp_path / "two", *FEEDS[feed])
+    asked[asked.index("--devices") + 1] = 6
+    leader, follower = together(2, *asked)
+    assert (leader.status, follower.status) == (0, 0), leader.err + follower.err
+    assert "padding" in leader.err and not follower.err
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.long
 def test_pmap_and_accumulation_are_the_same(data, tmp_path):
     assert train(data, tmp_path / "one", *KEYS, "train.accumulate=2", devices=4) == 0
     leader, follower = together(2, *words(data, tmp_path / "two", "train.accumulate=2", "--parallel", "pmap"))
@@ -172,6 +185,25 @@ def test_a_lost_process_ends_the_other_with_a_line(lost, data, tmp_path):
     assert ended[1 - lost].status == 2
     (line,) = ended[1 - lost].errors
     assert line.startswith(f"error: process {lost} is lost")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ended", [0, 1])
+def test_sigterm_before_the_first_step_is_told_at_once(ended, data, tmp_path):
+    """While the run folder is begun, one process has its signal; the other ends long before it would count as lost."""
+    run = tmp_path / "run"
+    started = start(2, *words(data, run, "train.steps=100000"))
+    while not (run / "checkpoints").exists():
+        assert started[0].poll() is None
+        time.sleep(0.01)
+    started[ended].send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    found = ends(started)
+    assert time.monotonic() - began < LOST_AFTER - 10
+    assert found[ended].status == 143
+    assert found[1 - ended].status == 2
+    (line,) = found[1 - ended].errors
+    assert line.startswith(f"error: process {ended} has ended") and "SIGTERM" in line
 
 
 @pytest.mark.long

@@ -100,7 +100,7 @@ def lower_evaluation(experiment: Experiment) -> jax.stages.Lowered:
         state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
     features = state.buffers["feature_table"].shape[-1] if "feature_table" in state.buffers else 0
     counts = EvaluationCounts.zero(len(data.validation.classes), features)
-    _, batch = placement.abstract(state, data.plan.batch, config.train.batch_size)
+    _, batch = placement.abstract(state, data.plan.batch, data.plan.placed_rows(placement))
     whole = placement.replicate((state.params, state.buffers, counts))
     return placement.compile_evaluate(step).lower(*whole, batch)
 

@@ -18,14 +18,14 @@ PINNED = {"jax_enable_x64": False, "jax_threefry_partitionable": True, "jax_nump
 
 def check_platforms() -> None:
     """UserError, before jax is imported: JAX_PLATFORMS names what there is not, or what is not installed."""
-    plugins = _plugins()
+    there = plugins()
     for name in filter(None, os.environ.get("JAX_PLATFORMS", "").split(",")):
-        known = (*BUILT_IN, *(plugin for plugin in plugins if plugin not in BUILT_IN))
+        known = (*BUILT_IN, *(plugin for plugin in there if plugin not in BUILT_IN))
         if name not in known:
             way_out = did_you_mean(name, known, "unset JAX_PLATFORMS, and jax chooses")
             raise UserError("JAX_PLATFORMS", shortened(repr(name)), f"one of {', '.join(known)}", way_out)
-        here = any(kind in plugin for plugin in plugins for kind in (name, "cuda", "rocm") if name in GPUS)
-        here |= name == "tpu" and (importlib.util.find_spec("libtpu") is not None or "TPU_LIBRARY_PATH" in os.environ)
+        here = any(kind in plugin for plugin in there for kind in (name, "cuda", "rocm") if name in GPUS)
+        here |= name == "tpu" and has_libtpu()
         if name in ("tpu", *GPUS) and not here:
             package = "jax[tpu]" if name == "tpu" else "jax[cuda13]"
             came, wanted = f"{name}, and jax has no support for it here", "a platform that is installed"
@@ -33,12 +33,17 @@ def check_platforms() -> None:
             raise UserError("JAX_PLATFORMS", came, wanted, way_out)
 
 
-def _plugins() -> list[str]:
+def plugins() -> list[str]:
     """The names of the packages that bring other platforms to jax."""
     names = [point.name for point in entry_points(group="jax_plugins")]
     spaces = importlib.util.find_spec("jax_plugins")
     found = pkgutil.iter_modules(spaces.submodule_search_locations or []) if spaces is not None else ()
     return [*names, *(module.name for module in found)]
+
+
+def has_libtpu() -> bool:
+    """Whether jax can find the library for TPUs."""
+    return importlib.util.find_spec("libtpu") is not None or "TPU_LIBRARY_PATH" in os.environ
 
 
 def import_jax() -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from typer import Option
@@ -21,6 +21,13 @@ Within = Annotated[
 ]
 TPU_PORT = 8476
 FIRST_PORT, PORTS = 61_440, 4096  # SLURM's jobs take one of these ports, by the number of the job, as in jax
+# Commands that always write, and options by which others do: each task of SLURM would write the same files.
+WRITING = (
+    "simulate", "download", "group", "shard", "report", "predict", "submit", "sweep", "stack", "push", "pull",
+    "import-torch", "export-torch",
+)  # fmt: skip
+OUTPUTS = ("--json", "--plot", "--report", "--dump")
+SHARED_OUT = "--cells"  # of `sweep`: each task does others
 ONE = "add all of --coordinator HOST:PORT --processes N --process-id I, or none of them"
 
 
@@ -111,6 +118,24 @@ def _of_slurm(environment: Mapping[str, str], within: int) -> Ours | None:
     local = _number(environment, "SLURM_LOCALID") if several else None
     host = first_host(environment["SLURM_STEP_NODELIST"])
     return Ours(f"{host}:{port}", tasks, _number(environment, "SLURM_PROCID"), within, local)
+
+
+def check_one_task(command: str, words: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
+    """UserError: several tasks of `srun` were started with a command that writes, and that only one process can do.
+
+    `train` is the command that they do together.  words: those after the command.
+    """
+    options = {word.partition("=")[0] for word in words}
+    writes = command in WRITING or (command != "train" and not options.isdisjoint(OUTPUTS))
+    if not writes or SHARED_OUT in options or "SLURM_STEP_NODELIST" not in environment:
+        return
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")
+    if tasks != "1":
+        came = f"task {environment.get('SLURM_PROCID', '?')} of {tasks} tasks of SLURM, which would all write the same"
+        way_out = f"start it as `srun --ntasks=1 demega-jax {command} ..`"
+        if command == "sweep":
+            way_out += ", or give each task cells of its own with --cells"
+        raise UserError(f"demega-jax {command}", came, "one task", way_out)
 
 
 def first_host(nodes: str) -> str:

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from demega_jax.commands.shared.lists import is_list_word
+from demega_jax.commands.shared.processes import check_one_task
 from demega_jax.errors import UserError, did_you_mean, shortened
 from demega_jax.files import expanded
 
@@ -45,9 +46,10 @@ class Command(TyperCommand):
         overridable = any(parameter.name == "overrides" for parameter in parameters)
         sorted_words = sort_words(args, options, ctx.command_path, overridable)
         try:
-            rest = super().parse_args(ctx, sorted_words.words)
+            rest = super().parse_args(ctx, list(sorted_words.words))  # which it uses up
         except typer.TyperException as error:
             raise _refused(error, ctx.command_path, sorted_words.given) from None
+        check_one_task(self.name or "", sorted_words.words)
         if overridable:
             if ctx.params["overrides"]:
                 came = f"unexpected word {ctx.params['overrides'][0]}"

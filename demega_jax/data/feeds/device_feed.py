@@ -1,7 +1,8 @@
 """The common part of feeds whose data are on the devices: the order of rows in an epoch, and the place in it.
 
 Every batch takes equally many rows of each share, and a device holds whole shares (`shares.py`). So no row moves
-between devices, and batches do not depend on the number of devices.
+between devices, and batches do not depend on the number of devices. Where the shares do not divide over the devices,
+the last places are empty, and give rows of padding.
 """
 
 import abc
@@ -60,7 +61,7 @@ class DevicePlan(FeedPlan):
         return 1 + -(-(self.steps_per_dispatch - 1) // self.steps_per_epoch)
 
     def check(self, placement: Placement) -> None:
-        """UserError: shares that do not divide, or data that the devices cannot hold."""
+        """UserError: shares that do not divide a batch, or data that the devices cannot hold."""
         self.check_shares(placement)
         need, free = self.device_bytes(placement.devices), placement.free_bytes()
         if free is None or need <= free:
@@ -73,8 +74,16 @@ class DevicePlan(FeedPlan):
         )
 
     def check_shares(self, placement: Placement) -> None:
-        """UserError: these devices cannot hold whole shares, or a batch cannot take equally many rows of each."""
+        """UserError: these devices cannot take whole shares, or a batch cannot take equally many rows of each."""
         check_shares(self.shares, placement.devices, self.batch_size, placement.mode, self.name)
+
+    def places(self, placement: Placement) -> int:
+        """Places for shares on all devices. The last ones are empty where the shares do not divide over the devices."""
+        return placement.padded(self.shares, self.batch_size // self.shares)
+
+    def placed_rows(self, placement: Placement) -> int:
+        """Rows of a batch on the devices, with the rows of padding that empty places give."""
+        return self.places(placement) * (self.batch_size // self.shares)
 
     @abc.abstractmethod
     def held(self, devices: int) -> tuple[str, list[str]]:
@@ -96,7 +105,7 @@ class DeviceFeed(Feed):
         self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], plan: DevicePlan, placement: Placement,
         array_specs: PyTree,
     ):  # fmt: skip
-        """labels: of the rows of each share.  there: false for padding at the end of a share that has fewer rows.
+        """labels: of the rows of each place.  there: false for padding at the end of a share that has fewer rows.
 
         array_specs: the sharding of `_arrays`, one for all or one for each name.
         """
@@ -107,7 +116,7 @@ class DeviceFeed(Feed):
         self._part = plan.batch_size // plan.shares
         self.steps_per_epoch, self._planned = plan.steps_per_epoch, plan.planned_epochs
         self._counts = placement.put(there.sum(axis=1).astype(np.int32), SHARDED)
-        self._shares = placement.put(np.arange(plan.shares, dtype=np.uint32), SHARDED)
+        self._shares = placement.put(np.arange(len(labels), dtype=np.uint32), SHARDED)
         self._weights = placement.put(cumulative_chances(labels, there, plan.sampling), SHARDED)
         keys = [jax.random.key_data(jax.random.key(s, impl="threefry2x32")) for s in plan.seeds]
         self._keys = placement.put(np.stack(keys) if self.members else np.asarray(keys[0]), REPLICATED)

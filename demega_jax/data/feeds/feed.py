@@ -58,6 +58,10 @@ class Placement(Protocol):
         """How many processes train together."""
         ...
 
+    def padded(self, parts: int, rows: int = 1) -> int:
+        """How many parts of a batch lie on the devices, with those of padding, which come last."""
+        ...
+
     def own(self, count: int) -> slice:
         """Which of `count` shares are on devices of this process."""
         ...
@@ -169,6 +173,10 @@ class FeedPlan(abc.ABC):
     def normalization(self) -> str | None:
         """How the windows of a batch are normalised already; None: they are not."""
         return self.rows.normalization
+
+    def placed_rows(self, placement: Placement) -> int:
+        """Rows of a batch on the devices, with those of padding that make them equally many on each."""
+        return placement.padded(self.batch_size)
 
     def device_bytes(self, devices: int) -> int:
         """Bytes that stay on each device from step to step."""

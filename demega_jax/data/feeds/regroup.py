@@ -59,7 +59,7 @@ class RegroupFeed(DeviceFeed):
     """
 
     def __init__(self, plan: "RegroupPlan", placement: Placement):
-        tables, windows, dtype = plan.tables, plan.windows, np.dtype(plan.dtype)
+        tables, windows, dtype = plan.tables.with_empty(plan.places(placement)), plan.windows, np.dtype(plan.dtype)
         samples = SHARDED if tables.dealt else REPLICATED
         specs = dict.fromkeys(("first", "size", "label"), MEMBER_SHARDED) | {"samples": samples}
         super().__init__(tables.group_label, tables.there, plan, placement, specs)
@@ -73,14 +73,14 @@ class RegroupFeed(DeviceFeed):
         self._draw_groups = self._on_shares(
             self._groups_in_order, specs=(SHARDED, orders, MEMBER_SHARDED, SHARDED), result=MEMBER_SHARDED
         )
-        layout = tables.layout
-        shape = (layout.parts, layout.samples, windows.recordings[0].sensors)  # time before sensors
-        rounds = _rounds(windows, layout, plan.statistics(), dtype)
+        layout, parts = tables.layout, len(tables.label)
+        shape = (parts, layout.samples, windows.recordings[0].sensors)  # time before sensors
+        rounds = _rounds(windows, layout, parts, plan.statistics(), dtype)
         self._arrays = {"samples": filled(shape, dtype, rounds, samples, placement)}
 
     def _put_tables(self, tables: RegroupTables, samples: PartitionSpec) -> None:
         """Put the tables of groups, and of the windows of each part, on the devices."""
-        part = np.arange(tables.layout.parts)[:, None] if tables.dealt else 0
+        part = np.arange(len(tables.label))[:, None] if tables.dealt else 0
         offset = np.cumsum(tables.counts, axis=1) - tables.counts
         of_groups = {
             "label": tables.group_label, "start": tables.group_start, "size": tables.group_size,
@@ -88,7 +88,7 @@ class RegroupFeed(DeviceFeed):
         }  # fmt: skip
         put = self._placement.put
         self._tables = {name: put(np.asarray(table, np.int32), SHARDED) for name, table in of_groups.items()}
-        of_windows = (tables.label, tables.sample, np.arange(tables.layout.parts, dtype=np.uint32))
+        of_windows = (tables.label, tables.sample, np.arange(len(tables.label), dtype=np.uint32))
         self._windows_of: tuple[Array, ...] = tuple(put(table, samples) for table in of_windows)
 
     def _windows_of_parts(
@@ -152,13 +152,13 @@ class RegroupFeed(DeviceFeed):
 
 
 def _rounds(
-    windows: Windows, layout: Layout, statistics: Statistics, dtype: np.dtype
+    windows: Windows, layout: Layout, parts: int, statistics: Statistics, dtype: np.dtype
 ) -> Iterator[Float[np.ndarray, "P n C"]]:
     """Samples of each round [P, length + overlap, C], standardised and clipped; zeros after the end of a session run.
 
-    One recording is in memory at a time.
+    parts: P, those of the layout, with empty ones after them.  One recording is in memory at a time.
     """
-    shape = (layout.parts, layout.length + layout.overlap, windows.recordings[0].sensors)
+    shape = (parts, layout.length + layout.overlap, windows.recordings[0].sensors)
     block, stretch = np.zeros(shape, dtype), 0
     for recording in windows.recordings:
         x = recording.read()

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from demega_jax.config import RegroupConfig
 from demega_jax.data.draws import generator
-from demega_jax.data.feeds.shares import deal
+from demega_jax.data.feeds.shares import deal, with_empty
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.errors import UserError, warn
 
@@ -178,14 +178,31 @@ class RegroupTables:
         """The class of each group of an epoch."""
         return self.group_label[self.there].astype(np.int64)
 
+    def with_empty(self, places: int) -> "RegroupTables":
+        """The tables with places after the shares that have no group and, where recordings are dealt, no window."""
+        label, start, size = (
+            with_empty(table, places, 0) for table in (self.group_label, self.group_start, self.group_size)
+        )
+        grouped = dataclasses.replace(self, group_label=label, group_start=start, group_size=size)
+        if not self.dealt:
+            return grouped
+        windows = with_empty(self.label, places, self.counts.shape[1])  # which is the label of padding
+        sample, counts = (with_empty(table, places, 0) for table in (self.sample, self.counts))
+        return dataclasses.replace(grouped, label=windows, sample=sample, counts=counts)
+
     def nbytes(self, sensors: int, dtype: str, devices: int, epochs: int = 1) -> int:
         """Bytes on each device.  epochs: number of epochs planned at a time, times the number of members."""
-        parts = self.layout.parts // devices if self.dealt else 1
+        parts = -(-self.layout.parts // devices) if self.dealt else 1
         samples = parts * self.layout.samples * sensors * np.dtype(dtype).itemsize
         # For each window: its class, its first sample, and a place in the order of each epoch. For each group: five
         # numbers, and in each epoch its size, label, place and windows.
         windows = parts * self.sample.shape[1] * (2 + epochs) * 4
-        groups = self.group_label.size // devices * (5 + (3 + int(self.group_size.max())) * epochs) * 4
+        groups = (
+            self.group_label.shape[1]
+            * -(-len(self.group_label) // devices)
+            * (5 + (3 + int(self.group_size.max())) * epochs)
+            * 4
+        )
         return samples + windows + groups
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 
 from demega_jax.data.feeds.device_feed import DeviceFeed, DevicePlan, filled
 from demega_jax.data.feeds.feed import SHARDED, Placement, RowSpec, batch_specs, sampling_line
-from demega_jax.data.feeds.shares import deal
+from demega_jax.data.feeds.shares import deal, with_empty
 from demega_jax.data.feeds.stream import SplitPlan
 from demega_jax.data.split import STATISTICS, Split
 from demega_jax.errors import warn
@@ -55,7 +55,7 @@ class ResidentPlan(DevicePlan, SplitPlan):
         """Bytes of the rows, and of their statistics, on each device."""
         held = [spec for name, spec in self.batch.items() if name not in ("label", "valid")]
         row_bytes = sum(int(np.prod(spec.shape)) * spec.dtype.itemsize for spec in held)
-        return -(-self.rows.rows // self.shares) * self.shares // devices * row_bytes
+        return -(-self.rows.rows // self.shares) * -(-self.shares // devices) * row_bytes
 
     def held(self, devices: int) -> tuple[str, list[str]]:
         """The rows, and what else takes less memory on the devices."""
@@ -81,9 +81,9 @@ class ResidentFeed(DeviceFeed):
 
     def __init__(self, plan: ResidentPlan, placement: Placement):
         split, dtype = plan.rows, np.dtype(plan.dtype)
-        rows = deal(split.labels, plan.shares, plan.shares_seed)
+        rows = with_empty(deal(split.labels, plan.shares, plan.shares_seed), plan.places(placement), -1)
         super().__init__(split.labels[rows], rows >= 0, plan, placement, SHARDED)
-        mine = rows[placement.own(plan.shares)]  # a process reads the rows of its own devices
+        mine = rows[placement.own(len(rows))]  # a process reads the rows of its own devices
         parts = self._stored(split, mine, dtype) if plan.normalize is None else self._normalized(plan, mine)
         x = filled((*rows.shape, *split.window), dtype, parts, SHARDED, placement)
         small = {"label": split.labels.astype(np.int32)} | {name: split.row_arrays[name] for name in plan.beside}

@@ -1,7 +1,5 @@
 """Shares: the fixed parts that rows are divided into, and what a batch draws from each."""
 
-import math
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -26,14 +24,19 @@ def deal(labels: Int[np.ndarray, " N"], shares: int, seed: int) -> Int[np.ndarra
     return np.ascontiguousarray(dealt.reshape(each, shares).T)
 
 
+def with_empty(shares: np.ndarray, places: int, value: int) -> np.ndarray:
+    """Arrays of shares [S, ..] with empty ones [places, ..] after them, which hold a value throughout."""
+    empty = np.full((places - len(shares), *shares.shape[1:]), value, shares.dtype)
+    return np.concatenate([shares, empty])
+
+
 def check_shares(shares: int, devices: int, batch_size: int, mode: str, feed: str) -> None:
-    """UserError: devices cannot hold whole shares, or a batch cannot take equally many rows of each."""
+    """UserError: a device would have no share, or a batch cannot take equally many rows of each."""
     if mode != "jit":
         raise UserError("--parallel", f"{mode} with data.feed={feed}", "jit", "use --parallel jit or data.feed=stream")
-    if shares % devices:
-        came, near = f"{shares} shares over {devices} devices", math.ceil(shares / devices) * devices
-        way_out = f"use data.shares={near}, or another number of --devices"
-        raise UserError("data.shares", came, f"a multiple of {devices}", way_out)
+    if shares < devices:
+        came, way_out = f"{shares} shares on {devices} devices", f"use data.shares={devices}, or --devices {shares}"
+        raise UserError("data.shares", came, "a share or more for each device", way_out)
     if batch_size % shares:
         came, near = f"{batch_size} rows from {shares} shares (data.shares)", max(1, batch_size // shares) * shares
         raise UserError("train.batch_size", came, f"a multiple of {shares}", f"use train.batch_size={near}")

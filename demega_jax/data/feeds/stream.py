@@ -33,11 +33,12 @@ READ_AHEAD = 3  # batches that are read ahead on the host
 Put = Callable[[HostBatch], Any]
 
 
-def host_share(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The rows of a global batch that a host reads."""
-    each, left = divmod(batch_size, process_count)
+def host_share(rows: int, process_index: int, process_count: int) -> slice:
+    """The rows of a global batch that a host reads. rows: those of the batch, with padding that divides it over the
+    hosts. UserError: they do not divide."""
+    each, left = divmod(rows, process_count)
     if left:
-        came, near = f"{batch_size} rows over {process_count} hosts", max(1, each) * process_count
+        came, near = f"{rows} rows over {process_count} hosts", max(1, each) * process_count
         raise UserError("train.batch_size", came, f"a multiple of {process_count}", f"use train.batch_size={near}")
     return slice(process_index * each, (process_index + 1) * each)
 
@@ -90,22 +91,28 @@ class StreamPlan(SplitPlan):
 
     def open(self, placement: Placement) -> "StreamFeed":
         """The feed itself, at its first step."""
-        return StreamFeed(self, placement.put_batch, process_index=placement.process, process_count=placement.processes)
+        who = {"process_index": placement.process, "process_count": placement.processes}
+        return StreamFeed(self, placement.put_batch, rows=self.placed_rows(placement), **who)
 
 
 class StreamFeed(Feed):
     """Training batches without end. Threads read them ahead, and they are put on the devices ahead of the step."""
 
-    def __init__(self, plan: StreamPlan, place: Put = _unplaced, *, process_index: int = 0, process_count: int = 1):
-        """place: puts a host batch on the devices. Host p of n reads rows [p B/n, (p+1) B/n) of each global batch."""
+    def __init__(
+        self, plan: StreamPlan, place: Put = _unplaced, *, rows: int | None = None, process_index: int = 0,
+        process_count: int = 1,
+    ):  # fmt: skip
+        """place: puts a host batch on the devices.  rows: of a batch B with padding; None: without. Host p of n reads
+        rows [p B/n, (p+1) B/n) of each global batch."""
         super().__init__()
         split = plan.rows
         self.order: Order = order_of(split, plan.batch_size, plan.seed, plan.sampling)
-        self._share = host_share(plan.batch_size, process_index, process_count)
+        self._padding = np.full((rows or plan.batch_size) - plan.batch_size, PADDING)
+        self._share = host_share(rows or plan.batch_size, process_index, process_count)
         # Batches read ahead and placed ahead, the one in use, and two that JAX frees at its next calls.
         most = READ_AHEAD + plan.prefetch + 3
-        rows = self._share.stop - self._share.start
-        self._batch_reader = BatchReader(split, open_rows(split, plan.memory), rows, most)
+        own = self._share.stop - self._share.start
+        self._batch_reader = BatchReader(split, open_rows(split, plan.memory), own, most)
         self._place, self._prefetch = place, plan.prefetch
         self._placed: collections.deque[Any] = collections.deque()
         self._batches: Any = None
@@ -118,7 +125,7 @@ class StreamFeed(Feed):
         return batches
 
     def _read(self, rows: np.ndarray) -> HostBatch:
-        return self._batch_reader.read(rows[self._share])
+        return self._batch_reader.read(np.concatenate([rows, self._padding])[self._share])
 
     def __next__(self) -> Batch:
         with self._waiting():

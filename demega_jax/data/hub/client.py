@@ -54,8 +54,11 @@ class Cut(Exception):
     """A transfer was cut, and may succeed when it is tried again. The text says why."""
 
 
-def resolve_revision(repo: str, revision: str) -> str:
-    """The commit that a branch, tag or commit is now. UserError: the hub cannot be asked or does not say."""
+def resolve_revision(repo: str, revision: str, timeout: float = INFO_TIMEOUT) -> str:
+    """The commit that a branch, tag or commit is now. UserError: the hub cannot be asked or does not say.
+
+    timeout: seconds to wait for it.
+    """
     check_environment()
     from huggingface_hub import HfApi
     from huggingface_hub.utils import logging
@@ -63,7 +66,7 @@ def resolve_revision(repo: str, revision: str) -> str:
     logging.set_verbosity_error()  # our own line of text says what it would log
     with told(repo, revision), understood(repo):
         sha = HfApi(library_name="demega-jax", library_version=__version__).dataset_info(
-            repo, revision=revision, timeout=INFO_TIMEOUT
+            repo, revision=revision, timeout=timeout
         ).sha  # fmt: skip
     if sha is None:
         raise UserError(repo, "the hub does not say which commit this is", "a commit", "use --revision COMMIT")

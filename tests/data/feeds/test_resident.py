@@ -135,14 +135,15 @@ def test_half_precision(data):
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [
-        ((8, 3, 24, "jit"), "data.shares=9"), ((8, 2, 20, "jit"), "train.batch_size=16"),
+        ((8, 9, 72, "jit"), "data.shares=9"),
+        ((8, 2, 20, "jit"), "train.batch_size=16"),
         ((8, 2, 16, "pmap"), "--parallel jit"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_divide_is_refused(arguments, fact):
     with refused(fact):
         check_shares(*arguments, "resident")
-    check_shares(8, 2, 16, "jit", "resident")
+    check_shares(8, 3, 16, "jit", "resident")
 
 
 @pytest.mark.slow
