@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, and full precision of matrix products."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -23,6 +24,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="demega-jax-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+# Tracing makes millions of small objects that live on, and looking for cycles among them takes a quarter of the time.
+gc.set_threshold(100_000, 50, 100)
 
 import hypothesis
 import jax

@@ -1,11 +1,11 @@
 """What the tests of the commands share: a small model, and how a command fails."""
 
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 
 from demega_jax.cli import main
 
 SMALL = [
-    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
+    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
     "train.log_every=3",
 ]  # fmt: skip
 

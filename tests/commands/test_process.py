@@ -71,7 +71,7 @@ def warnings_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if "interrupted" in line or "ended" in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_a_signal_is_answered_at_once_and_the_command_that_goes_on_can_be_pasted(training, tmp_path, number):
     process = training("--devices", "1", "--parallel", "pmap")

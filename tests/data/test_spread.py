@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.data import grouped_path, open_grouped, simulate_grouped
 from helpers.errors import assert_facts, the_warning
 from helpers.runs import run_command, train
@@ -13,7 +13,7 @@ from helpers.runs import run_command, train
 from demega_jax.data.spread import warn_of_small_spread
 from demega_jax.errors import set_warning_sink
 
-SMALL = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=2"]
+SMALL = [*TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=2"]
 WAY_OUT = ("tesla", "1e12", "median_iqr")
 
 

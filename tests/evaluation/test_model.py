@@ -6,7 +6,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.data import simulate_grouped
 from helpers.errors import refused
 from helpers.runs import evaluate, train
@@ -14,7 +14,7 @@ from helpers.runs import evaluate, train
 import demega_jax
 from demega_jax.data.arrays import array_split
 
-MORE = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4"]
+MORE = [*TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4"]
 
 
 @pytest.fixture(scope="module")

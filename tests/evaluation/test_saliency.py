@@ -1,10 +1,12 @@
 """Saliency against finite differences, and the places of its maps."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.data import simulate_grouped
 from helpers.runs import train
 
@@ -21,10 +23,22 @@ def trained(tmp_path_factory):
     """A model of two members, and the test rows."""
     folder = tmp_path_factory.mktemp("saliency")
     simulate_grouped(folder / "data", levels=[10], groups=64, sensors=3, time_points=5, seed=1)
-    more = [*TINY_MODEL, "train.members=2", "data.feed=resident", "train.batch_size=16", "train.epochs=null"]
+    more = [
+        *TINY_MODEL,
+        "train.members=2",
+        "data.feed=resident",
+        "train.batch_size=16",
+        "train.epochs=null",
+        ONE_SCHEDULE,
+    ]
     assert train(folder / "data", folder / "run", *more, "train.steps=4", "train.eval_every=4") == 0
     model = demega_jax.load(folder / "run")
     return model, demega_jax.open_levels(folder / "data", 10, "test", classes=model.classes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(graphdef, tree, x):
+    return nnx.merge(graphdef, *tree)(x, normalized=True).logits
 
 
 def log_probability(model, x, label):
@@ -32,7 +46,7 @@ def log_probability(model, x, label):
     p = []
     for member in range(2):
         tree = jax.tree.map(lambda leaf, member=member: leaf[member], (model.member_params, model.member_buffers))
-        logits = np.asarray(nnx.merge(model.graphdef, *tree)(x, normalized=True).logits, np.float64)
+        logits = np.asarray(logits_of(model.graphdef, tree, x), np.float64)
         odds = np.exp(logits - logits.max(-1, keepdims=True))
         p.append((odds / odds.sum(-1, keepdims=True))[np.arange(len(x)), label])
     return np.log(np.mean(p, axis=0))

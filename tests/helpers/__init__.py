@@ -23,3 +23,5 @@ TINY_MODEL = [
     "model.projection_width=8",
     "model.ipa_width=8",
 ]
+# One schedule for runs of any length: it is a constant of the compiled step, which runs then share by the tests' cache.
+ONE_SCHEDULE = "optim.schedule_length=20"

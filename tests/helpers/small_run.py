@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from demega_jax.training.checkpoint import Checkpoints
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 
 KEYS = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=6", "train.save_every=3",
-        "train.eval_every=3", "train.log_every=1", "optim.schedule_length=6"]  # fmt: skip
+        "train.eval_every=3", "train.log_every=1", ONE_SCHEDULE]  # fmt: skip
 
 
 def best_step(run: Path) -> int:

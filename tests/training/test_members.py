@@ -1,5 +1,6 @@
 """Many steps a dispatch, and many models in one program: the numbers of one step, and one model, at a time."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -109,13 +110,11 @@ def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
 
 @pytest.mark.slow
 def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, capsys):
-    assert train(data, tmp_path / "run", "train.steps=16", "train.steps_per_dispatch=8", devices=2) == 0
+    run, options = tmp_path / "run", ("train.steps_per_dispatch=8", "optim.schedule_length=16")
+    assert train(data, run, *options, "train.steps=8", devices=2) == 0
     assert_facts(capsys.readouterr().out, "compiled")
-    assert_alike(tmp_path / "run", alone / "777", every=8)
-    half = ("train.steps_per_dispatch=4", "optim.schedule_length=16")
-    assert train(data, tmp_path / "half", *half, "train.steps=8") == 0
-    assert train(data, tmp_path / "half", *half, "train.steps=16", "--resume") == 0
-    assert_alike(tmp_path / "half", alone / "777")
+    assert train(data, run, *options, "train.steps=16", "--resume", devices=2) == 0
+    assert_alike(run, alone / "777", every=8)
 
 
 @pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.long), 2])
@@ -138,13 +137,21 @@ def test_one_program_of_many_steps_is_those_steps(data, members):
     assert_close(*map(flatten, states))
 
 
+MEMBERS = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16", "train.save_every=4")
+
+
+@pytest.fixture(scope="module")
+def members(data, tmp_path_factory) -> Path:
+    """A run of two members that ended after 8 steps, and was continued to 16."""
+    run = tmp_path_factory.mktemp("members") / "run"
+    assert train(data, run, *MEMBERS, "train.steps=8", devices=2) == 0
+    assert train(data, run, *MEMBERS, "train.steps=16", "--resume", devices=2) == 0
+    return run
+
+
 @pytest.mark.slow
-def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
-    run = tmp_path / "run"
-    options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16")
-    assert train(data, run, *options, "train.steps=8", devices=2) == 0
-    assert "2 x " in capsys.readouterr().out
-    assert train(data, run, *options, "train.steps=16", "--resume", devices=2) == 0
+def test_members_are_runs_of_their_own(data, alone, members, tmp_path, capsys):
+    run = members
     for number, seed in enumerate((777, 778)):
         assert_alike(run / "members" / str(number), alone / str(seed))
         assert (run / "members" / str(number) / "report" / "training_curve.png").is_file()
@@ -164,15 +171,15 @@ def test_members_are_runs_of_their_own(data, alone, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_member_that_fell_behind_is_waited_for(data, tmp_path):
+def test_a_member_that_fell_behind_is_waited_for(data, members, tmp_path, capsys):
     """A run killed while its members saved one after the other goes on from the save that all have."""
     run = tmp_path / "run"
-    options = ("train.members=2", "train.steps_per_dispatch=2", "optim.schedule_length=16", "train.save_every=4")
-    assert train(data, run, *options, "train.steps=16") == 0
+    shutil.copytree(members, run)
     whole = [newest_arrays(run / "members" / m) for m in "01"]
     newest = run / "members" / "1" / "checkpoints" / "latest" / "16"
     newest.rename(tmp_path / "away")
-    assert train(data, run, *options, "train.steps=16", "--resume") == 0
+    assert train(data, run, *MEMBERS, "train.steps=16", "--resume", devices=2) == 0
+    assert "2 x " in capsys.readouterr().out
     for m, wanted in zip("01", whole, strict=True):
         assert_same_arrays(newest_arrays(run / "members" / m), wanted)
 

@@ -20,9 +20,9 @@ INPUTS = {
 }  # fmt: skip
 
 
-def config_of(dtype: str = "float32") -> Config:
+def config_of(dtype: str, layers: int) -> Config:
     return Config.model_validate(
-        {"model": {"sensors": SENSORS, "time_points": TIME_POINTS, "width": 16, "heads": HEADS, "layers": 2,
+        {"model": {"sensors": SENSORS, "time_points": TIME_POINTS, "width": 16, "heads": HEADS, "layers": layers,
                    "embedding_width": 64, "projection_width": 16, "ipa_width": 8, "dropout": 0.5, "dtype": dtype,
                    "classes": PHONEMES},
          "data": {"augment": {"time_shift": 0.5, "noise": 0.5, "time_mask": 0.5}},
@@ -31,9 +31,11 @@ def config_of(dtype: str = "float32") -> Config:
 
 
 @functools.cache
-def parts(dtype: str, source: str, devices: int):
+def parts(dtype: str, source: str, devices: int, layers: int = 1):
     """(training, abstract state, abstract batch)."""
-    training = make_training(config_of(dtype), devices=devices, weights=[1.0] * 39, normalized=source == "normalized")
+    training = make_training(
+        config_of(dtype, layers), devices=devices, weights=[1.0] * 39, normalized=source == "normalized"
+    )
     arrays = {"x": ((SENSORS, TIME_POINTS), np.float32), "label": ((), np.int32), "valid": ((), np.bool_)}
     state = jax.eval_shape(training.fresh_state)
     return training, *training.placement.abstract(state, arrays | INPUTS[source], ROWS)
@@ -142,7 +144,7 @@ def test_gradients_are_reduced_once():
 @pytest.mark.parametrize("source", ["raw", "statistics"])
 @pytest.mark.slow
 def test_the_step_lowers_for_accelerators(platform, dtype, source):
-    training, state, batch = parts(dtype, source, 1)
+    training, state, batch = parts(dtype, source, 1, layers=2)
     bare = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state, batch))
     exported = jax.export.export(jax.jit(training.step.__call__, donate_argnums=0), platforms=[platform])(*bare)
     text = exported.mlir_module()

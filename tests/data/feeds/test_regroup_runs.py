@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.data import open_grouped
 from helpers.errors import assert_facts, fails_with
 from helpers.feeds import limit_device_memory
@@ -16,7 +16,7 @@ from demega_jax.data.recordings.splits import official, write_splits
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SMALL = [
-    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
+    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=10",
     "train.log_every=1", "data.feed=regroup", "data.regroup.tmax=0.1",
 ]  # fmt: skip
 
@@ -40,8 +40,8 @@ def test_train_on_one_or_eight_devices_and_after_a_stop(recordings, tmp_path, ca
         assert train(recordings, tmp_path / str(devices), option, devices=devices) == 0
     assert_facts(capsys.readouterr().out, "float32", how, "on each device")
     np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-4)
-    assert train(recordings, tmp_path / "half", option, "train.steps=5", "optim.schedule_length=10") == 0
-    assert train(recordings, tmp_path / "half", option, "--resume", "optim.schedule_length=10") == 0
+    assert train(recordings, tmp_path / "half", option, "train.steps=5") == 0
+    assert train(recordings, tmp_path / "half", option, "--resume") == 0
     assert losses(tmp_path / "half") == losses(tmp_path / "1")
 
 

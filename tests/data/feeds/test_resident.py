@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import TINY_MODEL
+from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.arrays import assert_same_arrays
 from helpers.data import ShardSettings, all_rows, open_split, simulate_grouped, write_shards
 from helpers.errors import assert_facts, fails_with, refused
@@ -16,7 +16,7 @@ from demega_jax.data.feeds.shares import check_shares, class_chances, deal
 from demega_jax.data.open import plan_rows
 
 SMALL = [
-    *TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=5",
+    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=10",
     "train.log_every=1", "data.feed=resident",
 ]  # fmt: skip
 
@@ -146,17 +146,21 @@ def test_what_does_not_divide_is_refused(arguments, fact):
     check_shares(8, 3, 16, "jit", "resident")
 
 
-@pytest.mark.slow
-def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path, capsys):
+@pytest.mark.long
+def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path):
     files, options = data / "files", ("--level", 10, *SMALL)
     for devices in (1, 8):
         assert train(files, tmp_path / str(devices), *options, devices=devices) == 0
-    assert_facts(capsys.readouterr().out, "resident", "KiB", "float32", "on each device")
     np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-4)
-    assert train(files, tmp_path / "half", *options, "train.steps=5", "optim.schedule_length=10") == 0
+    assert train(files, tmp_path / "half", *options, "train.steps=5") == 0
     assert train(files, tmp_path / "half", *options, "--resume", "train.steps=10") == 0
     assert losses(tmp_path / "half") == losses(tmp_path / "1")
-    capsys.readouterr()
+
+
+def test_a_dry_run_says_what_is_held(data, tmp_path, capsys):
+    files, options = data / "files", ("--level", 10, *SMALL)
+    assert train(files, tmp_path / "dry", *options, "--dry-run") == 0
+    assert_facts(capsys.readouterr().out, "resident", "KiB", "float32", "on each device")
     assert train(files, tmp_path / "dry", *options, "--dry-run", "data.dtype=float16", "data.sampling=balanced") == 0
     out = capsys.readouterr().out
     assert_facts(out, "# feed: resident", "# sampling: balanced")
