@@ -25,9 +25,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-# Tracing makes millions of small objects that live on, and looking for cycles among them takes a quarter of the time.
-gc.set_threshold(100_000, 50, 100)
-
 import hypothesis
 import jax
 import numpy as np
@@ -36,6 +33,8 @@ from helpers import GOLDEN
 
 from demega_jax.errors import set_warning_sink
 
+# Tracing makes millions of small objects that live on, and looking for cycles among them takes a quarter of the time.
+gc.set_threshold(100_000, 50, 100)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -1,4 +1,4 @@
-"""The README's commands run, in its order: with small windows here, as they stand in `make test-long`.
+"""The README's commands are those of the program, and run, in its order, with small windows and as they stand.
 
 The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code.
 """
@@ -12,10 +12,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import typer
 from helpers import ROOT, TINY_MODEL
 from rich.console import Console
 
-from demega_jax.cli import main
+from demega_jax.cli import build_app, main
+from demega_jax.commands.shared.process import Process
+from demega_jax.config.load import load_config, override, parse_overrides
 from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
@@ -74,7 +77,22 @@ def small(words: list[str]) -> list[str]:
     return words[1:]
 
 
-@pytest.mark.slow(seconds=200)
+def test_every_command_has_options_and_keys_that_exist():
+    """Each line is parsed as the program parses it; `make test-long` runs them."""
+    app = typer.main.get_command(build_app())
+    group = app.make_context("demega-jax", [], resilient_parsing=True)
+    for words in commands():
+        if words[0] == "demega-jax":
+            command = app.get_command(group, words[1])
+            assert command is not None, words
+            command.make_context(words[1], words[2:], parent=group, obj=Process(tuple(words), False))
+            overrides = [word for word in words[2:] if re.match(r"\w+\.\w+=", word)]
+            configs = [word for word in words[2:] if word.startswith("configs/")]
+            config = load_config(ROOT / (configs or ["configs/default.yaml"])[0])
+            override(config, parse_overrides(overrides), "README.md")  # UserError: a key or a value that is not known
+
+
+@pytest.mark.long
 def test_every_command_with_small_windows(tmp_path, monkeypatch):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
