@@ -166,8 +166,8 @@ def atomic_h5(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with Disk(open_part(partial), "r+") as disk, locked(partial, disk):
-            disk.truncate(0)  # removes what a killed process has left
             try:
+                disk.truncate(0)  # removes what a killed process has left
                 with h5py.File(disk, "w") as file:
                     yield file, disk
                 disk.check()

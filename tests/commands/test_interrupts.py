@@ -43,8 +43,10 @@ def test_at_any_moment_of_the_start(data, tmp_path, number, module):
     assert not list(tmp_path.iterdir())
 
 
-def partial_files(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.name.endswith((".partial", ".tmp"))]
+def partial_files(folder: Path, *, least: int = 0) -> list[str]:
+    """Names of half-written files that have at least so many bytes."""
+    found = [path for path in folder.rglob("*") if path.name.endswith((".partial", ".tmp"))]
+    return [path.name for path in found if path.stat().st_size >= least]
 
 
 @BOTH
@@ -52,7 +54,7 @@ def test_what_is_half_written_is_removed(tmp_path, number):
     words = ["simulate", str(tmp_path / "out"), "--level", "5", "--groups", "200000", "--sensors", "50"]
     process = subprocess.Popen(START[:1] + START[3:] + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not partial_files(tmp_path):
+    while not partial_files(tmp_path, least=1):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(number)

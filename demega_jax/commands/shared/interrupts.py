@@ -11,6 +11,7 @@ from types import FrameType
 
 ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 IMPORTING = "<frozen importlib"  # the file of the functions of the interpreter that import a module
+H5PY, DISK = f"{os.sep}h5py{os.sep}", os.path.join("data", "hdf5.py")  # where functions of HDF5 are
 
 
 def answer_signals() -> None:
@@ -30,7 +31,20 @@ def end_in_order(number: int, frame: FrameType | None) -> None:
     _tell(number)
     from_now_on_at_once()
     _raise_again_if_lost(number)
-    raise _ending(number)
+    _raise_outside_hdf5(number, frame)
+
+
+def _raise_outside_hdf5(number: int, frame: FrameType | None) -> None:
+    """Raise the exception; a moment later where HDF5 is at work, which would lose it and leave its file half closed."""
+    if _within_hdf5(frame):
+        _raise_soon(number)
+    else:
+        raise _ending(number)
+
+
+def _raise_soon(number: int) -> None:
+    signal.signal(signal.SIGALRM, lambda _, frame: _raise_outside_hdf5(number, frame))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _ending(number: int) -> BaseException:
@@ -44,14 +58,10 @@ def _raise_again_if_lost(number: int) -> None:
     """
     others = sys.unraisablehook
 
-    def raise_it(*_: object) -> None:
-        raise _ending(number)
-
     def again(lost: "sys.UnraisableHookArgs") -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt | SystemExit):
             return others(lost)
-        signal.signal(signal.SIGALRM, raise_it)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        _raise_soon(number)
 
     sys.unraisablehook = again
 
@@ -77,6 +87,16 @@ def _tell(number: int) -> None:
 def _imports(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_filename.startswith(IMPORTING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _within_hdf5(frame: FrameType | None) -> bool:
+    """Whether h5py is at work, or writes by the functions of our class `Disk`."""
+    while frame is not None:
+        code = frame.f_code
+        if H5PY in code.co_filename or (code.co_filename.endswith(DISK) and code.co_qualname.startswith("Disk.")):
             return True
         frame = frame.f_back
     return False
