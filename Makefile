@@ -68,10 +68,10 @@ demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU,
 readme: $(STAMP) ## run the commands whose output the README shows, and write what they print into it
 	$(BIN)/python docs/readme_outputs.py
 
-test: lint ## lint, types, and every test but the long ones: some 18 minutes on 2 cores
+test: lint ## lint, types, and every test but the long ones: some 15 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS)
 
-test-fast: $(STAMP) ## the quick tests only, for while you edit: under 2 minutes on 2 cores
+test-fast: $(STAMP) ## the quick tests only, for while you edit: some 6 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long and not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 test-oldest: ## the quick tests on the oldest supported Python, in an environment of its own

@@ -17,6 +17,8 @@ from demega_jax.evaluation.stack.linear import LinearStacker, fit_linear, train_
 from demega_jax.evaluation.stack.mlp import MLPStackers, train_mlp
 from demega_jax.metrics import macro_f1
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 V, N = 4, 600
 CONFIG = StackConfig(width=16, epochs=40, seeds=3, best=2, batch_size=64, learning_rate=1e-2)
 

@@ -14,6 +14,8 @@ from demega_jax.model.fused.feedforward import feedforward, plain, weights_of
 from demega_jax.model.fused.gpu import feedforward as gpu
 from demega_jax.model.fused.plan import Branch, Masks
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 
 def noise(batch: int) -> Noise:
     return Noise(row_keys(jnp.asarray([3, 1], jnp.uint32), jnp.arange(5, 5 + batch, dtype=jnp.uint32)), 7)

@@ -17,6 +17,8 @@ from demega_jax.model.fused import gpu, tpu
 from demega_jax.model.fused.bits import PairBits, keep_pairs, threefry2x32
 from demega_jax.model.fused.plan import Plan
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 B, H, D, SITE = 2, 2, 16, 7
 WORDS = row_keys(jnp.asarray([3, 1], jnp.uint32), jnp.arange(5, 5 + B, dtype=jnp.uint32))
 KINDS = {

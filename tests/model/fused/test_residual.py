@@ -17,6 +17,8 @@ from demega_jax.model.fused.plan import Masks, Sum
 from demega_jax.model.fused.residual import add_and_normalize, gains_of, plain_backward, plain_forward, stream_of
 from demega_jax.model.layers import LayerNorm, product
 
+pytestmark = pytest.mark.slow(seconds=4)
+
 SITE = 7
 
 
