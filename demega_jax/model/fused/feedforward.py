@@ -11,13 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
-from demega_jax.model.dropout import Noise, Share, apply_dropout, mask_of
+from demega_jax.model.dropout import Noise
 from demega_jax.model.fused.gpu import feedforward as gpu
-from demega_jax.model.fused.plan import Branch, Masks
-
-Words = UInt32[Array, "S B count"] | None
+from demega_jax.model.fused.masks import Words, apply, draw
+from demega_jax.model.fused.plan import Branch
 
 
 class Weights(NamedTuple):
@@ -42,12 +41,7 @@ def feedforward(
     x: Float[Array, "B T E"], weights: Weights, layer: int, noise: Noise, rate: float
 ) -> Float[Array, "B T E"]:
     """The branch of a layer before its last bias and dropout. noise: of the dropout of the hidden features."""
-    masks: Masks | None = None
-    words: Words = None
-    if rate:
-        share = Share.of(rate)
-        drawn = noise.words([noise], share.words(x.shape[1] * weights.bias.shape[1]))
-        masks, words = Masks(share, (drawn.place(noise),)), drawn.words
+    masks, words = draw([noise], rate, x.shape[1] * weights.bias.shape[1])
     of = Branch(layer, masks)
     with jax.named_scope("feedforward_fused"):
         return jax.lax.platform_dependent(words, x, weights, cuda=partial(_on_gpu, of), default=partial(plain, of))
@@ -56,10 +50,7 @@ def feedforward(
 def plain(of: Branch, words: Words, x: Float[Array, "B T E"], weights: Weights) -> Float[Array, "B T E"]:
     """The branch by plain JAX."""
     up, bias, down = (each[of.layer] for each in weights)
-    hidden = jax.nn.silu(x @ up + bias)
-    if of.masks is not None and words is not None:
-        hidden = apply_dropout(hidden, mask_of(words[of.masks.places[0]], hidden.shape[1:], of.masks.share))
-    return hidden @ down
+    return apply(of.masks, words, jax.nn.silu(x @ up + bias)) @ down
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -11,15 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
-from demega_jax.model import cpu_layout
-from demega_jax.model.dropout import Noise, Share, apply_dropout, mask_of
+from demega_jax.model.dropout import Noise
 from demega_jax.model.fused.gpu import residual as gpu
-from demega_jax.model.fused.plan import Masks, Sum
+from demega_jax.model.fused.masks import Words, apply, draw
+from demega_jax.model.fused.plan import Sum
 from demega_jax.model.layers import LayerNorm, layer_norm
 
-Words = UInt32[Array, "S B count"] | None
 Gains = Float[Array, "N 3 E"]
 
 
@@ -64,13 +63,7 @@ def add_and_normalize(
     y: the product that a branch ends with.  number: of this sum in `gains`.  sites: where dropout acts, one after the
     other.
     """
-    x = stream.x
-    masks: Masks | None = None
-    words: Words = None
-    if rate and sites:
-        share = Share.of(rate)
-        drawn = sites[0].words(sites, share.words(x.shape[1] * x.shape[2]))
-        masks, words = Masks(share, tuple(drawn.place(site) for site in sites)), drawn.words
+    masks, words = draw(sites, rate, y.shape[1] * y.shape[2])
     with jax.named_scope("residual_fused"):
         return _add(Sum(number, masks), words, stream, y, gains)
 
@@ -86,7 +79,7 @@ def _add(of: Sum, words: Words, stream: Stream, y: Array, gains: Gains) -> tuple
 def plain_forward(of: Sum, words: Words, x: Array, y: Array, gains: Gains) -> tuple[Array, Array]:
     """The sum and its normalisation by plain JAX."""
     bias, scale, shift = gains[of.number]
-    total = x + _dropped(of, words, y + bias.astype(y.dtype))
+    total = x + apply(of.masks, words, y + bias.astype(y.dtype))
     return total, layer_norm(total, scale, shift).astype(x.dtype)
 
 
@@ -98,16 +91,9 @@ def plain_backward(
     _, back = jax.vjp(layer_norm, total, scale, shift)
     through, d_scale, d_shift = back(g[1].astype(jnp.float32))
     dx = g[0] + through
-    dy = _dropped(of, words, dx)  # dropout is linear, and its own transpose
+    dy = apply(of.masks, words, dx)  # dropout is linear, and its own transpose
     d_bias = jnp.sum(dy.astype(jnp.float32), axis=(0, 1))
     return dx, dy, room, jnp.zeros_like(gains).at[of.number].set(jnp.stack([d_bias, d_scale, d_shift]))
-
-
-def _dropped(of: Sum, words: Words, y: Array) -> Array:
-    if of.masks is not None and words is not None:
-        for place in of.masks.places:
-            y = apply_dropout(y, mask_of(cpu_layout.apart_on_tpu(words[place]), y.shape[1:], of.masks.share))
-    return y
 
 
 def _forward(of: Sum, words: Words, stream: Stream, y: Array, gains: Gains) -> tuple[tuple[Stream, Array], tuple]:

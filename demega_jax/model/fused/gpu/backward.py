@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.fused.gpu.forward import Lookups, probabilities
-from demega_jax.model.fused.gpu.kernel import Ref, Sizes, Window, along, call, dot, down, load, store
+from demega_jax.model.fused.gpu.kernel import Ref, along, dot, down, load, store
+from demega_jax.model.fused.gpu.window import Sizes, Window, call
 from demega_jax.model.fused.plan import Plan
 
 

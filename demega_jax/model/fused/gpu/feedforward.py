@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, UInt32
 
-from demega_jax.model.fused.gpu.kernel import LEAST, Ref, along, dot, down, kept, load, store
+from demega_jax.model.fused.gpu.kernel import LEAST, Lines, Ref, along, dot, down, launch, load, store
 from demega_jax.model.fused.plan import Branch, power_of_two
 
 # Bytes of a tile of lines and of a piece of U or D. Where the gradients of the weights are summed, pieces are wide, so
@@ -30,17 +28,12 @@ WARPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
-    """batch, time, width, hidden: B, T, E, I.  tile: lines of a tile.  piece: hidden features at a time."""
+class Sizes(Lines):
+    """Lines, and hidden features. hidden: I.  piece: hidden features at a time."""
 
-    batch: int
-    time: int
-    width: int
     hidden: int
-    tile: int
     piece: int
     of: Branch
-    interpret: bool
 
     @classmethod
     def fitting(cls, x: Array, bias: Array, of: Branch, tile: int, piece: int, interpret: bool) -> "Sizes":
@@ -48,17 +41,7 @@ class Sizes:
         (batch, time, width), hidden = x.shape, bias.shape[1]
         line = x.dtype.itemsize * power_of_two(width, LEAST)
         fitting = min(max(LEAST, piece // line), power_of_two(hidden, LEAST))
-        return cls(batch, time, width, hidden, max(LEAST, tile // line), fitting, of, interpret)
-
-    @property
-    def lines(self) -> int:
-        """All lines."""
-        return self.batch * self.time
-
-    @property
-    def tiles(self) -> int:
-        """How many tiles have them all."""
-        return math.ceil(self.lines / self.tile)
+        return cls(batch, time, width, max(LEAST, tile // line), interpret, hidden, fitting, of)
 
     @property
     def pieces(self) -> int:
@@ -69,14 +52,6 @@ class Sizes:
     def shares(self) -> int:
         """Programs of a piece where the gradients of the weights are summed."""
         return min(self.tiles, max(1, PROGRAMS // self.pieces))
-
-    def features(self) -> Array:
-        """Numbers of features [1, E], with some more up to what products want."""
-        return along(power_of_two(self.width, LEAST))
-
-    def read(self, ref: Ref, line: Array) -> Float[Array, "t E"]:
-        """Lines [t, 1] of an array [B T, E], zeros where there are none."""
-        return load(ref, line, self.features(), mask=(line < self.lines) & (self.features() < self.width))
 
 
 class _Weights(NamedTuple):
@@ -94,7 +69,7 @@ class _Piece:
     def __init__(self, sizes: Sizes, weights: _Weights, number: Array | int):
         self.sizes, self.weights = sizes, weights
         self.hidden = number * sizes.piece + along(sizes.piece)
-        layer, features = sizes.of.layer, down(power_of_two(sizes.width, LEAST))
+        layer, features = sizes.of.layer, down(sizes.padded)
         there = (features < sizes.width) & (self.hidden < sizes.hidden)
         self.up = load(weights.up, layer, features, self.hidden, mask=there)
         self.down = load(weights.down, layer, self.hidden, features, mask=there)  # turned: [E, i]
@@ -106,12 +81,8 @@ class _Piece:
 
     def dropped(self, line: Array, value: Float[Array, "t i"]) -> Float[Array, "t i"]:
         """What dropout leaves of the elements of a tile; nothing where there is no such line or feature."""
-        sizes, masks = self.sizes, self.sizes.of.masks
-        there = (line < sizes.lines) & (self.hidden < sizes.hidden)
-        if masks is None:
-            return jnp.where(there, value, 0.0)
-        row, element = line // sizes.time, line % sizes.time * sizes.hidden + self.hidden
-        return jnp.where(kept(masks, self.weights.words, row, element, there), value * masks.factor, 0.0)
+        sizes = self.sizes
+        return sizes.dropped(sizes.of.masks, self.weights.words, line, self.hidden, sizes.hidden, value)
 
 
 def _slope(h: Float[Array, "t i"], sigmoid: Float[Array, "t i"]) -> Float[Array, "t i"]:
@@ -120,7 +91,7 @@ def _slope(h: Float[Array, "t i"], sigmoid: Float[Array, "t i"]) -> Float[Array,
 
 
 def _forward_kernel(sizes: Sizes, words: Ref, up: Ref, bias: Ref, down_: Ref, x: Ref, y: Ref) -> None:
-    line = down(sizes.tile, pl.program_id(0) * sizes.tile)
+    line = sizes.of_tile(pl.program_id(0))
     tile, weights = sizes.read(x, line), _Weights(words, up, bias, down_)
 
     def one_piece(number: Array, total: Array) -> Array:
@@ -128,14 +99,8 @@ def _forward_kernel(sizes: Sizes, words: Ref, up: Ref, bias: Ref, down_: Ref, x:
         hidden = piece.dropped(line, jax.nn.silu(piece.before(tile)))
         return total + dot(hidden.astype(tile.dtype), piece.down, trans_b=True)
 
-    zeros = jnp.zeros((sizes.tile, power_of_two(sizes.width, LEAST)), jnp.float32)
-    total = jax.lax.fori_loop(0, sizes.pieces, one_piece, zeros)
-    _write_lines(sizes, y, line, total)
-
-
-def _write_lines(sizes: Sizes, ref: Ref, line: Array, value: Float[Array, "t E"]) -> None:
-    features = sizes.features()
-    store(ref, value.astype(ref.dtype), line, features, mask=(line < sizes.lines) & (features < sizes.width))
+    zeros = jnp.zeros((sizes.tile, sizes.padded), jnp.float32)
+    sizes.write(y, line, jax.lax.fori_loop(0, sizes.pieces, one_piece, zeros))
 
 
 def _back(piece: _Piece, line: Array, x: Array, g: Array) -> tuple[Float[Array, "t i"], Float[Array, "t i"]]:
@@ -147,33 +112,32 @@ def _back(piece: _Piece, line: Array, x: Array, g: Array) -> tuple[Float[Array, 
 
 
 def _inputs_kernel(sizes: Sizes, words: Ref, up: Ref, bias: Ref, down_: Ref, x: Ref, g: Ref, dx: Ref) -> None:
-    line = down(sizes.tile, pl.program_id(0) * sizes.tile)
+    line = sizes.of_tile(pl.program_id(0))
     tile, g_tile, weights = sizes.read(x, line), sizes.read(g, line), _Weights(words, up, bias, down_)
 
     def one_piece(number: Array, total: Array) -> Array:
         piece = _Piece(sizes, weights, number)
         return total + dot(_back(piece, line, tile, g_tile)[1], piece.up, trans_b=True)
 
-    zeros = jnp.zeros((sizes.tile, power_of_two(sizes.width, LEAST)), jnp.float32)
-    _write_lines(sizes, dx, line, jax.lax.fori_loop(0, sizes.pieces, one_piece, zeros))
+    zeros = jnp.zeros((sizes.tile, sizes.padded), jnp.float32)
+    sizes.write(dx, line, jax.lax.fori_loop(0, sizes.pieces, one_piece, zeros))
 
 
 def _weights_kernel(sizes: Sizes, words: Ref, up: Ref, bias: Ref, down_: Ref, x: Ref, g: Ref, sums: Ref) -> None:
     """sums [shares, 2 E + 1, I]: the gradients of U, of D turned, and of b."""
     piece, share = _Piece(sizes, _Weights(words, up, bias, down_), pl.program_id(0)), pl.program_id(1)
-    width = power_of_two(sizes.width, LEAST)
 
     def one_tile(turn: Array, so_far: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        line = down(sizes.tile, (share + turn * sizes.shares) * sizes.tile)
+        line = sizes.of_tile(share + turn * sizes.shares)
         tile, g_tile = sizes.read(x, line), sizes.read(g, line)
         hidden, d_hidden = _back(piece, line, tile, g_tile)
         found = dot(tile, d_hidden, trans_a=True), dot(g_tile, hidden, trans_a=True)
         of_bias = jnp.sum(d_hidden.astype(jnp.float32), axis=0, keepdims=True)
         return so_far[0] + found[0], so_far[1] + found[1], so_far[2] + of_bias
 
-    none = tuple(jnp.zeros((count, sizes.piece), jnp.float32) for count in (width, width, 1))
+    none = tuple(jnp.zeros((count, sizes.piece), jnp.float32) for count in (sizes.padded, sizes.padded, 1))
     found = jax.lax.fori_loop(0, math.ceil(sizes.tiles / sizes.shares), one_tile, none)
-    there, features = piece.hidden < sizes.hidden, down(width)
+    there, features = piece.hidden < sizes.hidden, down(sizes.padded)
     for which, value in enumerate(found[:2]):
         line = which * sizes.width + features
         store(sums, value, share, line, piece.hidden, mask=(features < sizes.width) & there)
@@ -185,34 +149,28 @@ def _call(
     kernel: Callable[..., None],
     grid: tuple[int, ...],
     inputs: Sequence[Array],
-    output: tuple[tuple[int, ...], np.dtype],
+    output: jax.ShapeDtypeStruct,
     products: int,
     reads: int = 1,
 ) -> Array:
     """Run a kernel. products: how many like x U it computes.  reads: how often it reads each line."""
-
-    def whole(shape: tuple[int, ...]) -> pl.BlockSpec:
-        return pl.BlockSpec(shape, lambda *_: (0,) * len(shape))
-
     words, *weights = inputs[:4]
     moved = sum(each[0].nbytes for each in weights) + reads * sum(each.nbytes for each in inputs[4:])
-    moved += math.prod(output[0]) * np.dtype(output[1]).itemsize
+    moved += math.prod(output.shape) * output.dtype.itemsize
     if sizes.of.masks is not None:
         moved += reads * words[0].nbytes
-    kind = kernel.__name__.removesuffix("_kernel").removeprefix("_")
-    flops = 2 * products * sizes.lines * sizes.width * sizes.hidden
-    return pl.pallas_call(
+    flops = 2 * products * sizes.count * sizes.width * sizes.hidden
+    (result,) = launch(
+        "fused_feedforward" + kernel.__name__.removesuffix("_kernel"),
         partial(kernel, sizes),
-        grid=grid,
-        in_specs=[whole(each.shape) for each in inputs],
-        out_specs=whole(output[0]),
-        out_shape=jax.ShapeDtypeStruct(*output),
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
-        # This lowering drops a `cost_estimate`; `benchmark --target` reads it here.
-        metadata={"flops": str(flops), "bytes_accessed": str(moved)},
+        grid,
+        inputs,
+        [output],
+        cost={"flops": flops, "bytes_accessed": moved},
+        warps=WARPS,
         interpret=sizes.interpret,
-        name="fused_feedforward_" + kind,
-    )(*inputs)
+    )
+    return result
 
 
 def _inputs(
@@ -234,7 +192,7 @@ def forward(
 ) -> Float[Array, "B T E"]:
     """The branch."""
     sizes = Sizes.fitting(x, bias, of, LINES, PIECE, interpret)
-    inputs, output = _inputs(words, x, (up, bias, down)), ((sizes.lines, sizes.width), x.dtype)
+    inputs, output = _inputs(words, x, (up, bias, down)), jax.ShapeDtypeStruct((sizes.count, sizes.width), x.dtype)
     return _call(sizes, _forward_kernel, (sizes.tiles,), inputs, output, products=2).reshape(x.shape)
 
 
@@ -252,9 +210,10 @@ def backward(
     """Gradients of x, and in float32 of U, b and D of the layer."""
     inputs, width = _inputs(words, x, (up, bias, down), g), x.shape[-1]
     sizes = Sizes.fitting(x, bias, of, LINES, PIECE, interpret)
-    dx = _call(sizes, _inputs_kernel, (sizes.tiles,), inputs, ((sizes.lines, width), x.dtype), products=3)
+    output = jax.ShapeDtypeStruct((sizes.count, width), x.dtype)
+    dx = _call(sizes, _inputs_kernel, (sizes.tiles,), inputs, output, products=3)
     sizes = Sizes.fitting(x, bias, of, LINES_OF_WEIGHTS, PIECE_OF_WEIGHTS, interpret)
-    output = (sizes.shares, 2 * width + 1, sizes.hidden), jnp.dtype(jnp.float32)
+    output = jax.ShapeDtypeStruct((sizes.shares, 2 * width + 1, sizes.hidden), jnp.float32)
     grid = (sizes.pieces, sizes.shares)
     shares = _call(sizes, _weights_kernel, grid, inputs, output, products=4, reads=sizes.pieces)
     d_up, d_down, d_bias = jnp.split(jnp.sum(shares, axis=0), (width, 2 * width))

@@ -1,75 +1,20 @@
-"""What both kernels are made of: sizes, loads and stores of a window, and the call."""
+"""What all kernels are made of: numbers, loads and stores, products, tiles of lines, and the launch."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from demega_jax.model.fused.plan import Masks, Plan, power_of_two
+from demega_jax.model.fused.plan import Masks, power_of_two
 
 LEAST = 16  # products have no smaller axis
-TILE_BYTES = 2 * 8192  # of a tile's pairs: at eight warps, 32 registers of a thread hold a number of each
-ROWS = 8  # rows of the batch that a program takes at most
-WARPS = 8
 
 Ref = Array  # what a kernel reads and writes: an array in memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Axes as products want them. keys: S.  tile: queries of a tile.  table: R.  share: rows of a program.
-
-    interpret: whether the kernel is run line by line, where there is no GPU.
-    """
-
-    plan: Plan
-    keys: int
-    tile: int
-    table: int
-    share: int
-    interpret: bool
-
-    @classmethod
-    def of(cls, plan: Plan, value_bytes: int, interpret: bool) -> "Sizes":
-        """The sizes of a plan. value_bytes: of a number in memory."""
-        keys = power_of_two(plan.time, LEAST)
-        share = next(count for count in range(min(ROWS, plan.batch), 0, -1) if plan.batch % count == 0)
-        table = power_of_two(int(plan.rows.rows.max()) + 1, LEAST)
-        return cls(plan, keys, min(keys, max(LEAST, TILE_BYTES // value_bytes // keys)), table, share, interpret)
-
-    def wait(self) -> None:
-        """Within a kernel, let every thread of the program see what the others wrote."""
-        if not self.interpret:
-            triton.debug_barrier()
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """A program for each head and each share of the rows."""
-        return self.plan.heads, self.plan.batch // self.share
-
-    @property
-    def pair_rows(self) -> Array:
-        """The table's row of every pair and, below, of every pair the other way round, [2, S, S]."""
-        rows = np.pad(self.plan.rows.rows, (0, self.keys - self.plan.time)).astype(np.int32)
-        return jnp.asarray(np.stack([rows, rows.T]))
-
-    def of_distances(self, dtype: np.dtype) -> Array:
-        """1 where a distance t - s, from -(S - 1) on, has that row of the table, [2S, R]."""
-        there, more = self.plan.by_distance, self.keys - self.plan.time
-        padded = np.pad(there, (more, 2 * self.keys - len(there) - more), constant_values=-1)
-        return jnp.asarray(padded[:, None] == np.arange(self.table), dtype)
-
-    def filled(self, table: Float[Array, "R H D"] | None, like: Array) -> Float[Array, "H R D"]:
-        """A table with rows of zeros up to `table`; zeros for one that is not there."""
-        if table is None:
-            return jnp.zeros((self.plan.heads, self.table, self.plan.width), like.dtype)
-        return jnp.pad(table, ((0, self.table - len(table)), (0, 0), (0, 0))).swapaxes(0, 1)
 
 
 def dot(a: Array, b: Array, *, trans_a: bool = False, trans_b: bool = False) -> Array:
@@ -117,56 +62,93 @@ def _places(*indices: Array | int) -> tuple[Array, ...]:
     return tuple(jnp.asarray(index, jnp.int32) for index in indices)
 
 
-class Window:
-    """One row of the batch and one head, within a kernel: reads and writes [B, T, 3, H, D] and [B, T, H, D]."""
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """The lines of an array [B, T, E], each the features of one time point of one row, taken tile by tile.
 
-    def __init__(self, sizes: Sizes, head: Array, row: Array):
-        self.sizes, self.head, self.row = sizes, head, row
+    batch, time, width: B, T, E.  tile: lines of a tile.  interpret: whether the kernel is run line by line, where there
+    is no GPU.
+    """
 
-    def _at(self, t: Array, part: tuple[int, ...]) -> tuple[Array | int, ...]:
-        return (self.row, t, *part, self.head, along(self.sizes.plan.width))
+    batch: int
+    time: int
+    width: int
+    tile: int
+    interpret: bool
 
-    def read(self, ref: Ref, t: Array, *part: int) -> Float[Array, "t D"]:
-        """The lines t [t, 1], zeros where there is no such time point."""
-        # Every element of the block has an answer of its own, as a mask of one column would be refused.
-        there = jnp.broadcast_to(t < self.sizes.plan.time, (t.shape[0], self.sizes.plan.width))
-        return load(ref, *self._at(t, part), mask=there)
+    @property
+    def count(self) -> int:
+        """All lines."""
+        return self.batch * self.time
 
-    def write(self, ref: Ref, t: Array, value: Float[Array, "t D"], *part: int) -> None:
-        """Write the lines t [t, 1] that are time points."""
-        there = jnp.broadcast_to(t < self.sizes.plan.time, value.shape)
-        store(ref, value.astype(ref.dtype), *self._at(t, part), mask=there)
+    @property
+    def padded(self) -> int:
+        """Features of a line, with some more up to what products want."""
+        return power_of_two(self.width, LEAST)
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles have all lines."""
+        return math.ceil(self.count / self.tile)
+
+    def of_tile(self, number: Array | int) -> Array:
+        """The lines of a tile [t, 1]."""
+        return down(self.tile, number * self.tile)
+
+    def there(self, line: Array) -> Bool[Array, "t E"]:
+        """Which elements of the lines [t, 1] exist."""
+        return (line < self.count) & (along(self.padded) < self.width)
+
+    def read(self, ref: Ref, line: Array) -> Float[Array, "t E"]:
+        """The lines [t, 1] of an array [B T, E], zeros where there are none."""
+        return load(ref, line, along(self.padded), mask=self.there(line))
+
+    def write(self, ref: Ref, line: Array, value: Float[Array, "t E"]) -> None:
+        """Write the lines [t, 1] that there are, in the type of the array."""
+        store(ref, value.astype(ref.dtype), line, along(self.padded), mask=self.there(line))
+
+    def dropped(
+        self, masks: Masks | None, words: Ref, line: Array, feature: Array, of: int, value: Float[Array, "t n"]
+    ) -> Float[Array, "t n"]:
+        """What dropout leaves of the features [1, n] of lines [t, 1] with `of` features; zeros where there are none."""
+        there = (line < self.count) & (feature < of)
+        if masks is None:
+            return jnp.where(there, value, 0.0)
+        row, element = line // self.time, line % self.time * of + feature
+        return jnp.where(kept(masks, words, row, element, there), value * masks.factor, 0.0)
 
 
-def call(
-    sizes: Sizes,
+def whole(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """Every program sees the whole array."""
+    return pl.BlockSpec(shape, lambda *_: (0,) * len(shape))
+
+
+def launch(
+    name: str,
     kernel: Callable[..., None],
+    grid: tuple[int, ...],
     inputs: Sequence[Array],
-    tables: Sequence[int],
-    outputs: Sequence[tuple[tuple[int, ...], np.dtype, bool]],
+    outputs: Sequence[jax.ShapeDtypeStruct],
+    *,
     cost: dict[str, int],
+    warps: int,
+    interpret: bool,
+    in_specs: Sequence[pl.BlockSpec] | None = None,
+    out_specs: Sequence[pl.BlockSpec] | None = None,
+    aliases: dict[int, int] | None = None,
 ) -> list[Array]:
-    """Run a kernel. tables: which inputs have a block for each head.  outputs: shape, type, and whether each program
-    has a block [1, 1, ..] of its own; the others are whole for every program."""
-
-    def whole(shape: tuple[int, ...]) -> pl.BlockSpec:
-        return pl.BlockSpec(shape, lambda *_: (0,) * len(shape))
-
-    def of_head(shape: tuple[int, ...]) -> pl.BlockSpec:
-        return pl.BlockSpec((1, *shape[1:]), lambda head, share: (head,) + (0,) * (len(shape) - 1))
-
-    def of_program(shape: tuple[int, ...]) -> pl.BlockSpec:
-        return pl.BlockSpec((1, 1, *shape[2:]), lambda head, share: (head, share) + (0,) * (len(shape) - 2))
-
+    """Run a kernel. cost: its FLOPs and the bytes that it moves.  in_specs, out_specs: whole arrays where not given.
+    aliases: inputs (by number) that are written over, as which output."""
     return pl.pallas_call(
-        partial(kernel, sizes),
-        grid=sizes.grid,
-        in_specs=[(of_head if i in tables else whole)(x.shape) for i, x in enumerate(inputs)],
-        out_specs=[(of_program if own else whole)(shape) for shape, _, own in outputs],
-        out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outputs],
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        kernel,
+        grid=grid,
+        in_specs=in_specs or [whole(each.shape) for each in inputs],
+        out_specs=out_specs or [whole(each.shape) for each in outputs],
+        out_shape=list(outputs),
+        input_output_aliases=aliases or {},
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         # This lowering drops a `cost_estimate`; `benchmark --target` reads it here.
-        metadata={name: str(value) for name, value in cost.items()},
-        interpret=sizes.interpret,
-        name="fused_attention" + kernel.__name__.removesuffix("_kernel"),
+        metadata={key: str(value) for key, value in cost.items()},
+        interpret=interpret,
+        name=name,
     )(*inputs)
