@@ -16,6 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # larger than the machine; XLA reads this before jax starts. Subprocesses of tests inherit it.
 os.environ["NPROC"] = "32"
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["COLUMNS"] = "80"  # the terminal that what is printed has to fit
 # Tiny programs run once: compiling them is what takes time, and half of that is optimisation by LLVM.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 

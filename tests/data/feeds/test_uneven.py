@@ -37,26 +37,25 @@ def marked(tmp_path_factory) -> Path:
     return write_marked(tmp_path_factory.mktemp("marked"))
 
 
+def assert_padded_alike(feeds) -> None:
+    """Eight shares of two rows on 3 and 5 devices, nine and ten places, give the batches of one device."""
+    found = {n: take(feed, feeds[1].steps_per_epoch + 1) for n, feed in feeds.items()}
+    assert_same_and_padding(found[3], found[1], 18)
+    assert_same_and_padding(found[5], found[1], 20)
+
+
 @pytest.mark.parametrize("sampling", ["uniform", "balanced"])
 @pytest.mark.slow
 def test_resident(split, sampling):
-    """Eight shares of two rows on 3 and 5 devices: nine and ten places."""
     feeds = {n: resident_feed(split, devices=n, sampling=sampling) for n in (1, 3, 5)}
-    count = feeds[1].steps_per_epoch + 2
-    found = {n: take(feed, count) for n, feed in feeds.items()}
-    assert_same_and_padding(found[3], found[1], 18)
-    assert_same_and_padding(found[5], found[1], 20)
+    assert_padded_alike(feeds)
     assert_nothing_crosses(feeds[5])
 
 
 @pytest.mark.parametrize("recordings", ["replicated", "dealt"])
 @pytest.mark.slow
 def test_regroup(marked, recordings):
-    feeds = {n: regroup_feed(marked, devices=n, recordings=recordings) for n in (1, 3, 5)}
-    count = feeds[1].steps_per_epoch + 1
-    found = {n: take(feed, count) for n, feed in feeds.items()}
-    assert_same_and_padding(found[3], found[1], 18)
-    assert_same_and_padding(found[5], found[1], 20)
+    assert_padded_alike({n: regroup_feed(marked, devices=n, recordings=recordings) for n in (1, 3, 5)})
 
 
 def test_stream(split):
