@@ -18,6 +18,9 @@ from demega_jax.config.section import (
 )
 from demega_jax.names import MAX_COUNT
 
+MAX_RATE = 1000.0  # see OptimConfig
+LearningRate = Annotated[float, Field(gt=0.0, le=MAX_RATE, allow_inf_nan=False)]
+
 
 class TrainConfig(Section):
     """The training run: its length, how often it logs, validates and saves, and its numerics."""
@@ -89,9 +92,14 @@ class TrainConfig(Section):
 
 class OptimConfig(Section):
     """AdamW (beta 0.9 and 0.999, epsilon 1e-8), gradients clipped by their global norm, and a learning rate that rises
-    linearly (warm-up) and then falls along a cosine."""
+    linearly (warm-up) and then falls along a cosine.
 
-    learning_rate: PositiveFloat = 1e-4
+    AdamW moves a parameter by less than 8 learning rates a step, whatever the gradients were: |m| <= 7.3 sqrt(v) by
+    Cauchy and Schwarz. With rates of at most 1000, and decay that cannot turn into growth, no number of steps that is
+    counted leads to parameters that overflow.
+    """
+
+    learning_rate: LearningRate = 1e-4
     """Largest learning rate of the stem, the encoder and its final norm."""
     head_lr_multiplier: PositiveFloat = 1.5
     """Learning rate of the aggregator and the output heads, as a multiple of that of the encoder."""
@@ -106,10 +114,21 @@ class OptimConfig(Section):
     of the training run, so that a resumed training run with another end has another schedule."""
     warmup: Share = 0.05
     """Share of the schedule that is warm-up."""
-    swa_learning_rate: PositiveFloat | None = None
+    swa_learning_rate: LearningRate | None = None
     """Constant learning rate from where averaging=swa begins; null: the schedule goes on there."""
     frozen: Names = ()
     """Paths of parameters that are not trained, such as [final_norm, encoder.layers.0]."""
+
+    @model_validator(mode="after")
+    def _parameters_cannot_overflow(self) -> Self:
+        rate = max(self.learning_rate, self.swa_learning_rate or 0.0) * max(1.0, self.head_lr_multiplier)
+        if rate > MAX_RATE:
+            came = f"optim.head_lr_multiplier={self.head_lr_multiplier:g}, and so a learning rate of {rate:g} for heads"
+            raise unfit(came, f"at most {MAX_RATE:g}", "lower optim.learning_rate")
+        if rate * self.weight_decay > 1:
+            came = f"optim.weight_decay={self.weight_decay:g}, and learning rates up to {rate:g}: parameters would grow"
+            raise unfit(came, f"at most {1 / rate:g} at this rate", "lower optim.weight_decay")
+        return self
 
 
 class ReportConfig(Section):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from demega_jax.losses.reduce import gather, masked_mean
+from demega_jax.losses.reduce import gather, share_of_mean
 
 EXP_FLOOR = 1e-8
 
@@ -20,7 +20,8 @@ def supervised_nt_xent(
     """-log((sum over positives of exp S + 1e-8) / (sum over the others of exp S + 1e-8)), S = u u' / temperature.
 
     Averaged over the rows of the global batch that have a positive (another valid row of the same class); 0 when
-    none has. The row's maximum over the others is subtracted first, without a gradient.
+    none has. The result is what these rows add to that mean. The row's maximum over the others is subtracted first,
+    without a gradient.
     """
     others_u, others_label, others_valid = (gather(a, axis_name) for a in (projection, label, valid))
     rows = jnp.arange(label.shape[0])
@@ -37,4 +38,4 @@ def supervised_nt_xent(
     exponential = jnp.where(other, jnp.exp(jnp.where(other, similarity - highest, 0.0)), 0.0)
     positives = jnp.sum(jnp.where(positive, exponential, 0.0), axis=-1)
     row_loss = jnp.log(exponential.sum(-1) + EXP_FLOOR) - jnp.log(positives + EXP_FLOOR)
-    return masked_mean(row_loss, jnp.any(positive, axis=-1), axis_name)
+    return share_of_mean(row_loss, jnp.any(positive, axis=-1), axis_name)

@@ -1,6 +1,7 @@
 """Class losses: present-class focal, plain focal and smoothed cross entropy, and the weights of classes.
 
-Sums run over the global batch: over the rows that are `valid`, on every device that shares `axis_name`.
+Means are over the rows of the global batch that are `valid`, on every device that shares `axis_name`; each device
+computes what its own rows add to them.
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from demega_jax.config import LossConfig
-from demega_jax.losses.reduce import masked_mean, psum
+from demega_jax.losses.reduce import psum, share_of_mean
 
 ClassWeights = Literal["none", "temperature", "inverse", "inverse_sqrt", "effective"]
 
@@ -56,7 +57,10 @@ def class_sums(
 
 
 def mean_over_present_classes(sums: Float[Array, " V"], counts: Float[Array, " V"]) -> Float[Array, ""]:
-    """The mean of each present class's mean; 0 when no class is present."""
+    """What sums of losses by class add to the mean of each present class's mean; 0 when no class is present.
+
+    counts: rows of each class in the global batch.
+    """
     present = counts > 0
     return jnp.sum(sums / jnp.maximum(counts, 1)) / jnp.maximum(jnp.sum(present), 1)
 
@@ -96,18 +100,19 @@ def class_loss(
     target: Float[Array, "B V"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """The class loss of the global batch (model.md section 6): balanced_focal, focal or cross_entropy.
+    """What these rows add to the class loss of the global batch (model.md section 6): balanced_focal, focal or
+    cross_entropy.
 
     target: the probabilities that are wanted; None: 1 for the label. Rows of a class are those with its label.
     """
     target = jax.nn.one_hot(label, logits.shape[-1]) if target is None else target
     focal, cross_entropy = row_losses(logits, target, config, weights)
     focal_share, ce_share = loss_shares(config)
-    total = ce_share * masked_mean(cross_entropy, valid, axis_name)
+    total = ce_share * share_of_mean(cross_entropy, valid, axis_name)
     if config.class_loss == "balanced_focal":
-        sums, counts = psum(class_sums(focal, label, valid, logits.shape[-1]), axis_name)
-        return focal_share * mean_over_present_classes(sums, counts) + total
-    return focal_share * masked_mean(focal, valid, axis_name) + total
+        sums, counts = class_sums(focal, label, valid, logits.shape[-1])
+        return focal_share * mean_over_present_classes(sums, psum(counts, axis_name)) + total
+    return focal_share * share_of_mean(focal, valid, axis_name) + total
 
 
 def _focus(log_p: Float[Array, "*B"], gamma: float) -> Float[Array, "*B"]:

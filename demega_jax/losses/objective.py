@@ -10,12 +10,12 @@ from jaxtyping import Array, Bool, Float, Int
 from demega_jax.config import LossConfig
 from demega_jax.losses.contrastive import supervised_nt_xent
 from demega_jax.losses.focal import class_loss
-from demega_jax.losses.reduce import masked_mean
+from demega_jax.losses.reduce import share_of_mean
 from demega_jax.model.demega import Outputs
 
 
 class Losses(NamedTuple):
-    """The objective and its parts, each a scalar of the global batch; a part that is off is 0."""
+    """The objective and its parts, each a scalar; a part that is off is 0."""
 
     loss: Float[Array, ""]
     class_loss: Float[Array, ""]
@@ -30,9 +30,9 @@ def ipa_loss(
     table: Float[Array, "V F"],
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """Mean binary cross entropy of the feature logits against the features of the label's class."""
+    """What these rows add to the mean binary cross entropy of feature logits against the features of the label."""
     row_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(ipa_logits, table[label]), axis=-1)
-    return masked_mean(row_loss, valid, axis_name)
+    return share_of_mean(row_loss, valid, axis_name)
 
 
 def objective(
@@ -48,6 +48,7 @@ def objective(
 ) -> Losses:
     """All losses of a batch (model.md section 6). table: features of the classes; weights: of the classes.
 
+    axis_name: over whose devices the global batch is divided; the losses are then what these rows add to its losses.
     soft: the wanted probabilities of rows without a sure label, and zeros in the others. Rows that have them count in
     the class loss alone, since the two other losses need the class itself.
     """

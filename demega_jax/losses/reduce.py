@@ -1,4 +1,8 @@
-"""Sums over the global batch: across the devices of a named axis, or, without one, of the arrays as they are."""
+"""Sums over the global batch: across the devices of a named axis, or, without one, of the arrays as they are.
+
+Each loss is computed as shares: what the rows of a device add to the loss of the global batch. Only numbers of rows go
+over the devices before that. The shares are summed once, together with the gradients, which are shares as well.
+"""
 
 from typing import TypeVar
 
@@ -19,7 +23,7 @@ def gather(x: Array, axis_name: str | None) -> Array:
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
-def masked_mean(values: Float[Array, " B"], valid: Bool[Array, " B"], axis_name: str | None) -> Float[Array, ""]:
-    """Mean over the valid rows of the global batch; 0 when there is none."""
-    total, count = psum((jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(valid)), axis_name)
-    return total / jnp.maximum(count, 1)
+def share_of_mean(values: Float[Array, " B"], valid: Bool[Array, " B"], axis_name: str | None) -> Float[Array, ""]:
+    """What these rows add to the mean over the valid rows of the global batch; 0 when there is none."""
+    count = psum(jnp.sum(valid), axis_name)
+    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(count, 1)

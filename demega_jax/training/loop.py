@@ -166,7 +166,7 @@ class Loop:
             return
         if skipped > member.skipped:
             warn(
-                f"{member.name}{skipped - member.skipped} steps whose loss or result is not finite were skipped, the "
+                f"{member.name}{skipped - member.skipped} steps whose loss or gradient is not finite were skipped, the "
                 f"last of them step {last_skipped}; {skipped} in all"
             )
             member.skipped = skipped

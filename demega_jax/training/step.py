@@ -66,7 +66,8 @@ class TrainStep:
     def losses(
         self, params: Any, buffers: Any, batch: Batch, keys: UInt32[Array, "B 2"], axis_name: str | None
     ) -> tuple[Float[Array, ""], Losses]:
-        """The loss that is minimised, and its parts, for the rows of a batch. keys: random keys of the rows."""
+        """What the rows of a device add to the loss that is minimised, and to its parts. keys: random keys of the
+        rows."""
         model = nnx.merge(self.graphdef, params, buffers)
         x = inputs(batch, self.config.model.input_norm, self.normalized)
         x = augment(x, keys, self.config.data.augment)
@@ -105,23 +106,20 @@ class TrainStep:
             zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, jax.tree.map(lambda a: a[0], parts)))
             (total, filled), _ = jax.lax.scan(add, (zeros, jnp.zeros(())), parts)
             grads, losses = jax.tree.map(lambda a: a / jnp.maximum(filled, 1), total)
-        return self._over_devices(self.groups.vectors(grads), axis_name), losses
+        return self._over_devices(self.groups.vectors(grads), losses, axis_name)
 
     def _over_devices(
-        self, vectors: dict[str, Float[Array, " N"]], axis_name: str | None
-    ) -> dict[str, Float[Array, " N"]]:
-        """The gradient of the global batch, of what each device found.
-
-        The losses are sums over all devices already. The transpose of their psum multiplies each device's share of
-        the gradient by the number of devices: the mean over devices is the gradient.
-        """
+        self, vectors: dict[str, Float[Array, " N"]], losses: Losses, axis_name: str | None
+    ) -> tuple[dict[str, Float[Array, " N"]], Losses]:
+        """Gradients and losses of the global batch: the sums of what each device found."""
         if axis_name is None:
-            return vectors
+            return vectors, losses
         # One array: the compiler would join several by copies of its own, and cut them again afterwards.
-        joined = cpu_layout.apart(jnp.concatenate(list(vectors.values())))
-        mean = cpu_layout.apart(jax.lax.pmean(joined, axis_name))
-        ends = np.cumsum([len(vector) for vector in vectors.values()])[:-1]
-        return dict(zip(vectors, jnp.split(mean, ends), strict=True))
+        joined = cpu_layout.apart(jnp.concatenate([*vectors.values(), jnp.stack(losses)]))
+        total = cpu_layout.apart(jax.lax.psum(joined, axis_name))
+        ends = np.cumsum([len(vector) for vector in vectors.values()])
+        *found, scalars = jnp.split(total, ends)
+        return dict(zip(vectors, found, strict=True)), Losses(*scalars)
 
     def flat(self, state: TrainState) -> TrainState:
         """A state whose parameters and average are vectors, as the optimizer wants them."""
@@ -134,8 +132,7 @@ class TrainStep:
         return dataclasses.replace(state, params=self.groups.tree(state.params), average=average)
 
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
-        """One update. Where the loss, the gradient or its result is not finite, nothing changes but the count of such
-        steps."""
+        """One update. Where the loss or the gradient is not finite, nothing changes but the count of such steps."""
         flat, metrics = self.on_flat(self.flat(state), batch, axis_name)
         # Else every leaf that is cut from the vectors would compute the update again.
         return self.tree(cpu_layout.apart(flat)), metrics
@@ -147,8 +144,9 @@ class TrainStep:
         grad_norm = optax.tree.norm(vectors)
         updates, opt_state = self.tx.update(vectors, flat.opt_state, before)
         after = optax.apply_updates(before, updates)
-        # A finite gradient, too, can lead to parameters that overflow, of which no later step would recover.
-        finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(after))
+        # A finite gradient leads to finite parameters (OptimConfig). To look whether they are would be a pass over all
+        # of them before they can be written.
+        finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
         old_average = None if flat.average is None else flat.average.vectors
         average, averaged = self._average(flat, old_average, after)
         new = (after, opt_state, average, averaged)
