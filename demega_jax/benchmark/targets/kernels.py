@@ -122,6 +122,8 @@ def _written(program: Program, name: str, each: Instruction) -> int:
         root = next(line for line in inner.values() if line.is_root)
         if root.opcode == "dynamic-update-slice":
             return _main_memory(inner[root.operands[1]].shapes)
+    if each.opcode.removesuffix("-start") in COLLECTIVES and len(each.shapes) > len(each.operands):
+        return _main_memory(each.shapes[len(each.operands) :])  # its operands come first among what it gives
     library = each.opcode == "custom-call" or (each.opcode == "fusion" and _calls(inner))
     # The last array of a call of cuBLAS or cuDNN is its working memory.
     return _main_memory([shape for shape in each.shapes if not (library and shape.dtype in ("s8", "u8"))])

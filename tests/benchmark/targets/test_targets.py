@@ -98,6 +98,15 @@ def test_bytes_flops_and_runs_of_each_kernel(found):
     assert [name for name, kernel in each.items() if kernel.collective] == ["sum"]
 
 
+def test_a_collective_that_is_started_has_the_bytes_of_one_that_is_waited_for():
+    """What the start gives is its operand, which it does not write, and its result."""
+    start = "((f32[8]{0}), f32[8]{0}) all-reduce-start(%p), to_apply=%add"
+    text = "HloModule m\n\nENTRY %main (p: f32[8]) -> f32[8] {\n  %p = f32[8]{0} parameter(0)\n"
+    text += f"  %start = {start}\n  ROOT %done = f32[8]{{0}} all-reduce-done(%start)\n}}\n"
+    (kernel,) = kernels(parse(text))
+    assert (kernel.collective, kernel.nbytes) == (True, 2 * 8 * 4)
+
+
 COSTS = {
     "tpu_custom_call": '{"custom_call_config": {"cost_estimate": {"flops": 77, "bytes_accessed": 1000}, "body": "x"}}',
     "__gpu$xla.gpu.triton": r'{serialized_metadata = "{\22bytes_accessed\22: \221000\22, \22flops\22: \2277\22}"}',
