@@ -2,17 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from demega_jax.losses.reduce import gather, share_of_mean
+from demega_jax.losses.reduce import Rows, gather
 
 EXP_FLOOR = 1e-8
 
 
 def supervised_nt_xent(
     projection: Float[Array, "B P"],
-    label: Int[Array, " B"],
-    valid: Bool[Array, " B"],
+    rows: Rows,
     *,
     temperature: float = 0.03,
     axis_name: str | None = None,
@@ -23,11 +22,12 @@ def supervised_nt_xent(
     none has. The result is what these rows add to that mean. The row's maximum over the others is subtracted first,
     without a gradient.
     """
+    label, valid = rows.label, rows.valid
     others_u, others_label, others_valid = (gather(a, axis_name) for a in (projection, label, valid))
-    rows = jnp.arange(label.shape[0])
+    number = jnp.arange(label.shape[0])
     if axis_name is not None:
-        rows += jax.lax.axis_index(axis_name) * label.shape[0]
-    itself = rows[:, None] == jnp.arange(others_label.shape[0])[None, :]
+        number += jax.lax.axis_index(axis_name) * label.shape[0]
+    itself = number[:, None] == jnp.arange(others_label.shape[0])[None, :]
     other = others_valid[None, :] & valid[:, None] & ~itself
     positive = other & (label[:, None] == others_label[None, :])
 
@@ -38,4 +38,5 @@ def supervised_nt_xent(
     exponential = jnp.where(other, jnp.exp(jnp.where(other, similarity - highest, 0.0)), 0.0)
     positives = jnp.sum(jnp.where(positive, exponential, 0.0), axis=-1)
     row_loss = jnp.log(exponential.sum(-1) + EXP_FLOOR) - jnp.log(positives + EXP_FLOOR)
-    return share_of_mean(row_loss, jnp.any(positive, axis=-1), axis_name)
+    with_positive = jnp.sum(jnp.where(rows.counts > 1, rows.counts, 0.0))
+    return jnp.sum(jnp.where(jnp.any(positive, axis=-1), row_loss, 0.0)) / jnp.maximum(with_positive, 1)

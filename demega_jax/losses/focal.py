@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from demega_jax.config import LossConfig
-from demega_jax.losses.reduce import psum, share_of_mean
+from demega_jax.losses.reduce import Rows
 
 ClassWeights = Literal["none", "temperature", "inverse", "inverse_sqrt", "effective"]
 
@@ -50,10 +50,9 @@ def present_class_focal(
 
 def class_sums(
     row_loss: Float[Array, " B"], label: Int[Array, " B"], valid: Bool[Array, " B"], classes: int
-) -> tuple[Float[Array, " V"], Float[Array, " V"]]:
-    """Sum of the rows' losses and number of rows, for each class, over the valid rows."""
-    one_hot = jax.nn.one_hot(label, classes) * valid[:, None]
-    return jnp.where(valid, row_loss, 0.0) @ one_hot, one_hot.sum(0)
+) -> Float[Array, " V"]:
+    """Sum of the valid rows' losses for each class."""
+    return jnp.where(valid, row_loss, 0.0) @ (jax.nn.one_hot(label, classes) * valid[:, None])
 
 
 def mean_over_present_classes(sums: Float[Array, " V"], counts: Float[Array, " V"]) -> Float[Array, ""]:
@@ -92,27 +91,25 @@ def row_losses(
 
 def class_loss(
     logits: Float[Array, "B V"],
-    label: Int[Array, " B"],
-    valid: Bool[Array, " B"],
+    rows: Rows,
     config: LossConfig,
     *,
     weights: Float[Array, " V"] | None = None,
     target: Float[Array, "B V"] | None = None,
-    axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """What these rows add to the class loss of the global batch (model.md section 6): balanced_focal, focal or
     cross_entropy.
 
     target: the probabilities that are wanted; None: 1 for the label. Rows of a class are those with its label.
     """
-    target = jax.nn.one_hot(label, logits.shape[-1]) if target is None else target
+    target = jax.nn.one_hot(rows.label, logits.shape[-1]) if target is None else target
     focal, cross_entropy = row_losses(logits, target, config, weights)
     focal_share, ce_share = loss_shares(config)
-    total = ce_share * share_of_mean(cross_entropy, valid, axis_name)
+    total = ce_share * rows.share_of_mean(cross_entropy)
     if config.class_loss == "balanced_focal":
-        sums, counts = class_sums(focal, label, valid, logits.shape[-1])
-        return focal_share * mean_over_present_classes(sums, psum(counts, axis_name)) + total
-    return focal_share * share_of_mean(focal, valid, axis_name) + total
+        sums = class_sums(focal, rows.label, rows.valid, logits.shape[-1])
+        return focal_share * mean_over_present_classes(sums, rows.counts) + total
+    return focal_share * rows.share_of_mean(focal) + total
 
 
 def _focus(log_p: Float[Array, "*B"], gamma: float) -> Float[Array, "*B"]:

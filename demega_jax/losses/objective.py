@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from demega_jax.config import LossConfig
 from demega_jax.losses.contrastive import supervised_nt_xent
 from demega_jax.losses.focal import class_loss
-from demega_jax.losses.reduce import share_of_mean
+from demega_jax.losses.reduce import Rows
 from demega_jax.model.demega import Outputs
 
 
@@ -23,16 +23,9 @@ class Losses(NamedTuple):
     ipa_loss: Float[Array, ""]
 
 
-def ipa_loss(
-    ipa_logits: Float[Array, "B F"],
-    label: Int[Array, " B"],
-    valid: Bool[Array, " B"],
-    table: Float[Array, "V F"],
-    axis_name: str | None = None,
-) -> Float[Array, ""]:
+def ipa_loss(ipa_logits: Float[Array, "B F"], rows: Rows, table: Float[Array, "V F"]) -> Float[Array, ""]:
     """What these rows add to the mean binary cross entropy of feature logits against the features of the label."""
-    row_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(ipa_logits, table[label]), axis=-1)
-    return share_of_mean(row_loss, valid, axis_name)
+    return rows.share_of_mean(jnp.mean(optax.sigmoid_binary_cross_entropy(ipa_logits, table[rows.label]), axis=-1))
 
 
 def objective(
@@ -52,20 +45,19 @@ def objective(
     soft: the wanted probabilities of rows without a sure label, and zeros in the others. Rows that have them count in
     the class loss alone, since the two other losses need the class itself.
     """
-    target, every_row = None, valid
+    target, classes = None, outputs.logits.shape[-1]
+    rows = sure_rows = Rows.of(label, valid, classes, axis_name)
     if soft is not None:
         sure = soft.sum(axis=-1) == 0
-        target = jnp.where(sure[:, None], jax.nn.one_hot(label, soft.shape[-1]), soft)
-        valid = valid & sure
-    classification = class_loss(
-        outputs.logits, label, every_row, config, weights=weights, target=target, axis_name=axis_name
-    )
+        target = jnp.where(sure[:, None], jax.nn.one_hot(label, classes), soft)
+        sure_rows = Rows.of(label, valid & sure, classes, axis_name)
+    classification = class_loss(outputs.logits, rows, config, weights=weights, target=target)
     contrastive = ipa = jnp.zeros((), jnp.float32)
     if config.contrastive_weight and outputs.projection is not None:
         contrastive = supervised_nt_xent(
-            outputs.projection, label, valid, temperature=config.contrastive_temperature, axis_name=axis_name
+            outputs.projection, sure_rows, temperature=config.contrastive_temperature, axis_name=axis_name
         )
     if config.ipa_weight and outputs.ipa_logits is not None and table is not None:
-        ipa = ipa_loss(outputs.ipa_logits, label, valid, table, axis_name)
+        ipa = ipa_loss(outputs.ipa_logits, sure_rows, table)
     total = classification + config.contrastive_weight * contrastive + config.ipa_weight * ipa
     return Losses(total, classification, contrastive, ipa)

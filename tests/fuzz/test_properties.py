@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from demega_jax.config import Config
 from demega_jax.losses.contrastive import supervised_nt_xent
 from demega_jax.losses.focal import class_loss
+from demega_jax.losses.reduce import Rows
 from demega_jax.metrics import confusion_matrix, scores
 from demega_jax.model.attention import masked_softmax
 from demega_jax.model.positions import log_bucket, table_rows
@@ -76,10 +77,11 @@ def a_batch(seed: int):
 
 
 def of_batch(kind: str, logits, u, label, valid, axis_name=None):
+    rows = Rows.of(label, valid, V, axis_name)
     if kind == "contrastive":
-        return supervised_nt_xent(u, label, valid, temperature=0.3, axis_name=axis_name)
+        return supervised_nt_xent(u, rows, temperature=0.3, axis_name=axis_name)
     config = Config.model_validate({"loss": {"class_loss": kind, "label_smoothing": 0.1}}).loss
-    return class_loss(logits, label, valid, config, axis_name=axis_name)
+    return class_loss(logits, rows, config)
 
 
 @functools.cache

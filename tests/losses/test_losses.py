@@ -15,6 +15,7 @@ from demega_jax.losses.focal import (
     present_class_focal,
 )
 from demega_jax.losses.objective import objective
+from demega_jax.losses.reduce import Rows
 from demega_jax.model.demega import Outputs
 
 TOLERANCE = dict(rtol=2e-5, atol=2e-6)
@@ -34,7 +35,8 @@ def test_present_class_focal(numbers, smoothing, alpha, gamma):
     weights = jnp.asarray(numbers["alpha"]) if alpha == "vec" else None
     log_p = jax.nn.log_softmax(jnp.asarray(numbers["logits"]))
     rows = present_class_focal(log_p, jax.nn.one_hot(label, 39), gamma=gamma, smoothing=smoothing, weights=weights)
-    ours = mean_over_present_classes(*class_sums(rows, label, jnp.ones(len(label), bool), 39))
+    there = Rows.of(label, jnp.ones(len(label), bool), 39)
+    ours = mean_over_present_classes(class_sums(rows, label, there.valid, 39), there.counts)
     expected = numbers[f"focal_present/smoothing={smoothing}/alpha={alpha}/gamma={gamma}"]
     np.testing.assert_allclose(ours, expected, **TOLERANCE)
 
@@ -42,16 +44,15 @@ def test_present_class_focal(numbers, smoothing, alpha, gamma):
 @pytest.mark.parametrize("temperature", [0.03, 0.1, 0.5])
 def test_supervised_nt_xent(numbers, temperature):
     label = jnp.asarray(numbers["labels"])
-    ours = supervised_nt_xent(
-        jnp.asarray(numbers["embeddings"]), label, jnp.ones(len(label), bool), temperature=temperature
-    )
+    rows = Rows.of(label, jnp.ones(len(label), bool), 39)
+    ours = supervised_nt_xent(jnp.asarray(numbers["embeddings"]), rows, temperature=temperature)
     np.testing.assert_allclose(ours, numbers[f"supcon/temperature={temperature}"], **TOLERANCE)
 
 
 def test_no_positives_is_zero_with_zero_gradient(numbers):
     u = jnp.asarray(numbers["embeddings"])
-    label, valid = jnp.arange(len(u)), jnp.ones(len(u), bool)
-    value, gradient = jax.value_and_grad(supervised_nt_xent)(u, label, valid)
+    rows = Rows.of(jnp.arange(len(u)), jnp.ones(len(u), bool), len(u))
+    value, gradient = jax.value_and_grad(supervised_nt_xent)(u, rows)
     assert value == numbers["supcon/no_positives"] == 0.0
     np.testing.assert_array_equal(gradient, np.zeros_like(u))
 
@@ -119,7 +120,8 @@ def test_padded_rows_count_nowhere(numbers, kind):
 
 def test_a_batch_of_padding_alone_is_zero_and_finite():
     logits = jnp.ones((4, 5))
-    value, gradient = jax.value_and_grad(class_loss)(logits, jnp.zeros(4, int), jnp.zeros(4, bool), LossConfig())
+    rows = Rows.of(jnp.zeros(4, int), jnp.zeros(4, bool), 5)
+    value, gradient = jax.value_and_grad(class_loss)(logits, rows, LossConfig())
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
@@ -130,7 +132,7 @@ def test_focal_of_a_certain_row_has_a_finite_gradient(gamma):
     logits = jnp.array([[200.0, 0.0, 0.0]])
     for kind in ("focal", "balanced_focal"):
         config = LossConfig(class_loss=kind, focal_gamma=gamma)
-        gradient = jax.grad(class_loss)(logits, jnp.array([0]), jnp.array([True]), config)
+        gradient = jax.grad(class_loss)(logits, Rows.of(jnp.array([0]), jnp.array([True]), 3), config)
         assert np.isfinite(gradient).all()
 
 
