@@ -25,7 +25,7 @@ def gather(x: Array, axis_name: str | None) -> Array:
 
 
 class Rows(NamedTuple):
-    """The rows of a device; those that are not valid are padding. counts: valid rows of each class, in the global batch."""
+    """The rows of a device, of which those that are not valid are padding. counts: valid rows of a class everywhere."""
 
     label: Int[Array, " B"]
     valid: Bool[Array, " B"]
