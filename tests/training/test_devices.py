@@ -20,7 +20,7 @@ from demega_jax.training.state import build
 STEPS, ROWS = 4, 16
 CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]
 MORE_CASES = [("jit", 2), ("pmap", 1), ("pmap", 8)]  # what is the same on 8 devices, and with pmap on 2, is so here
-UNEVEN = [("jit", 5, 1), ("pmap", 3, 1), ("jit", 3, 4)]  # with microbatches
+UNEVEN = [pytest.param("jit", 5, 1, marks=pytest.mark.long), ("pmap", 3, 1), ("jit", 3, 4)]  # with microbatches
 
 
 def tiny(**train) -> Config:
@@ -91,10 +91,10 @@ def test_training_is_the_same(mode, devices):
     assert_same_run(trained(mode, devices), trained("jit", 1))
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2)])
+@pytest.mark.parametrize(("mode", "devices"), [pytest.param("jit", 8, marks=pytest.mark.long), ("pmap", 2)])
 @pytest.mark.slow
 def test_accumulation_is_the_same(mode, devices):
-    """Rows of a microbatch do not depend on the devices either."""
+    """Rows of a microbatch do not depend on the devices either. Mode jit has microbatches on 3 devices, above."""
     assert_same_run(trained(mode, devices, 2), trained("jit", 1, 2))
 
 
@@ -118,7 +118,7 @@ def gradients(mode: str, devices: int):
 
 
 @pytest.mark.parametrize(
-    ("mode", "devices"), [("jit", 8), ("pmap", 2), pytest.param("pmap", 8, marks=pytest.mark.long)]
+    ("mode", "devices"), [("pmap", 2), *(pytest.param(mode, 8, marks=pytest.mark.long) for mode in ("jit", "pmap"))]
 )
 @pytest.mark.slow
 def test_gradients_are_the_same(mode, devices):
