@@ -46,7 +46,7 @@ def joined(ours: Ours) -> Iterator[Together]:
         except jax.errors.JaxRuntimeError as error:
             together.wait_for_verdict()
             _end(together, f"a failure of jax ({type(error).__name__})", traceback.format_exc(), 1)
-        except BaseException as error:
+        except BaseException as error:  # a bug, or Ctrl-C: the others must hear of it, and jax would wait for them
             _end(together, f"a failure ({type(error).__name__})", traceback.format_exc(), 1)
         together.finish()
     leave()
