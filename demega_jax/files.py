@@ -126,6 +126,28 @@ def open_part(path: Path, flags: int = 0) -> int:
     raise OSError(errno.EINVAL, f"{path.name} is {what}; remove it", str(path))
 
 
+@contextlib.contextmanager
+def never_left_empty(path: Path) -> Iterator[None]:
+    """After this block no empty file is left at the path of a file that is written little by little.
+
+    A signal can come between making that file and locking it, and where it is written a failure can come before its
+    first byte. A file that another process has locked stays.
+    """
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # nothing is there, it is no file, or another process writes it
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found = os.fstat(descriptor)
+                only = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and os.path.samestat(found, path.lstat())
+                if only and found.st_size == 0:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def _umask() -> int:
     """The permission mask of the process, which can only be read by setting it."""
     mask = os.umask(0)

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from types import ModuleType
 
+import jax
 import numpy as np
 import pytest
 import typer
 from helpers import ROOT, TINY_MODEL
 from rich.console import Console
 
+from demega_jax.benchmark.doctor import hub, self_test, software
 from demega_jax.cli import build_app, main
 from demega_jax.commands.shared.process import Process
 from demega_jax.config.load import load_config, override, parse_overrides
@@ -28,6 +30,7 @@ SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
 # One schedule for all: its length is a constant of the compiled step, which they then share by the tests' cache.
 SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4", "optim.schedule_length=18"]
 DEMO = "make demo"
+WITHOUT_PATHS = ("versions", "cores", "memory", "devices", "precision", "self-test")  # findings of `doctor`
 
 
 def load_script() -> ModuleType:
@@ -57,6 +60,12 @@ def commands() -> list[list[str]]:
     return [words for words in split if words[0] != "make"]
 
 
+def shown_commands() -> list[list[str]]:
+    """The commands of this program whose output the README shows beneath them."""
+    lines = [line for block in blocks("text") for line in block.splitlines()]
+    return [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ demega-jax ")]
+
+
 def small(words: list[str]) -> list[str]:
     """A command on small windows and with a small model; what the README says still comes last, and so wins."""
     if words[1] == "simulate":
@@ -81,7 +90,8 @@ def test_every_command_has_options_and_keys_that_exist():
     """Each line is parsed as the program parses it; `make test-long` runs them."""
     app = typer.main.get_command(build_app())
     group = app.make_context("demega-jax", [], resilient_parsing=True)
-    for words in commands():
+    assert ["demega-jax", "doctor"] in shown_commands()
+    for words in commands() + shown_commands():
         if words[0] == "demega-jax":
             command = app.get_command(group, words[1])
             assert command is not None, words
@@ -170,6 +180,43 @@ def test_demo_output_agrees_with_itself():
     assert np.mean(list(map(float, f1))) == pytest.approx(shown("macro-F1"), abs=0.005)
     assert np.mean(list(map(float, recall))) == pytest.approx(shown("balanced accuracy"), abs=0.005)
     assert shown("chance") == pytest.approx(1 / len(PHONEMES), abs=5e-5)
+
+
+def findings(text: str) -> dict[tuple[str, str], str]:
+    """{(grade, name): what was found and what to do} of the output of `doctor` at 80 columns."""
+    found: dict[tuple[str, str], str] = {}
+    last = ("", "")
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            last = (line[:9].strip(), line[9:20].strip())
+        found[last] = f"{found.get(last, '')} {line[20:]}".strip()
+    return found
+
+
+def test_doctor_output_has_the_form_that_the_code_prints(tmp_path, monkeypatch, capsys):
+    """Every finding in its order, word for word but for numbers; where there is a path, its name and grade alone."""
+    (shown,) = (block for block in blocks("text") if block.startswith("$ demega-jax doctor\n"))
+    wanted = findings(shown.partition("\n")[2])
+    for level in (20, 100):
+        (tmp_path / "data" / f"grouped_{level}").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in software.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    right = self_test.Result(self_test.EXPECTED, 6e-7, self_test.TOLERANCE["cpu"])
+    monkeypatch.setattr(self_test, "run", lambda group: right)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(hub, "_asked", lambda repo: hub.Finding("hub", "warning", "unknown", "Check the network."))
+    assert main(["doctor"]) == 0
+    printed = findings(capsys.readouterr().out)
+    assert list(printed) == list(wanted)
+    ours, theirs = (
+        [numbers_left_out([text]) for (_, name), text in each.items() if name in WITHOUT_PATHS]
+        for each in (wanted, printed)
+    )
+    assert ours == theirs and len(ours) == len(WITHOUT_PATHS)
+    losses = [float(word) for word in re.findall(r"\d\.\d{5}", wanted["ok", "self-test"])]
+    np.testing.assert_allclose(losses, self_test.EXPECTED, rtol=self_test.TOLERANCE["cpu"])
 
 
 @pytest.mark.long

@@ -31,20 +31,30 @@ Offline = Annotated[bool, typer.Option("--offline", help="Do not ask the hub, as
 def command(ctx: typer.Context, data: Data = None, offline: Offline = False, json_file: Json = None) -> int:
     """Say whether this machine can train: a line for each finding, and what to do.
 
-    The exit status is 2 if something is broken.
+    The exit status is 2 if something is broken. A device that does not answer for 300 s ends it.
     """
     check_outputs(json_file)
+    from demega_jax.benchmark.doctor.watch import NoAnswer
     from demega_jax.commands.shared.console import status_line
     from demega_jax.console import new_console
 
     console = new_console(soft_wrap=True)
     findings: list[Finding] = []
+    hangs = False
     with ending_at_once(ctx.obj), status_line(console) as tell:
-        for finding in _findings(ctx.obj, data, offline=offline):
+
+        def show(finding: "Finding") -> None:
             findings.append(finding)
             for line in finding.lines(console.width):
                 console.print(line)
-            tell("looking further")
+
+        try:
+            for finding in _findings(ctx.obj, data, offline=offline):
+                show(finding)
+                tell("looking further")
+        except NoAnswer as silent:
+            show(silent.finding)
+            hangs = True
     broken = [finding for finding in findings if finding.grade == "broken"]
     if json_file is not None:
         content = {"format": FORMAT, "version": __version__, "sound": not broken}
@@ -52,7 +62,12 @@ def command(ctx: typer.Context, data: Data = None, offline: Offline = False, jso
     if broken:
         names = listed(dict.fromkeys(finding.name for finding in broken))
         came = f"{len(broken)} of {len(findings)} findings are broken ({names})"
-        raise UserError("demega-jax doctor", came, "none", "do what the lines below each of them say")
+        error = UserError("demega-jax doctor", came, "none", "do what the lines below each of them say")
+        if hangs and ctx.obj.own:  # an ordinary end of the process would wait for the device, too
+            from demega_jax.training.together import end_at_once
+
+            end_at_once(f"error: {error}")
+        raise error
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Context, Option
 
+from demega_jax.commands.shared.jax_environment import import_jax
 from demega_jax.commands.shared.options import (
     THERE,
     Data,
@@ -81,6 +82,7 @@ def command(
         RunFolder(init).read_config()
     if ours is not None:
         prepare_process(process, -(-(devices or 1) // ours.processes))
+        import_jax()
         from demega_jax.commands.train_together import train_together
 
         again = go_on(folder.path, parallel, devices)

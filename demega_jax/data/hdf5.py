@@ -13,7 +13,7 @@ from demega_jax.data.elsewhere import check_elsewhere
 from demega_jax.data.inside import check_inside
 from demega_jax.data.unreadable import check_filters, why_unreadable
 from demega_jax.errors import UserError
-from demega_jax.files import locked, open_part
+from demega_jax.files import locked, never_left_empty, open_part
 from demega_jax.reading import open_plain
 
 MOST_ATTRIBUTE_BYTES = 60_000  # HDF5 can hold 64 KiB, its own description included
@@ -165,7 +165,7 @@ def atomic_h5(path: Path) -> Iterator[tuple[h5py.File, Disk]]:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Disk(open_part(partial), "r+") as disk, locked(partial, disk):
+        with never_left_empty(partial), Disk(open_part(partial), "r+") as disk, locked(partial, disk):
             try:
                 disk.truncate(0)  # removes what a killed process has left
                 with h5py.File(disk, "w") as file:

@@ -47,7 +47,7 @@ def undone_on_failure(path: Path) -> Iterator[None]:
     begun_before, there_before = path.exists(), path.parent.exists()
     try:
         yield
-    except BaseException:
+    except BaseException:  # also Ctrl-C and SIGTERM; it goes on below, once the folder is as it was
         made = [one for one in visible(path.parent, "**/*") if one != path and not one.is_dir()]
         if not begun_before and path.exists() and not made:
             path.unlink()

@@ -90,7 +90,8 @@ def predict_batches(
     """
     placement = predictors[0].placement
     ahead: tuple[int, list[dict[str, Array]]] | None = None
-    batches = split_batches(split, batch_size=batch_size, place=placement.put_batch)
+    who = {"process_index": placement.process, "process_count": placement.processes}
+    batches = split_batches(split, batch_size=batch_size, place=placement.put_batch, **who)
     for number, batch in enumerate(batches):
         first = number * batch_size
         started = [predictor.start(split, first, batch) for predictor in predictors]

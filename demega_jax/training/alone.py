@@ -36,7 +36,7 @@ def alone_in(folder: RunFolder, config: Config) -> Iterator[None]:
                 _remove_unfinished(place)
         try:
             yield
-        except BaseException:
+        except BaseException:  # also Ctrl-C and SIGTERM; it goes on below, once the folder is as it was
             if free and not _has_trained(folder):
                 _empty(folder)
             raise

@@ -239,10 +239,14 @@ class Placement:
         return jax.jit(step, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
 
     def compile_predict(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Compile a step (params, buffers, first, batch) -> arrays [M, B, ..], for mode `jit`."""
+        """Compile a step (params, buffers, first, batch) -> arrays [M, B, ..], for mode `jit`.
+
+        With several processes, every device has the whole of them, so that each process can read all rows.
+        """
         whole = self.sharding(REPLICATED)
         shardings = (whole, whole, whole, self.sharding(SHARDED))
-        return jax.jit(step, in_shardings=shardings, out_shardings=self.sharding(MEMBER_SHARDED))
+        rows = self.sharding(MEMBER_SHARDED) if self.processes == 1 else whole
+        return jax.jit(step, in_shardings=shardings, out_shardings=rows)
 
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:

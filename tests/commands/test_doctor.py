@@ -1,8 +1,11 @@
 """`doctor`: all findings in lines and in a file, and an exit status that says whether something is broken."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from helpers import ROOT
 from helpers.errors import fails_with
 from helpers.runs import run_command
 
@@ -57,3 +60,26 @@ def test_no_password_and_no_long_line():
     lines = finding.lines(80)
     assert all(len(line) <= 80 for line in lines) and len(lines) > 3
     assert "geheim" not in str(finding.to_json()) + "".join(lines) and "\x1b" not in "".join(lines)
+
+
+HANGING = """
+import sys, time
+from demega_jax.benchmark.doctor import devices, watch
+from demega_jax.cli import main
+watch.SECONDS = 1
+devices.jax.local_devices = lambda: time.sleep(1000)
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_whose_devices_hang_ends_the_command(tmp_path):
+    """Nothing waits for the thread that still asks, and the file is written all the same."""
+    words = [sys.executable, "-c", HANGING, "doctor", "--offline", "--json", tmp_path / "doctor.json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: demega-jax doctor") and "devices" in line
+    last = json.loads((tmp_path / "doctor.json").read_text())["findings"][-1]
+    assert (last["name"], last["grade"]) == ("devices", "broken") and "no answer within 1 s" in last["found"]
+    assert "no answer" in done.stdout

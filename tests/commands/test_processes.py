@@ -7,7 +7,7 @@ from helpers.errors import fails_with, refused
 from helpers.runs import run_command
 
 from demega_jax.cli import COMMANDS
-from demega_jax.commands.shared.processes import WRITING, Ours, check_one_task, first_host, processes_of
+from demega_jax.commands.shared.processes import EACH, TOGETHER, Ours, check_one_task, first_host, processes_of
 
 SLURM = {
     "SLURM_JOB_ID": "4100",
@@ -56,7 +56,7 @@ def test_tasks_that_were_not_started_are_named(warnings):
     batch = {"SLURM_JOB_ID": "4100", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
     assert of(None, None, None, **batch) is None
     (line,) = warnings
-    assert "4 tasks" in line and "srun demega-jax train" in line
+    assert "4 tasks" in line and "`srun` before the command" in line
 
 
 def test_a_host_of_a_tpu_pod_knows_itself():
@@ -122,18 +122,19 @@ def test_a_dry_run_is_of_one_process(capsys):
 @pytest.mark.parametrize(
     ("words", "refused_"),
     [
-        (["evaluate", "runs/first", "--json", "a.json"], True),
-        (["evaluate", "runs/first", "--json=a.json"], True),
-        (["evaluate", "runs/first"], False),
+        (["evaluate", "runs/first", "--json", "a.json"], False),
+        (["report", "runs/first"], True),
+        (["inspect", "data"], True),
         (["predict", "runs/first"], True),
         (["sweep", "c.yaml", "--seeds", "2"], True),
         (["sweep", "c.yaml", "--cells", "1/4"], False),
         (["train", "c.yaml", "--run", "r"], False),
         (["doctor", "--json", "a.json"], True),
+        (["doctor", "--json=a.json"], True),
         (["doctor"], False),
     ],
 )
-def test_tasks_of_slurm_do_not_write_one_file(words, refused_):
+def test_tasks_of_slurm_do_not_do_the_same(words, refused_):
     """Each of four tasks is refused, or none is. A task alone and a batch script are not."""
     command, *rest = words
     for environment in ({}, SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}):
@@ -143,15 +144,14 @@ def test_tasks_of_slurm_do_not_write_one_file(words, refused_):
             check_one_task(command, rest, SLURM | {"SLURM_PROCID": number})
 
 
-def test_evaluate_in_a_task_of_slurm_ends_before_it_reads(monkeypatch, capsys, tmp_path):
+def test_predict_in_a_task_of_slurm_ends_before_it_reads(monkeypatch, capsys, tmp_path):
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    fails_with(capsys, ["evaluate", tmp_path / "none", "--json", tmp_path / "a.json"], "task 3 of 4")
-    assert run_command("evaluate", "--help") == 0
+    words = ["predict", tmp_path / "none", "--input", tmp_path, "--output", tmp_path / "a.csv"]
+    fails_with(capsys, words, "task 3 of 4", "srun --ntasks=1 demega-jax predict")
+    assert run_command("predict", "--help") == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_every_command_is_known_to_write_or_not():
-    """A new command is looked at here: does it write without an option?"""
-    others = {"train", "evaluate", "compare", "audit", "inspect", "benchmark", "doctor"}
-    assert set(COMMANDS) == set(WRITING) | others
+def test_commands_that_run_in_several_tasks_exist():
+    assert set(TOGETHER + EACH) <= set(COMMANDS)

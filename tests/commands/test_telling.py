@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from demega_jax.commands import train_together
-from demega_jax.commands.train_together import telling
+from demega_jax.commands.shared import joined
+from demega_jax.commands.shared.joined import telling
 
 
 class Told:
@@ -24,8 +24,8 @@ class Told:
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGTERM, "ended by SIGTERM"), (signal.SIGINT, "interrupted")])
 def test_the_others_are_told_first(monkeypatch, number, words):
     told = Told()
-    monkeypatch.setattr(train_together, "end_by_signal", told.end)
-    before = signal.signal(number, train_together.end_by_signal)
+    monkeypatch.setattr(joined, "end_by_signal", told.end)
+    before = signal.signal(number, joined.end_by_signal)
     try:
         with telling(told):
             signal.raise_signal(number)

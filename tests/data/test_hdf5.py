@@ -9,7 +9,12 @@ import pytest
 from helpers.data import open_grouped
 from helpers.errors import refused
 
+from demega_jax.data import hdf5
 from demega_jax.data.hdf5 import atomic_h5, write_names
+from demega_jax.data.hub import transfer
+from demega_jax.data.hub.client import HubFile
+from demega_jax.data.hub.transfer import fetch
+from demega_jax.files import never_left_empty, open_part
 
 
 def write(path, value):
@@ -37,6 +42,40 @@ def test_what_was_left_is_written_over(tmp_path):
     with h5py.File(tmp_path / "data.h5") as file:
         assert file["x"][()] == 5
     assert (tmp_path / "data.h5").stat().st_size < 100_000 and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("module", [hdf5, transfer])
+def test_a_signal_before_the_lock_leaves_no_empty_file(module, tmp_path, monkeypatch):
+    """It comes as soon as the file is made: what a process then raises must not leave it behind."""
+
+    def made_and_interrupted(path, *flags):
+        open_part(path, *flags)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "open_part", made_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        if module is hdf5:
+            write(tmp_path / "data.h5", 1)
+        else:
+            fetch(HubFile("a/b", "c", "x.h5", 3, None, "0" * 40), tmp_path / "x.h5", lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_file_that_is_locked_or_linked_stays(tmp_path):
+    locked, linked, full = (tmp_path / name for name in ("locked", "linked", "full"))
+    locked.touch()
+    linked.touch()
+    (tmp_path / "other").hardlink_to(linked)
+    full.write_bytes(b"x")
+    with locked.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for path in (locked, linked, full, tmp_path / "none", tmp_path):
+            with never_left_empty(path):
+                pass
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "linked", "locked", "other"]
+    with never_left_empty(locked):
+        pass
+    assert not locked.exists()
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):

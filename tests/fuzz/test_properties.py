@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from demega_jax.config import Config
+from demega_jax.config import Config, ModelConfig
 from demega_jax.losses.contrastive import supervised_nt_xent
 from demega_jax.losses.focal import class_loss
 from demega_jax.losses.reduce import Rows
 from demega_jax.metrics import confusion_matrix, scores
-from demega_jax.model.attention import masked_softmax
+from demega_jax.model.attention import DisentangledAttention, masked_softmax
 from demega_jax.model.positions import log_bucket, table_rows
 from demega_jax.signal.normalize import normalize
 
@@ -61,6 +61,41 @@ def test_masked_keys_are_as_if_they_were_not_there(seed, kept):
     wanted[:, :kept, :kept] = (shorter / shorter.sum(-1, keepdims=True))[:, :kept]
     np.testing.assert_allclose(p[0], wanted, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(p[1], masked_softmax(jnp.asarray(s[1:]), None)[0])
+
+
+TIME, WIDTH = 8, 8
+
+
+@functools.cache
+def attention_layer():
+    """A layer with both position terms and buckets of several distances: of padded windows, and of whole ones."""
+    size = {"width": WIDTH, "heads": 2, "num_buckets": 4, "max_distance": 6, "dropout": 0.0}
+    layer = DisentangledAttention(ModelConfig.model_validate(size), rng=np.random.default_rng(0))
+    layer.position_table[...] = layer.position_table[...] * 50  # so that positions decide as much as contents
+    return jax.jit(lambda x, keep: layer(x, keep=keep)), jax.jit(layer)
+
+
+@settings(max_examples=12)
+@given(seed=seeds, length=st.sampled_from([1, 3, 5]), first=st.integers(0, 3), rubbish=st.sampled_from([-1e4, 0, 1e4]))
+def test_an_attention_layer_sees_the_window_alone_wherever_it_lies(seed, length, first, rubbish):
+    """A window between padding gives what it gives alone: the layer sees distances, not places, and no padding."""
+    padded, whole = attention_layer()
+    window = np.random.default_rng(seed).normal(size=(1, length, WIDTH)).astype(np.float32)
+    x, keep = np.full((1, TIME, WIDTH), rubbish, np.float32), np.zeros((1, TIME), bool)
+    x[:, first : first + length], keep[:, first : first + length] = window, True
+    y = np.asarray(padded(x, keep))
+    np.testing.assert_allclose(y[:, first : first + length], whole(window), rtol=0, atol=2e-5)
+    assert (y[~keep] == 0).all()
+
+
+@settings(max_examples=12)
+@given(seed=seeds, distance=st.integers(1, TIME - 1))
+def test_an_attention_layer_sees_the_order_of_a_window(seed, distance):
+    """Without positions a permutation of the window would permute the result; here it does not, unless it is none."""
+    _, whole = attention_layer()
+    x = np.random.default_rng(seed).normal(size=(1, TIME, WIDTH)).astype(np.float32)
+    turned = whole(np.roll(x, distance, axis=1))
+    assert np.abs(np.roll(whole(x), distance, axis=1) - turned).max() > 1e-3
 
 
 def a_batch(seed: int):

@@ -1,4 +1,4 @@
-"""Training in several real processes, which meet over the loopback."""
+"""Commands in several real processes, which meet over the loopback."""
 
 import dataclasses
 import os
@@ -21,6 +21,13 @@ KEYS = [
     "train.log_every=1",
     "model.dropout=0.5",
 ]
+SLURM_STEP = {
+    "SLURM_JOB_ID": "4242",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_NTASKS": "2",
+    "SLURM_STEP_NUM_NODES": "1",
+}  # of two tasks, as `srun --ntasks 2` starts them
 SECONDS = 540  # most that a test waits for processes to end
 
 
@@ -45,13 +52,20 @@ def free_port() -> int:
 
 
 def start(
-    count: int, *words: object, folders: list[Path] | None = None, env: dict[str, str] | None = None
+    count: int,
+    *words: object,
+    command: str = "train",
+    folders: list[Path] | None = None,
+    env: dict[str, str] | None = None,
 ) -> list[subprocess.Popen]:
-    """Start `train` in so many processes. folders: where each of them runs.  env: instead of options that join them."""
+    """Start a command in so many processes.
+
+    folders: where each of them runs.  env: instead of options that join them, as `SLURM_STEP` of two tasks.
+    """
     port, started = free_port(), []
     for number in range(count):
         join = ["--coordinator", f"127.0.0.1:{port}", "--processes", count, "--process-id", number]
-        line = [sys.executable, "-m", "demega_jax", "train", *map(str, words), *map(str, [] if env else join)]
+        line = [sys.executable, "-m", "demega_jax", command, *map(str, words), *map(str, [] if env else join)]
         environment = dict(os.environ, PYTHONPATH=str(ROOT), **(env or {}))
         if env:
             environment |= {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
@@ -79,5 +93,5 @@ def ends(started: list[subprocess.Popen]) -> list[Ended]:
 
 
 def together(count: int, *words: object, **options: object) -> list[Ended]:
-    """Train in so many processes, to the end."""
+    """Run a command in so many processes, to the end. options: of `start`."""
     return ends(start(count, *words, **options))

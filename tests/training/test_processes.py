@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.arrays import INERT
 from helpers.data import simulate_grouped
-from helpers.processes import CONFIG, KEYS, SECONDS, STEPS, ends, start, together
+from helpers.processes import CONFIG, KEYS, SECONDS, SLURM_STEP, STEPS, ends, start, together
 from helpers.runs import lines_of, newest_arrays, run_command, train
 
 from demega_jax.training.together import LOST_AFTER
@@ -209,13 +209,6 @@ def test_sigterm_before_the_first_step_is_told_at_once(ended, data, tmp_path):
 @pytest.mark.long
 def test_tasks_of_slurm_find_each_other(data, alone, tmp_path):
     """As `srun --ntasks 2` starts them, without any option."""
-    env = {
-        "SLURM_JOB_ID": "4242",
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_NTASKS": "2",
-        "SLURM_STEP_NUM_NODES": "1",
-    }
-    ended = together(2, *words(data, tmp_path / "run"), env=env)
+    ended = together(2, *words(data, tmp_path / "run"), env=SLURM_STEP)
     assert [one.status for one in ended] == [0, 0], ended
     assert_same_run(tmp_path / "run", alone)

@@ -9,6 +9,7 @@ import numpy as np
 from demega_jax.benchmark.doctor import self_test
 from demega_jax.benchmark.doctor.finding import Finding
 from demega_jax.benchmark.doctor.system import Places, gpus
+from demega_jax.benchmark.doctor.watch import answer
 from demega_jax.files import format_bytes
 
 SIDE = 256  # of the matrices whose product is compared
@@ -18,11 +19,12 @@ PRECISIONS = ("default", "highest")  # of train.matmul_precision
 
 
 def check_devices(places: Places, *, cuda: bool, asked: bool) -> Iterator[Finding]:
-    """What jax computes with. RuntimeError: JAX_PLATFORMS names a platform that cannot be used.
+    """What jax computes with. RuntimeError: JAX_PLATFORMS names a platform that cannot be used. NoAnswer: jax still
+    looks for devices.
 
     cuda: whether jax's support for NVIDIA GPUs is installed.  asked: whether JAX_PLATFORMS says what to use.
     """
-    devices = jax.local_devices()
+    devices = answer("devices", "the devices of this machine", jax.local_devices)
     kinds = dict.fromkeys((device.platform, device.device_kind) for device in devices)
     for platform, kind in kinds:
         same = [device for device in devices if (device.platform, device.device_kind) == (platform, kind)]
@@ -45,8 +47,12 @@ def _why_no_gpu() -> str:
 
 
 def check_precision(device: jax.Device) -> Iterator[Finding]:
-    """How exact matrix products are, by the settings of train.matmul_precision."""
-    errors = {name: product_error(device, name) for name in PRECISIONS}
+    """How exact matrix products are, by the settings of train.matmul_precision. NoAnswer: the device hangs."""
+
+    def products() -> dict[str, float]:
+        return {name: product_error(device, name) for name in PRECISIONS}
+
+    errors = answer("precision", f"a product on {_name(device)}", products)
     shown = ", ".join(f"{error:.0e} with {name}" for name, error in errors.items())
     line = f"a product in float32 is off by {shown} (train.matmul_precision)"
     if not errors["highest"] <= EXACT:
@@ -67,7 +73,7 @@ def product_error(device: jax.Device, precision: str) -> float:
 
 
 def check_training(devices: Sequence[jax.Device]) -> Iterator[Finding]:
-    """The self-test on each device alone, and on all of them together."""
+    """The self-test on each device alone, and on all of them together. NoAnswer: one of them hangs."""
     groups = {f"{_name(device)} alone" if len(devices) > 1 else _name(device): [device] for device in devices}
     if len(devices) > 1:
         groups[f"{len(devices)} devices together"] = list(devices)
@@ -84,7 +90,7 @@ def _tested(name: str, devices: list[jax.Device]) -> Finding:
     if len(devices) > 1:
         way_out = "Train on fewer of them (--devices), and install another driver or jax."
     try:
-        result = self_test.run(devices)
+        result = answer("self-test", name, lambda: self_test.run(devices))
     except jax.errors.JaxRuntimeError as error:
         came = " ".join(str(error).split())[:200]
         return Finding("self-test", "broken", f"{name}: the training steps failed ({came})", way_out)

@@ -21,12 +21,9 @@ Within = Annotated[
 ]
 TPU_PORT = 8476
 FIRST_PORT, PORTS = 61_440, 4096  # SLURM's jobs take one of these ports, by the number of the job, as in jax
-# Commands that always write, and options by which others do: each task of SLURM would write the same files.
-WRITING = (
-    "simulate", "download", "group", "shard", "report", "predict", "submit", "sweep", "stack", "push", "pull",
-    "import-torch", "export-torch",
-)  # fmt: skip
-OUTPUTS = ("--json", "--plot", "--report", "--dump")
+TOGETHER = ("train", "evaluate")  # commands that several processes do together
+EACH = ("doctor",)  # commands that are useful in every task of SLURM, as each is on a machine of its own
+OUTPUT = "--json"  # of a command in EACH: every task would write the same file
 SHARED_OUT = "--cells"  # of `sweep`: each task does others
 ONE = "add all of --coordinator HOST:PORT --processes N --process-id I, or none of them"
 
@@ -56,7 +53,7 @@ def processes_of(
     within: int,
     environment: Mapping[str, str] = os.environ,
 ) -> Ours | None:
-    """This process among several; None where it trains alone.
+    """This process among several; None where it works alone.
 
     Options decide; what they leave open comes from the environment: of SLURM's tasks, of Kubernetes' indexed jobs
     (JOB_COMPLETION_INDEX), of TPU pods. UserError: something is missing, or does not fit.
@@ -106,7 +103,7 @@ def _of_slurm(environment: Mapping[str, str], within: int) -> Ours | None:
         if int(environment.get("SLURM_NTASKS", "1")) > 1:
             warn(
                 f"SLURM gave {environment['SLURM_NTASKS']} tasks, but this process was not started by `srun`, so it "
-                "trains alone; start it as `srun demega-jax train ..`"
+                "works alone; for all of them, write `srun` before the command"
             )
         return None
     name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
@@ -121,17 +118,18 @@ def _of_slurm(environment: Mapping[str, str], within: int) -> Ours | None:
 
 
 def check_one_task(command: str, words: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
-    """UserError: several tasks of `srun` were started with a command that writes, and that only one process can do.
+    """UserError: several tasks of `srun` were started with a command that only one process can do: each of them would
+    do the whole of it, and write the same files.
 
-    `train` is the command that they do together.  words: those after the command.
+    words: those after the command.
     """
     options = {word.partition("=")[0] for word in words}
-    writes = command in WRITING or (command != "train" and not options.isdisjoint(OUTPUTS))
-    if not writes or SHARED_OUT in options or "SLURM_STEP_NODELIST" not in environment:
+    alone = command not in TOGETHER and (command not in EACH or OUTPUT in options)
+    if not alone or SHARED_OUT in options or "SLURM_STEP_NODELIST" not in environment:
         return
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")
     if tasks != "1":
-        came = f"task {environment.get('SLURM_PROCID', '?')} of {tasks} tasks of SLURM, which would all write the same"
+        came = f"task {environment.get('SLURM_PROCID', '?')} of {tasks} tasks of SLURM, which would all do the same"
         way_out = f"start it as `srun --ntasks=1 demega-jax {command} ..`"
         if command == "sweep":
             way_out += ", or give each task cells of its own with --cells"

@@ -9,7 +9,7 @@ from pathlib import Path
 from demega_jax.data.hub.client import Cut, HubFile, open_stream
 from demega_jax.data.hub.refusals import AGAIN
 from demega_jax.errors import UserError, warn
-from demega_jax.files import locked, open_part
+from demega_jax.files import locked, never_left_empty, open_part
 from demega_jax.reading import open_plain
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # s before each next try while no bytes come; after the last one we give up
@@ -56,7 +56,11 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not partial.exists():
             target.replace(partial)
-        with io.FileIO(open_part(partial, os.O_APPEND), "a+") as stream, locked(partial, stream):
+        with (
+            never_left_empty(partial),
+            io.FileIO(open_part(partial, os.O_APPEND), "a+") as stream,
+            locked(partial, stream),
+        ):
             part = _Part(stream, file, at)
             part.load()
             resumed = part.size > 0

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import threading
 
 import jax
 import numpy as np
 import pytest
 
-from demega_jax.benchmark.doctor import devices, self_test
+from demega_jax.benchmark.doctor import devices, self_test, watch
 from demega_jax.config.load import override
 
 
@@ -51,6 +52,40 @@ def test_each_device_alone_and_all_together(monkeypatch):
     assert [finding.grade for finding in found] == ["ok", "broken", "ok", "broken"]
     assert "cpu:1 alone" in found[1].found and found[1].way_out
     assert "3 devices together" in found[3].found and "no connection between them" in found[3].found
+
+
+def test_a_device_that_hangs_is_named(monkeypatch):
+    """The first answers, and the second does not: the third is not asked any more."""
+    three, right = jax.devices()[:3], self_test.Result(self_test.EXPECTED, 0.0, 1e-5)
+    late, asked = threading.Event(), []
+
+    def run(group):
+        asked.append(group)
+        if group == [three[1]]:
+            late.wait()
+        return right
+
+    monkeypatch.setattr(self_test, "run", run)
+    monkeypatch.setattr(watch, "SECONDS", 0.2)
+    found = devices.check_training(three)
+    assert next(found).grade == "ok"
+    with pytest.raises(watch.NoAnswer) as silent:
+        next(found)
+    late.set()
+    finding = silent.value.finding
+    assert (finding.name, finding.grade) == ("self-test", "broken") and finding.way_out
+    assert "cpu:1 alone: no answer within 0 s" in finding.found
+    assert asked == [[three[0]], [three[1]]]
+
+
+def test_what_an_answer_raises_is_raised():
+    for error in (ValueError("wrong"), TimeoutError("of its own")):
+
+        def ask(error=error):
+            raise error
+
+        with pytest.raises(type(error), match=str(error)):
+            watch.answer("x", "y", ask)
 
 
 def test_products(monkeypatch):
