@@ -65,8 +65,9 @@ demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU,
 	$(BIN)/demega-jax train configs/demo.yaml --data demo/data --run demo/run
 	$(BIN)/demega-jax evaluate demo/run --data demo/data --split test
 
-readme: $(STAMP) ## run the commands whose output the README shows, and write what they print into it
+readme: $(STAMP) ## run the commands whose output the README shows, and write what they print, and its tables, into it
 	$(BIN)/python docs/readme_outputs.py
+	$(BIN)/python docs/readme_tables.py
 
 test: lint ## lint, types, and every test but the long ones: some 15 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS)

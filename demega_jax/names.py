@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 SPLITS = ("train", "validation", "test")
 FEEDS = ("stream", "resident", "regroup")  # of `data.feed`
-Target = Literal["h200", "h100", "a100", "rtx4090", "v5e", "v6e"]  # devices that programs are compiled for
+Target = Literal["h200", "h100", "a100", "rtx4090", "rtx4080", "v5e", "v6e"]  # devices that programs are compiled for
 TARGETS: tuple[str, ...] = get_args(Target)
 PRECISIONS = ("float32", "bfloat16")  # of `model.dtype`
 

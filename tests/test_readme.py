@@ -1,6 +1,7 @@
 """The README's commands are those of the program, and run, in its order, with small windows and as they stand.
 
-The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code.
+The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code. Its tables of
+modelled figures are those of benchmarks/results.
 """
 
 import importlib.util
@@ -33,9 +34,9 @@ DEMO = "make demo"
 WITHOUT_PATHS = ("versions", "cores", "memory", "devices", "precision", "self-test")  # findings of `doctor`
 
 
-def load_script() -> ModuleType:
-    """docs/readme_outputs.py, which no package holds."""
-    spec = importlib.util.spec_from_file_location("readme_outputs", ROOT / "docs" / "readme_outputs.py")
+def load_script(name: str) -> ModuleType:
+    """A script of docs/, which no package holds."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -43,7 +44,7 @@ def load_script() -> ModuleType:
     return module
 
 
-readme_outputs = load_script()
+readme_outputs, readme_tables = load_script("readme_outputs"), load_script("readme_tables")
 OUTPUTS = {block.command: block for block in readme_outputs.blocks(README)}
 
 
@@ -141,6 +142,23 @@ def test_every_output_is_marked_and_as_the_script_wrote_it():
     unmarked = readme_outputs.BLOCK.sub("", README)
     fenced = re.findall(r"^```(\w*)\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)
     assert not [text for language, text in fenced if not language and not text.startswith("demega-jax ")]
+
+
+def test_tables_of_modelled_figures_are_those_of_the_files():
+    assert set(readme_tables.TABLES) == set(re.findall(r"<!-- table: (\w+) -->", README))
+    assert readme_tables.written(README) == README, "a table is not what its file says: python docs/readme_tables.py"
+
+
+def test_memory_and_epoch_of_a_level_by_hand():
+    """At level 100, 16,000 windows of 306 x 125 numbers of 4 bytes beside 7 GB; at level 20, 80,000 of 2 bytes, and 157
+    steps of 512 rows in an epoch."""
+    window = 306 * 125
+    case = {
+        "feed_memory_bytes": 16_000 * window * 4, "memory_bytes": 16_000 * window * 4 + 7_000_000_000,
+        "batch_size": 512, "modelled_step_ms": 10.0,
+    }  # fmt: skip
+    assert readme_tables.memory_at(case, 20, "float16") == 80_000 * window * 2 + 7_000_000_000
+    assert readme_tables.epoch_at(case, 20) == pytest.approx(1.57)
 
 
 def numbers_left_out(lines: list[str]) -> list[list[str]]:

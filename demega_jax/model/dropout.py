@@ -8,10 +8,12 @@ stream, and both words of a block are used. One bit an element serves p = 0.5, e
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Bool, Float, UInt32
@@ -52,6 +54,11 @@ class Share:
     def per_word(self) -> int:
         """How many elements a word serves."""
         return 32 // self.bits
+
+    @property
+    def shifts(self) -> UInt32[Array, " per_word"]:
+        """Where each value begins in a word."""
+        return jnp.arange(self.per_word, dtype=jnp.uint32) * self.bits
 
     def words(self, elements: int) -> int:
         """How many words so many elements need."""
@@ -128,10 +135,26 @@ class Dropped(NamedTuple):
 
 def mask_of(words: UInt32[Array, "B count"], shape: tuple[int, ...], share: Share) -> Dropped:
     """The mask [B, *shape] of the words of a site."""
-    shifts = jnp.arange(share.per_word, dtype=jnp.uint32) * share.bits
-    values = (words[:, :, None] >> shifts) & jnp.uint32(2**share.bits - 1)
-    keep = (values < share.limit).reshape(words.shape[0], -1)[:, : math.prod(shape)]
-    return Dropped(keep.reshape(-1, *shape), share.kept)
+    keep = jax.lax.platform_dependent(
+        words, tpu=functools.partial(_kept_on_tpu, share), default=functools.partial(_kept, share)
+    )
+    return Dropped(keep[:, : math.prod(shape)].reshape(-1, *shape), share.kept)
+
+
+def _kept(share: Share, words: UInt32[Array, "B count"]) -> Bool[Array, "B elements"]:
+    """Which elements the words keep."""
+    return _below(share, words[:, :, None], share.shifts).reshape(words.shape[0], -1)
+
+
+def _kept_on_tpu(share: Share, words: UInt32[Array, "B count"]) -> Bool[Array, "B elements"]:
+    """`_kept` with the rows of the batch side by side: along the few bits of a word, most of a TPU's lanes are idle."""
+    keep = _below(share, words.T[:, None], share.shifts[:, None])
+    return jax.lax.optimization_barrier(keep).reshape(-1, words.shape[0]).T
+
+
+def _below(share: Share, words: UInt32[Array, "..."], shifts: UInt32[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether the values at these places of words keep an element."""
+    return (words >> shifts) & jnp.uint32(2**share.bits - 1) < share.limit
 
 
 def apply_dropout(x: Float[Array, "B *shape"], dropped: Dropped | None) -> Float[Array, "B *shape"]:

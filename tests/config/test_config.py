@@ -183,8 +183,8 @@ def test_a_length_in_steps_takes_the_place_of_one_in_epochs():
 
 
 def test_shipped_configurations_are_all_there():
-    levels = ["grouped_100", "grouped_20", "grouped_5"]
-    assert [path.stem for path in CONFIGS] == ["default", "demo", *levels, "leaderboard", "original", "regroup", "tiny"]
+    cards = ["gpu_16gb", "gpu_24gb", "grouped_100", "grouped_20", "grouped_5"]
+    assert [path.stem for path in CONFIGS] == ["default", "demo", *cards, "leaderboard", "original", "regroup", "tiny"]
 
 
 def test_original_configuration_is_the_published_one():

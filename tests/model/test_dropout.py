@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32
 
-from demega_jax.model.dropout import Noise, dropout, row_keys
+from demega_jax.model.dropout import Noise, Share, _kept, _kept_on_tpu, dropout, row_keys
 
 STEP_KEY = jnp.asarray([0x9E3779B9, 0x7F4A7C15], jnp.uint32)
 ROWS, SHAPE = 64, (25, 40)
@@ -118,3 +118,12 @@ def test_masks_are_threefry(rate, each):
         words = [int(pair[half]) for half in (0, 1) for pair in pairs]
         values = [word >> shift & (2**each - 1) for word in words for shift in range(0, 32, each)][:count]
         np.testing.assert_array_equal(keep[row].ravel(), np.array(values) < (1 - rate) * 2**each)
+
+
+@pytest.mark.parametrize("layout", [_kept, _kept_on_tpu])
+def test_bits_of_a_word_are_of_neighbours(layout):
+    """The lowest bit, or byte, of a word first, as numpy reads them."""
+    words = np.random.default_rng(0).integers(0, 2**32, (5, 7), np.uint32)
+    bits = np.unpackbits(words.astype("<u4").view(np.uint8), axis=1, bitorder="little")
+    np.testing.assert_array_equal(layout(Share.of(0.5), jnp.asarray(words)), bits == 0)
+    np.testing.assert_array_equal(layout(Share.of(0.1), jnp.asarray(words)), words.astype("<u4").view(np.uint8) < 230)

@@ -1,8 +1,8 @@
 """The devices that programs can be compiled for without having them.
 
 Peaks are the makers': data sheets of NVIDIA H200, H100 SXM and A100 80 GB, NVIDIA's white paper on the Ada
-architecture (GeForce RTX 4090, without sparsity, sums in float32), and the documentation of Cloud TPU v5e and v6e. The
-other facts of a GPU are those of the CUDA C++ Programming Guide, "Compute Capabilities".
+architecture (GeForce RTX 4090 and 4080, without sparsity, sums in float32), and the documentation of Cloud TPU v5e and
+v6e. The other facts of a GPU are those of the CUDA C++ Programming Guide, "Compute Capabilities".
 """
 
 import dataclasses
@@ -48,6 +48,10 @@ class Target:
     def launch_seconds(self) -> float:
         """The shortest time of a kernel. A TPU runs its program without starting kernels one by one."""
         return LAUNCH_SECONDS if self.platform == "cuda" else 0.0
+
+    def padding(self, sensors: int, time_points: int) -> float:
+        """How much more memory windows [sensors, time points] take on the device than their numbers do."""
+        return 1.0
 
     def devices(self, count: int) -> list[Any]:
         """So many of these devices, to compile for. UserError: the extra aot is not installed."""
@@ -116,6 +120,10 @@ class Tpu(Target):
 
     topology: str
 
+    def padding(self, sensors: int, time_points: int) -> float:
+        """Arrays lie in tiles of 8 x 128 numbers, the last of which are filled up."""
+        return (-(-sensors // 8) * 8 / sensors) * (-(-time_points // 128) * 128 / time_points)
+
     def devices(self, count: int) -> list[Any]:
         """So many of these chips. UserError: libtpu is not installed, or a slice of four chips is too small."""
         from jax.experimental import topologies
@@ -152,16 +160,19 @@ AMPERE: dict[str, Any] = {
     "threads": 2048, "shared": 164 * 1024, "shared_block": 163 * 1024, "cache": 40 * MIB, "clock": 1.41,
 }  # fmt: skip
 ADA: dict[str, Any] = {
-    "platform": "cuda", "flops": 165e12, "link": 32e9, "capability": (8, 9), "cores": 128, "units": 128,
-    "threads": 1536, "shared": 100 * 1024, "shared_block": 99 * 1024, "cache": 72 * MIB, "clock": 2.52,
+    "platform": "cuda", "link": 32e9, "capability": (8, 9), "units": 128, "threads": 1536, "shared": 100 * 1024,
+    "shared_block": 99 * 1024,
 }  # fmt: skip
+RTX4090: dict[str, Any] = {"bandwidth": 1.008e12, "flops": 165e12, "cores": 128, "cache": 72 * MIB, "clock": 2.52}
+RTX4080: dict[str, Any] = {"bandwidth": 717e9, "flops": 97.5e12, "cores": 76, "cache": 64 * MIB, "clock": 2.51}
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Gpu("h200", "NVIDIA H200 141GB HBM3e", memory=141 * GIB, bandwidth=4.8e12, **HOPPER),
         Gpu("h100", "NVIDIA H100 80GB HBM3", memory=79 * GIB, bandwidth=3.35e12, **HOPPER),
         Gpu("a100", "NVIDIA A100-SXM4-80GB", memory=79 * GIB, bandwidth=2.04e12, **AMPERE),
-        Gpu("rtx4090", "NVIDIA GeForce RTX 4090 24GB", memory=23 * GIB, bandwidth=1.008e12, **ADA),
+        Gpu("rtx4090", "NVIDIA GeForce RTX 4090 24GB", memory=23 * GIB, **RTX4090, **ADA),
+        Gpu("rtx4080", "NVIDIA GeForce RTX 4080 16GB", memory=15 * GIB, **RTX4080, **ADA),
         Tpu("v5e", "TPU v5e", "tpu", 16 * GIB, 0.82e12, 197e12, 200e9, "v5e:2x2"),
         Tpu("v6e", "TPU v6e", "tpu", 32 * GIB, 1.64e12, 918e12, 448e9, "v6e:2x2"),
     )

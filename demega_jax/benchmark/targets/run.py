@@ -87,9 +87,10 @@ def _figures(case: Case, experiment: Experiment, train: Modelled, evaluation: Mo
     step = train.of_one(steps)
     rows = published_groups(case.level)
     # The split that was compiled for is a small one; the published one takes as much more as it has more rows.
-    held = plan.device_bytes(case.devices)
-    resident = round(held * rows / plan.rows.rows) if case.feed == "resident" else held
-    memory = train.memory - held + resident
+    padding = train.target.padding(*plan.rows.window) if case.feed == "resident" else 1.0
+    held = plan.device_bytes(case.devices) * padding
+    resident = round(held * rows / plan.rows.rows if case.feed == "resident" else held)
+    memory = round(train.memory - held) + resident
     epoch = -(-rows // config.train.batch_size)
     return step | dataclasses.asdict(case) | {
         "title": train.target.title, "batch_size": config.train.batch_size, "members": config.train.members,

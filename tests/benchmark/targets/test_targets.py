@@ -176,6 +176,9 @@ def test_tiles_of_a_tpu_take_their_padding():
     assert tiled.nbytes == 8 * 128 * 2
     (fast,) = shapes_of("f32[4,4]{1,0:T(8,128)S(1)}")
     assert fast.in_fast_memory
+    # 306 sensors take 39 times 8 lines, and 125 time points one of 128; a GPU's arrays take what their numbers do.
+    assert TARGETS["v5e"].padding(306, 125) == pytest.approx(312 * 128 / (306 * 125))
+    assert TARGETS["rtx4080"].padding(306, 125) == 1
 
 
 def test_targets_have_the_names_of_the_option():
