@@ -15,9 +15,13 @@ _EXPORTS = {
     "UserError": "demega_jax.errors",
     "load": "demega_jax.interop.hub",
     "open_levels": "demega_jax.data.open",
+    "write_grouped": "demega_jax.data.own.write",
 }
 
-__all__ = ["DeMEGa", "DemegaClassifier", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels"]
+__all__ = [
+    "DeMEGa", "DemegaClassifier", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels",
+    "write_grouped",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -26,6 +26,7 @@ MAX_BATCH = 2**20
 MAX_DEVICES = 65_536
 MAX_CPU_DEVICES = 256  # virtual ones: each has threads of its own
 MAX_SEED = 2**32 - 1
+MAX_RATE = 1e6  # Hz, of sampling
 MAX_SECONDS = 3600.0  # from the onset of a phoneme to the begin or end of its window
 MAX_GROUPS = 99_999_999  # of a simulated file
 MAX_SIMULATED = 4096  # sensors or time points of simulated windows, whose covariance is a square of them

@@ -18,8 +18,8 @@ from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.data.recordings.events import Events, read_events
 from demega_jax.errors import UserError, listed, shortened, warn
 from demega_jax.files import visible
+from demega_jax.names import MAX_RATE
 
-MAX_RATE = 1e6  # Hz
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
 
 
