@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Context, Option
 
 from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers, share
 from demega_jax.commands.shared.options import (
     MADE,
     SessionRuns,
@@ -19,9 +19,9 @@ from demega_jax.commands.shared.options import (
     refuse_idle,
     seed_option,
 )
-from demega_jax.errors import UserError, listed, shortened
+from demega_jax.errors import UserError, listed
 from demega_jax.files import visible
-from demega_jax.names import MAX_COUNT, MAX_SECONDS
+from demega_jax.names import MAX_SECONDS
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target
@@ -68,7 +68,7 @@ def command(
             wanted = f"seconds after the onset, from {-MAX_SECONDS:g} to {MAX_SECONDS:g}"
             raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
     size = parse_size("--memory", memory)
-    shares = None if split_shares is None else [_share(text) for text in split_shares]
+    shares = None if split_shares is None else [share(text) for text in split_shares]
     if no_shuffle and shares is None:
         refuse_idle(ctx, "--seed", "given with --no-shuffle, and without --split-shares", "something to draw")
     if splits is not None and shares is not None:
@@ -161,16 +161,6 @@ def _taken(folder: Path, splits: Iterable[str]) -> UserError:
         came = f"it holds files already, but no {listed(lacking)}, as after a command that was stopped"
         return UserError(folder, came, wanted, f"remove {folder}, and run this command again")
     return UserError(folder, "it holds files already", wanted, "choose another OUT, or move that folder")
-
-
-def _share(text: str) -> float:
-    try:
-        if abs(share := float(text)) <= MAX_COUNT:  # nor is NaN
-            return share
-    except ValueError:
-        pass
-    came, way_out = f"{shortened(repr(text))} is not a share", "write for example --split-shares 0.8,0.1,0.1"
-    raise UserError("--split-shares", came, "three shares", way_out)
 
 
 def _only(recordings: "Sequence[Recording]", asked: Sequence[str] | None) -> "list[Recording]":

@@ -38,7 +38,7 @@ def class_ids(
         row = int(np.flatnonzero(ids == names.index(absent[0]))[0])
         came = f"label {shortened(absent[0])!r} in row {row}"
         wanted = f"one of the {len(all_names)} classes {listed(all_names)}"
-        raise UserError("labels", came, wanted, "correct the labels, or name all classes with classes=")
+        raise UserError("labels", came, wanted, "correct the labels, or name all classes")
     return np.array([place[name] for name in names], np.int64)[ids], all_names
 
 
