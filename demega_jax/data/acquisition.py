@@ -5,19 +5,19 @@ Attributes of a grouped file, each of them optional: sampling_rate (Hz), tmin (s
 """
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from demega_jax.data.hdf5 import MOST_ATTRIBUTE_BYTES, write_names
 from demega_jax.errors import UserError, listed
-from demega_jax.names import MAX_RATE, MAX_SECONDS
+from demega_jax.names import MAX_RATE, MAX_SECONDS, PUBLISHED_SENSORS
 
-PUBLISHED_RATE = 250.0  # Hz, of the published windows, which do not say it
-PUBLISHED_SENSORS = 306  # of the Elekta Neuromag system, in triplets (gradiometer, gradiometer, magnetometer)
-MAGNETOMETER, GRADIOMETER = "mag", "grad"  # sensor types as MNE writes them
+MAGNETOMETER = "mag"  # a sensor type as MNE writes it
 TEXTS = ("sensor_names", "sensor_types", "units")
 
 
@@ -37,18 +37,22 @@ class Acquisition:
     sensor_positions: tuple[tuple[float, ...], ...] = ()
 
     @property
-    def rate(self) -> float:
-        """The sampling rate in Hz; that of the published windows where none is known."""
-        return self.sampling_rate or PUBLISHED_RATE
+    def magnetometers(self) -> tuple[int, ...] | None:
+        """The numbers of the magnetometers, from 0; None: the types of the sensors are not known."""
+        if not self.sensor_types:
+            return None
+        return tuple(number for number, kind in enumerate(self.sensor_types) if kind == MAGNETOMETER)
 
-    def magnetometers(self, sensors: int) -> tuple[int, ...]:
-        """The numbers of the magnetometers, from 0.
+    def in_triplets(self, sensors: int) -> bool:
+        """Whether there are the 306 sensors of the published system, and their types, where known, are in its order."""
+        published = tuple(range(2, PUBLISHED_SENSORS, 3))
+        return sensors == PUBLISHED_SENSORS and self.magnetometers in (None, published)
 
-        Of 306 sensors without types they are every third, as published; of other sensors without types, none.
-        """
-        if self.sensor_types:
-            return tuple(number for number, kind in enumerate(self.sensor_types) if kind == MAGNETOMETER)
-        return tuple(range(2, sensors, 3)) if sensors == PUBLISHED_SENSORS else ()
+    def stated(self) -> dict[str, Any] | None:
+        """What is known, as JSON holds it, by the arguments of `acquisition`; None where nothing is."""
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        found = {name: value for name, value in known.items() if value not in (None, ())}
+        return json.loads(json.dumps(found)) or None
 
     def describe(self) -> str:
         """What is known, in a few words; empty where nothing is."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from demega_jax.config import Config, DataConfig
 from demega_jax.config.data import RegroupConfig
+from demega_jax.data.acquisition import check_same_acquisition
 from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.combined import combine
 from demega_jax.data.feeds.feed import FeedPlan
@@ -82,6 +83,7 @@ def open_training(config: Config) -> TrainingData:
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)
+    check_same_acquisition(validation.path, validation.acquisition, train.acquisition, train.path)
     if config.data.pseudo.windows is not None:
         train = with_pseudo_labels(train, config.data)
     return TrainingData(plan_rows(config, train), validation)
@@ -146,6 +148,7 @@ def open_levels(
     for level in levels:
         parts.append(_open_level(data, level, split, classes, expect_shape))
         classes, expect_shape = parts[0].classes, parts[0].window
+        check_same_acquisition(parts[-1].path, parts[-1].acquisition, parts[0].acquisition, parts[0].path)
     return combine(parts, data)
 
 

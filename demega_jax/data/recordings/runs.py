@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.acquisition import Acquisition, differences, read_acquisition
 from demega_jax.data.checksums import Checks, check_events, events_checksum, sensor_checks
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
@@ -65,6 +66,7 @@ class Recording:
     simulated: bool = False
     checks: Checks | None = dataclasses.field(default=None, compare=False, repr=False)  # of the sensors
     events_checksum: int | None = dataclasses.field(default=None, compare=False, repr=False)
+    acquisition: Acquisition = dataclasses.field(default=Acquisition(), compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -128,6 +130,9 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
                 wanted = f"{first:g} {unit}, as in session run {found[0].name}"
                 way_out = "move this session run out of the folder, or download it again"
                 raise UserError(recording.meg, f"{came:g} {unit}", wanted, way_out)
+        for what, mine, wanted in differences(recording.acquisition, found[0].acquisition):
+            way_out = "put its sensors into the same order, or move this session run out of the folder"
+            raise UserError(recording.meg, f"{what} {mine}", f"{wanted}, as in session run {found[0].name}", way_out)
     return found
 
 
@@ -168,4 +173,5 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
         simulated = flag(file, "simulated")
         written = events_checksum(file)
         checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
-    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks, written)
+        known = dataclasses.replace(read_acquisition(meg, file, sensors), sampling_rate=float(rate.item()))
+    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks, written, known)

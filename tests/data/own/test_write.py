@@ -44,7 +44,7 @@ def test_rows_labels_and_attributes_are_as_given(tmp_path):
     assert told["classes"].tolist() == CLASSES and told["units"].tolist() == ["fT"] * 5
     np.testing.assert_allclose(told["sensor_positions"], positions, rtol=1e-6)
     split = open_grouped(path)
-    assert split.acquisition.magnetometers(5) == (0, 1, 2) and split.checks is not None
+    assert split.acquisition.magnetometers == (0, 1, 2) and split.checks is not None
     np.testing.assert_array_equal(split.reader().read(np.arange(90)), x)
 
 
