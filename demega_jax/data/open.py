@@ -24,7 +24,7 @@ from demega_jax.data.pseudo import with_pseudo_labels
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warn
 from demega_jax.files import expanded, parse_bytes
 
 
@@ -50,8 +50,11 @@ def open_split(
     classes, expect_shape: as for `open_levels`.
     """
     if is_recorded(folder, config.feed):
-        return open_recordings(folder, config).averages(split, classes, expect_shape)
-    return open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+        found: Split = open_recordings(folder, config).averages(split, classes, expect_shape)
+    else:
+        found = open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+    _warn_of_other_rate(found, config)
+    return found
 
 
 def open_input(
@@ -65,7 +68,16 @@ def open_input(
         return open_split(path, split, config, classes=classes, expect_shape=expect_shape)
     if path.suffix in SUFFIXES:
         return open_array(path, classes, expect_shape)
-    return open_grouped(path, classes=classes, expect_shape=expect_shape)
+    found = open_grouped(path, classes=classes, expect_shape=expect_shape)
+    _warn_of_other_rate(found, config)
+    return found
+
+
+def _warn_of_other_rate(split: Split, config: DataConfig) -> None:
+    """Warn of windows whose sampling rate is not that of the windows that the model was trained on, as far as known."""
+    came, trained = split.acquisition.sampling_rate, config.augment.sample_rate
+    if came is not None and trained is not None and came != trained:
+        warn(f"{split.path}: windows at {came:g} Hz, for a model that was trained on windows at {trained:g} Hz")
 
 
 def open_training(config: Config) -> TrainingData:

@@ -37,7 +37,7 @@ def write_data(folder):
     )  # fmt: skip
 
 
-@pytest.mark.slow(seconds=40)
+@pytest.mark.slow(seconds=50)
 def test_every_command_takes_other_sensors_rates_windows_and_classes(tmp_path, capsys):
     data, run, shards = tmp_path / "data", tmp_path / "run", tmp_path / "shards"
     write_data(data)
@@ -54,23 +54,13 @@ def test_every_command_takes_other_sensors_rates_windows_and_classes(tmp_path, c
     assert scores["chance"] == pytest.approx(1 / 7) and scores["rows"] == 14
     assert main(["report", str(run), "--split", "test", "--saliency"]) == 0
     page = (run / "report" / "index.html").read_text()
-    assert (
-        "157 sensors x 300 time points" in page and html.escape("it's") in page and "IPA" not in page.split("<pre")[0]
-    )
+    assert "157 sensors x 300 time points" in page and html.escape("it's") in page
+    assert "IPA" not in page.split("<pre")[0]
     assert main(["shard", str(data), str(shards)]) == 0
     for name, source in (("grouped", data), ("shards", shards)):
-        words = [
-            "predict",
-            str(run),
-            "--input",
-            str(source),
-            "--split",
-            "test",
-            "--output",
-            str(tmp_path / f"{name}.csv"),
-        ]
-        assert main(words) == 0
-        header, *rows = csv.reader((tmp_path / f"{name}.csv").open())
+        output = tmp_path / f"{name}.csv"
+        assert main(["predict", str(run), "--input", str(source), "--split", "test", "--output", str(output)]) == 0
+        header, *rows = csv.reader(output.open())
         assert len(rows) == 14 and len(header) >= len(CLASSES)
     assert main(["evaluate", str(run), "--data", str(shards), "--split", "test"]) == 0
     found = demega_jax.open_levels(shards, 1, "train").acquisition

@@ -8,6 +8,9 @@ import pytest
 from helpers.data import grouped_path, open_grouped, read_grouped
 
 import demega_jax
+from demega_jax.config import AugmentConfig, Config, DataConfig
+from demega_jax.config.load import override
+from demega_jax.data.open import open_split, open_training
 from demega_jax.data.shares import split_rows
 from demega_jax.errors import UserError
 
@@ -174,3 +177,16 @@ def test_a_file_is_never_replaced(there):
 def test_windows_in_tesla_are_named(tmp_path, warnings):
     write(tmp_path, X * 1e-13)
     assert len(warnings) == 1 and "tesla" in warnings[0]
+
+
+def test_training_and_scoring_compare_the_sampling_rates(there, tmp_path, warnings):
+    """Training refuses splits that differ, which no writer of ours makes; scoring warns of other windows."""
+    trained = DataConfig(augment=AugmentConfig(sample_rate=250.0))
+    assert open_split(there, "train", trained).acquisition.sampling_rate == 500
+    assert len(warnings) == 1 and "500 Hz" in warnings[0] and "250 Hz" in warnings[0]
+    write(tmp_path, sampling_rate=500.0)
+    write(tmp_path / "other", split="validation", sampling_rate=250.0)
+    grouped_path(tmp_path / "other", 1, "validation").rename(grouped_path(tmp_path, 1, "validation"))
+    config = override(Config(), {"data.path": str(tmp_path)}, "test")
+    with pytest.raises(UserError, match="250 Hz.*500 Hz"):
+        open_training(config)
