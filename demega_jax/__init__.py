@@ -13,11 +13,16 @@ _EXPORTS = {
     "ModelConfig": "demega_jax.config",
     "Outputs": "demega_jax.model.demega",
     "UserError": "demega_jax.errors",
+    "from_epochs": "demega_jax.data.own.epochs",
     "load": "demega_jax.interop.hub",
     "open_levels": "demega_jax.data.open",
+    "write_grouped": "demega_jax.data.own.write",
 }
 
-__all__ = ["DeMEGa", "DemegaClassifier", "ModelConfig", "Outputs", "UserError", "__version__", "load", "open_levels"]
+__all__ = [
+    "DeMEGa", "DemegaClassifier", "ModelConfig", "Outputs", "UserError", "__version__", "from_epochs", "load",
+    "open_levels", "write_grouped",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

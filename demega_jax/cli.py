@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "simulate",
     "download",
+    "import",
     "group",
     "shard",
     "train",
@@ -36,6 +37,7 @@ COMMANDS = (
     "benchmark",
     "doctor",
 )
+MODULES = {"import": "import_windows"}  # `import` is a word of Python
 DESCRIPTION = """Phoneme classification from magnetoencephalography at accelerator speed.
 
 Lists are written as 5,20,100, by repeating the option, as all, or as a range such as 5-100."""
@@ -63,7 +65,7 @@ def build_app() -> "typer.Typer":
     ) -> None: ...
 
     for name in COMMANDS:
-        module = importlib.import_module(f"demega_jax.commands.{name.replace('-', '_')}")
+        module = importlib.import_module(f"demega_jax.commands.{MODULES.get(name, name.replace('-', '_'))}")
         examples = f"[bold]Examples[/bold]\n\n{module.EXAMPLES}"
         app.command(name, cls=Command, context_settings=settings, epilog=examples)(module.command)
     return app

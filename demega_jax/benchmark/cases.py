@@ -13,9 +13,10 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.data.feeds.shares import check_shares
 from demega_jax.data.open import TrainingData, open_training
+from demega_jax.names import PUBLISHED_SENSORS
 from demega_jax.training.parallel import check_batch, make_placement
 
-SENSORS, TIME_POINTS = 306, 125  # of the published windows, unless the configuration says otherwise
+TIME_POINTS = 125  # of the published windows, unless the configuration says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def open_case(config: Config, folder: Path, devices: int) -> CaseData:
         data = open_training(config)
         rows = data.train
         return CaseData(config, data, rows.simulated, published_groups(level) if rows.simulated else rows.rows)
-    shape = (config.model.sensors or SENSORS, config.model.time_points or TIME_POINTS)
+    shape = (config.model.sensors or PUBLISHED_SENSORS, config.model.time_points or TIME_POINTS)
     if config.data.feed == "stream":
         config = stream_memory(config, int(np.prod(shape)) * 4)
     data = simulated_data(config, folder, shape, jax.devices()[0], devices)

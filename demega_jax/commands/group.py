@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Context, Option
 
 from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
+from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers, share
 from demega_jax.commands.shared.options import (
     MADE,
     SessionRuns,
@@ -19,23 +19,32 @@ from demega_jax.commands.shared.options import (
     refuse_idle,
     seed_option,
 )
-from demega_jax.errors import UserError, listed, shortened
+from demega_jax.errors import UserError, listed
 from demega_jax.files import visible
-from demega_jax.names import MAX_COUNT, MAX_SECONDS
+from demega_jax.names import MAX_COUNT, MAX_RATE, MAX_SECONDS
+from demega_jax.phonemes import PHONEMES
 
 if TYPE_CHECKING:
+    from demega_jax.data.recordings.events import EventChoice
     from demega_jax.data.recordings.grouping import GroupSettings, Target
     from demega_jax.data.recordings.runs import Recording
     from demega_jax.data.recordings.splits import Assigned
 
 EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
-demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1"""
+demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1
+
+demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50 --resample 250"""
 
 SPLITS_FILE = (
     "File splits.json, as --split-shares writes; it can also assign chapters: "
     '{"format": 1, "chapters": {"Sherlock1/11": "validation"}, "others": "train"}.'
 )
+OTHER = "Other events and rates"
+EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word."
+LABEL = "Column of their classes (default: segment)."
+TOP = "The N most frequent labels of train are the classes (default: the phonemes; of other events, all labels)."
+RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (
     "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
     "1,0,0 makes only train (default: the published splits)."
@@ -60,6 +69,10 @@ def command(
     splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS_FILE)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
+    events: Annotated[str | None, Option(metavar="COLUMN=VALUE", help=EVENTS, rich_help_panel=OTHER)] = None,
+    label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
+    top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,
+    resample: Annotated[float | None, Option(metavar="HZ", help=RESAMPLE, rich_help_panel=OTHER)] = None,
 ) -> int:
     """Average windows of recordings in groups of K windows."""
     levels = numbers("--level", level, lambda: PUBLISHED_LEVELS)
@@ -68,12 +81,15 @@ def command(
             wanted = f"seconds after the onset, from {-MAX_SECONDS:g} to {MAX_SECONDS:g}"
             raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
     size = parse_size("--memory", memory)
-    shares = None if split_shares is None else [_share(text) for text in split_shares]
+    shares = None if split_shares is None else [share(text) for text in split_shares]
     if no_shuffle and shares is None:
         refuse_idle(ctx, "--seed", "given with --no-shuffle, and without --split-shares", "something to draw")
     if splits is not None and shares is not None:
         way_out = "leave out --splits or --split-shares"
         raise UserError("--split-shares", "given beside --splits", "only one of the two", way_out)
+    choice = _choice(events, label)
+    if resample is not None and not 0 < resample <= MAX_RATE:
+        raise UserError("--resample", f"{resample:g}", f"a rate in Hz, up to {MAX_RATE:g}", "write --resample 250")
     check_there(recordings, "the folder of a recording tree", folder=True)
     check_out(out)
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
@@ -81,15 +97,43 @@ def command(
     from demega_jax.data.recordings.splits import write_splits
     from demega_jax.data.recordings.statistics import statistics
 
-    found = _only(find_recordings(recordings), run)
+    found = _only(find_recordings(recordings, rate=resample, choice=choice), run)
     assigned = _assign(recordings, found, splits, shares, seed, bool(run))
+    classes = None if choice.phonemes and top is None else _classes(assigned["train"], choice, top)
     settings = GroupSettings(None if no_shuffle else seed, drop_remaining, by_position)
-    targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax, denoised=denoise)
+    targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax, denoised=denoise, classes=classes)
     _print_plan(out, targets, len(plan_passes(targets, size)))
     if shares is not None:
         write_splits(out / "splits.json", assigned)
     write_groups(targets, statistics(assigned["train"], print), size, print)
     return 0
+
+
+def _choice(events: str | None, label: str | None) -> "EventChoice":
+    """The events that have windows: phonemes, unless options say others. UserError: no column or no value."""
+    from demega_jax.data.recordings.events import EventChoice
+
+    usual = EventChoice()
+    if events is None:
+        return EventChoice(label=label or usual.label)
+    column, equals, value = events.partition("=")
+    if not equals or not column or not value:
+        wanted = "a column of the events and the value of its rows"
+        raise UserError("--events", repr(events), wanted, "write for example --events kind=word")
+    return EventChoice(column, value, label or usual.label)
+
+
+def _classes(runs: "Sequence[Recording]", choice: "EventChoice", top: int | None) -> tuple[str, ...]:
+    """The most frequent labels of the events to train on. UserError: there are fewer than two."""
+    from demega_jax.data.recordings.symbols import most_frequent
+
+    found = most_frequent([run.read_events().symbol for run in runs], top)
+    if len(found) < 2:
+        came = f"{len(found)} different labels in the column {choice.label} of rows with {choice.column}={choice.value}"
+        way_out = "name other events with --events and --label"
+        raise UserError(runs[0].events, came, "two classes or more in the session runs of train", way_out)
+    say(f"{len(found)} classes: {listed(found, 8)}")
+    return found
 
 
 def _assign(
@@ -127,14 +171,18 @@ def make_targets(
     tmin: float,
     tmax: float,
     denoised: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> "list[Target]":
-    """The files to write. UserError: a folder holds files already, or a level has no groups."""
+    """The files to write. classes: names; None: the phonemes.
+
+    UserError: a folder holds files already, or a level has no groups.
+    """
     from demega_jax.data.recordings.grouping import Target, make_groups
     from demega_jax.data.recordings.windows import find_windows
 
     targets = []
     for split, runs in assigned.items():
-        windows = find_windows(runs, tmin=tmin, tmax=tmax)
+        windows = find_windows(runs, tmin=tmin, tmax=tmax, classes=classes or PHONEMES)
         shuffle = split == "train" and settings.seed is not None
         attributes: dict[str, object] = {"drop_remaining": settings.drop_remaining, "by_position": settings.by_position}
         attributes |= {"shuffle": shuffle, "shuffle_seed": settings.seed if shuffle else -1, "tmin": tmin, "tmax": tmax}
@@ -161,16 +209,6 @@ def _taken(folder: Path, splits: Iterable[str]) -> UserError:
         came = f"it holds files already, but no {listed(lacking)}, as after a command that was stopped"
         return UserError(folder, came, wanted, f"remove {folder}, and run this command again")
     return UserError(folder, "it holds files already", wanted, "choose another OUT, or move that folder")
-
-
-def _share(text: str) -> float:
-    try:
-        if abs(share := float(text)) <= MAX_COUNT:  # nor is NaN
-            return share
-    except ValueError:
-        pass
-    came, way_out = f"{shortened(repr(text))} is not a share", "write for example --split-shares 0.8,0.1,0.1"
-    raise UserError("--split-shares", came, "three shares", way_out)
 
 
 def _only(recordings: "Sequence[Recording]", asked: Sequence[str] | None) -> "list[Recording]":

@@ -11,7 +11,7 @@ from demega_jax.files import format_bytes
 from demega_jax.model.demega import parameter_count
 from demega_jax.training.memory import step_memory
 from demega_jax.training.run import RunFolder
-from demega_jax.training.setup import Experiment
+from demega_jax.training.setup import Experiment, note_of_heads
 
 
 def make_console() -> Console:
@@ -29,6 +29,8 @@ def describe(experiment: Experiment, folder: RunFolder, console: Console) -> Non
         f"{'model':<10} {parameters_of(experiment)} parameters, {config.model.encoder}, {config.model.dtype}, on "
         f"{placement.devices} x {device.device_kind} ({placement.mode})"
     )
+    if note := note_of_heads(config):
+        console.print(f"{'':<10} {note}")
     for line in data.plan.describe(placement.devices):
         console.print(line)
     console.print(
@@ -65,6 +67,8 @@ def print_plan(experiment: Experiment) -> int:
         "validation": data.validation.describe(),
     }
     rows |= {line[:10].strip(): line[11:] for line in data.plan.describe(placement.devices)}
+    if note := note_of_heads(config):
+        rows["heads"] = note
     for name, value in rows.items():
         console.print(f"# {name}: {value}")
     return 0

@@ -1,5 +1,6 @@
 """The section `data`, with `data.augment` and `data.regroup`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,11 +17,13 @@ from demega_jax.config.section import (
     UpToThousand,
     unfit,
 )
+from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
-from demega_jax.names import MAX_SECONDS
+from demega_jax.names import MAX_RATE, MAX_SECONDS, MAX_SIZE, PUBLISHED_RATE, PUBLISHED_SENSORS
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0, le=10_000.0)]
+Place = Annotated[int, Field(ge=0, lt=MAX_SIZE)]
 Seconds = Annotated[float, Field(ge=-MAX_SECONDS, le=MAX_SECONDS)]
 
 
@@ -32,8 +35,9 @@ class AugmentConfig(Section):
     """Probability of a shift in time. The gap is filled with the value at the edge."""
     time_shift_ms: Annotated[tuple[Milliseconds, Milliseconds], ListField] = (8.0, 24.0)
     """Smallest and largest shift, in ms, to the left or to the right."""
-    sample_rate: Annotated[float, Field(gt=0.0, le=100_000.0)] = 250.0
-    """Sampling rate of the windows in Hz, which converts time_shift_ms to time points."""
+    sample_rate: Annotated[float, Field(gt=0.0, le=MAX_RATE)] | None = None
+    """Sampling rate of the windows in Hz, which converts time_shift_ms to time points; null: as the data say, or 250
+    where they do not."""
     sensor_dropout: Probability = 0.0
     """Probability that some sensors of a window become 0."""
     sensor_dropout_share: Share = 0.1
@@ -54,8 +58,9 @@ class AugmentConfig(Section):
     """Probability that amplitudes are multiplied by a random factor, one for each sensor type."""
     amplitude_spread: Share = 0.1
     """Factors are drawn uniformly between 1 - amplitude_spread and 1 + amplitude_spread."""
-    magnetometers: Literal["thirds", "none"] = "thirds"
-    """thirds: every third sensor is a magnetometer, the others are gradiometers; none: sensors are of one type."""
+    magnetometers: Literal["thirds", "none"] | Annotated[tuple[Place, ...], ListField] | None = None
+    """Which sensors are magnetometers. thirds: every third, the others are gradiometers; none: sensors are of one type;
+    a list: those with these numbers, from 0; null: as the data say, or, where they do not, thirds of 306 sensors."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -64,6 +69,29 @@ class AugmentConfig(Section):
             came, wanted = f"data.augment.time_shift_ms={[low, high]}", "two shifts from 0 on, the smaller one first"
             raise unfit(came, wanted, "set data.augment.time_shift_ms=[8.0, 24.0]")
         return self
+
+    def for_data(self, sensors: int, rate: float | None, magnetometers: Sequence[int] | None) -> "AugmentConfig":
+        """This configuration with the values of the data filled in; None: the data do not say them.
+
+        rate: sampling rate in Hz.  magnetometers: their numbers.  UserError: another rate was set, or a sensor that
+        there is not.
+        """
+        if rate is not None and self.sample_rate not in (None, rate):
+            way_out = "leave data.augment.sample_rate out, or name other data with --data"
+            came = f"the configuration says {self.sample_rate:g} Hz"
+            raise UserError("data.augment.sample_rate", came, f"{rate:g} Hz, as in the data", way_out)
+        found = self.magnetometers
+        if isinstance(found, tuple) and max(found, default=0) >= sensors:
+            came, wanted = f"sensor {max(found)}", f"numbers from 0 to {sensors - 1}, as in the data"
+            raise UserError("data.augment.magnetometers", came, wanted, "leave data.augment.magnetometers out")
+        if found is None and magnetometers is None:
+            found = "thirds" if sensors == PUBLISHED_SENSORS else "none"
+        elif found is None:
+            found = tuple(magnetometers or ()) if len(magnetometers or ()) < sensors else "none"
+            found = found or "none"
+            found = "thirds" if found == tuple(range(2, sensors, 3)) and sensors % 3 == 0 else found
+        update = {"sample_rate": self.sample_rate or rate or PUBLISHED_RATE, "magnetometers": found}
+        return self.model_copy(update=update)
 
     @property
     def active(self) -> bool:

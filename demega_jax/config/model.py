@@ -21,6 +21,9 @@ from demega_jax.config.section import (
 )
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, Norm
+from demega_jax.phonemes import PHONEMES
+
+IPA_WEIGHT = 0.2  # of the loss, where there is a head for it
 
 # What the kernels of attention=fused take (model/fused): widths of a head, and time points of a window.
 KERNEL_WIDTHS, MOST_KERNEL_TIME_POINTS = (16, 32, 64, 128), 512
@@ -76,8 +79,9 @@ class ModelConfig(Section):
     """Width Z of the embedding that all output heads read."""
     projection_width: WidthOrNone = 128
     """Width P of the projection head, which the contrastive loss reads; 0: no such head."""
-    ipa_width: WidthOrNone = 64
-    """Hidden width of the head that predicts phonetic (IPA) features; 0: no such head."""
+    ipa_width: WidthOrNone | None = None
+    """Hidden width of the head that predicts phonetic (IPA) features; 0: no such head; null: half of embedding_width
+    where all classes are phonemes, or else 0."""
     classifier: Literal["linear", "ipa_cosine", "ipa_dot", "ipa_hamming"] = "linear"
     """linear: a linear layer; the others: similarity between the predicted IPA features and those of each phoneme,
     which cannot tell phonemes with equal features apart."""
@@ -100,7 +104,7 @@ class ModelConfig(Section):
         if self.num_buckets and self.max_distance < least:
             came = f"model.max_distance={self.max_distance} is too small for model.num_buckets={self.num_buckets}"
             raise unfit(came, f"at least {least}", f"set model.max_distance={least}, or fewer buckets")
-        if self.classifier != "linear" and not self.ipa_width:
+        if self.classifier != "linear" and self.ipa_width == 0:
             came = f"model.classifier={self.classifier} needs the IPA head, and model.ipa_width is 0"
             raise unfit(came, "a width above 0", "set model.ipa_width=64, or model.classifier=linear")
         if len(set(self.position_terms)) != len(self.position_terms):
@@ -113,6 +117,13 @@ class ModelConfig(Section):
         self._check_kernels(self.time_points)
         self._check_size()
         return self
+
+    def with_ipa(self) -> "ModelConfig":
+        """This configuration with a number for ipa_width: where it is null, that of the classes, once they are set."""
+        if self.ipa_width is not None or self.classes is None:
+            return self
+        wanted = set(self.classes) <= set(PHONEMES) or self.classifier != "linear"
+        return self.model_copy(update={"ipa_width": max(1, self.embedding_width // 2) if wanted else 0})
 
     def _check_size(self) -> None:
         """UserError: the largest arrays of the model alone are too large, which is known before they are made."""
@@ -188,5 +199,5 @@ class LossConfig(Section):
     """Weight of the supervised NT-Xent loss."""
     contrastive_temperature: PositiveFloat = 0.03
     """Temperature of the NT-Xent loss."""
-    ipa_weight: NonNegative = 0.2
-    """Weight of the IPA feature loss."""
+    ipa_weight: NonNegative | None = None
+    """Weight of the IPA feature loss; null: 0.2 where the model has a head for it, or else 0."""

@@ -9,10 +9,11 @@ from typing import Self
 from pydantic import model_validator
 
 from demega_jax.config.data import DataConfig
-from demega_jax.config.model import LossConfig, ModelConfig
+from demega_jax.config.model import IPA_WEIGHT, LossConfig, ModelConfig
 from demega_jax.config.section import Section, unfit
 from demega_jax.config.stack import StackConfig
 from demega_jax.config.train import OptimConfig, ReportConfig, TrainConfig
+from demega_jax.phonemes import feature_table
 
 
 class Config(Section):
@@ -25,6 +26,18 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     report: ReportConfig = ReportConfig()
     stack: StackConfig = StackConfig()
+
+    def with_ipa(self) -> "Config":
+        """This configuration with numbers for model.ipa_width and loss.ipa_weight, once model.classes are set.
+
+        UserError: loss.ipa_weight was set, and there is no head, as the classes are not phonemes.
+        """
+        model, weight = self.model.with_ipa(), self.loss.ipa_weight
+        if weight is None:
+            weight = IPA_WEIGHT if model.ipa_width else 0.0
+        elif weight and not model.ipa_width:
+            feature_table(model.classes or ())  # raises the error that names the classes
+        return self.model_copy(update={"model": model, "loss": self.loss.model_copy(update={"ipa_weight": weight})})
 
     @model_validator(mode="after")
     def _feed_lies_on_the_devices(self) -> Self:
@@ -42,7 +55,7 @@ class Config(Section):
         if self.loss.contrastive_weight and not self.model.projection_width:
             came = "loss.contrastive_weight is above 0, but model.projection_width is 0: there is no projection head"
             raise unfit(came, "a projection head", "set model.projection_width=128, or loss.contrastive_weight=0.0")
-        if self.loss.ipa_weight and not self.model.ipa_width:
+        if self.loss.ipa_weight and self.model.ipa_width == 0:
             came = "loss.ipa_weight is above 0, but model.ipa_width is 0: there is no IPA head"
             raise unfit(came, "an IPA head for this loss", "set model.ipa_width=64, or loss.ipa_weight=0.0")
         if self.optim.swa_learning_rate and self.train.averaging != "swa":

@@ -88,11 +88,11 @@ def _from_npy(path: Path) -> np.ndarray:
         raise _unreadable(path, error, "a .npy file of numbers") from None
 
 
-def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """The windows, and the labels as positions in `classes`; None where there are none."""
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. UserError: it cannot be read."""
     try:
         with open_plain(path) as plain, np.load(plain, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files}
     except (
         OSError,
         ValueError,
@@ -103,6 +103,11 @@ def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarra
         NotImplementedError,
     ) as error:
         raise _unreadable(path, error, "an .npz file of numbers") from None
+
+
+def _from_npz(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The windows, and the labels as positions in `classes`; None where there are none."""
+    found = read_npz(path)
     names = [name for name in WINDOWS if name in found]
     if not names:
         came = f"the arrays {listed(found) or 'none'}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from demega_jax.data.acquisition import read_acquisition
 from demega_jax.data.checksums import Checks, check_labels, row_checks
 from demega_jax.data.folder import folder_level
 from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
@@ -75,6 +76,7 @@ def open_grouped(
             labels=labels.ids,
             reference_macro_f1=_number(file.attrs.get("reference_macro_f1")),
             simulated=flag(file, "simulated"),
+            acquisition=read_acquisition(path, file, sensors),
         )
     warn_of_absent_classes(path, labels)
     return split

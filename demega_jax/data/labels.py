@@ -83,13 +83,13 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
         names = read_json(found)
     except (OSError, ValueError):
         names = None
-    if not _are_names(names):
+    if not are_names(names):
         wanted = 'a JSON list such as ["left", "right"], by id'
         raise UserError(found, "it holds no list of different names", wanted, "correct the file, or remove it")
     return tuple(names)
 
 
-def _are_names(names: object) -> bool:
+def are_names(names: object) -> bool:
     """Whether these are different, non-empty names."""
     if not isinstance(names, list | tuple) or not names:
         return False
@@ -103,7 +103,7 @@ def own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:
         return None
     names = np.atleast_1d(raw).ravel().tolist()
     own = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names)
-    if not _are_names(own):
+    if not are_names(own):
         came, wanted = "an attribute `classes` that does not list different names", "a different name for each class"
         raise UserError(path, came, wanted, "correct the attribute, or delete it and set model.classes")
     return own

@@ -10,6 +10,7 @@ from typing import Any
 
 from demega_jax.config import Config, DataConfig
 from demega_jax.config.data import RegroupConfig
+from demega_jax.data.acquisition import check_same_acquisition
 from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.combined import combine
 from demega_jax.data.feeds.feed import FeedPlan
@@ -23,7 +24,7 @@ from demega_jax.data.pseudo import with_pseudo_labels
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warn
 from demega_jax.files import expanded, parse_bytes
 
 
@@ -49,8 +50,11 @@ def open_split(
     classes, expect_shape: as for `open_levels`.
     """
     if is_recorded(folder, config.feed):
-        return open_recordings(folder, config).averages(split, classes, expect_shape)
-    return open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+        found: Split = open_recordings(folder, config).averages(split, classes, expect_shape)
+    else:
+        found = open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
+    _warn_of_other_rate(found, config)
+    return found
 
 
 def open_input(
@@ -64,7 +68,16 @@ def open_input(
         return open_split(path, split, config, classes=classes, expect_shape=expect_shape)
     if path.suffix in SUFFIXES:
         return open_array(path, classes, expect_shape)
-    return open_grouped(path, classes=classes, expect_shape=expect_shape)
+    found = open_grouped(path, classes=classes, expect_shape=expect_shape)
+    _warn_of_other_rate(found, config)
+    return found
+
+
+def _warn_of_other_rate(split: Split, config: DataConfig) -> None:
+    """Warn of windows whose sampling rate is not that of the windows that the model was trained on, as far as known."""
+    came, trained = split.acquisition.sampling_rate, config.augment.sample_rate
+    if came is not None and trained is not None and came != trained:
+        warn(f"{split.path}: windows at {came:g} Hz, for a model that was trained on windows at {trained:g} Hz")
 
 
 def open_training(config: Config) -> TrainingData:
@@ -82,6 +95,7 @@ def open_training(config: Config) -> TrainingData:
     levels = config.data.level
     train = open_levels(folder, levels, "train", classes=config.model.classes)
     validation = open_levels(folder, levels, "validation", classes=train.classes, expect_shape=train.window)
+    check_same_acquisition(validation.path, validation.acquisition, train.acquisition, train.path)
     if config.data.pseudo.windows is not None:
         train = with_pseudo_labels(train, config.data)
     return TrainingData(plan_rows(config, train), validation)
@@ -146,6 +160,7 @@ def open_levels(
     for level in levels:
         parts.append(_open_level(data, level, split, classes, expect_shape))
         classes, expect_shape = parts[0].classes, parts[0].window
+        check_same_acquisition(parts[-1].path, parts[-1].acquisition, parts[0].acquisition, parts[0].path)
     return combine(parts, data)
 
 

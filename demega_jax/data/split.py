@@ -14,6 +14,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.acquisition import Acquisition
+
 UNKNOWN = -1  # the label of a row whose class is not known
 
 STATISTICS = ("median", "iqr")  # of each row and sensor, which can be stored beside the windows
@@ -64,7 +66,8 @@ class LabelledRows:
     path: its file or folder, for messages.  name: train, validation or test.  level: K; None if unknown or mixed.
     labels [N]: the class of each row, a position in `classes`; UNKNOWN for a row that has none.
     reference_macro_f1: the best score possible, where it is known.  simulated: whether the data say that they are
-    simulated.  normalization: how the stored windows are normalised; None: they are not.
+    simulated.  normalization: how the stored windows are normalised; None: they are not.  acquisition: sampling rate
+    and sensors, as far as the data say them.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class LabelledRows:
     reference_macro_f1: float | None = None
     simulated: bool = False
     normalization: str | None = None
+    acquisition: Acquisition = Acquisition()
 
     @property
     def rows(self) -> int:

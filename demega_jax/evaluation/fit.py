@@ -11,7 +11,7 @@ from demega_jax.training.members import Standing
 from demega_jax.training.parallel import Mode, make_placement
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder, resumed_config
-from demega_jax.training.setup import Experiment, make_experiment, warn_of_no_learning
+from demega_jax.training.setup import Experiment, make_experiment, note_of_heads, warn_of_no_learning
 from demega_jax.training.signals import Signals
 
 
@@ -36,6 +36,8 @@ def fit(
         config = resumed_config(folder.read_config(), config, folder.path)
     experiment = open_experiment(config, devices)
     experiment.data.plan.check_spread(config.model.input_norm)
+    if note := note_of_heads(experiment.config):
+        say(note)
     with alone_in(folder, config):
         state, metas = start_state(experiment, folder, None, say, resume=resume)
         warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))

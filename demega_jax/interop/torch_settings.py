@@ -55,6 +55,8 @@ FIXED: Settings = {
     "model.position_terms": ("c2p", "p2c"),
     "model.share_key": False,
     "model.position_init": 1.0,
+    "model.ipa_width": 64,
+    "loss.ipa_weight": 0.2,
     "train.matmul_precision": "highest",
     "optim.clip": 1.0,
     "optim.schedule": "per_epoch",

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from demega_jax.config import LossConfig
+from demega_jax.config.model import IPA_WEIGHT
 from demega_jax.losses.contrastive import supervised_nt_xent
 from demega_jax.losses.focal import class_loss
 from demega_jax.losses.reduce import Rows
@@ -57,7 +58,8 @@ def objective(
         contrastive = supervised_nt_xent(
             outputs.projection, sure_rows, temperature=config.contrastive_temperature, axis_name=axis_name
         )
-    if config.ipa_weight and outputs.ipa_logits is not None and table is not None:
+    ipa_weight = IPA_WEIGHT if config.ipa_weight is None else config.ipa_weight
+    if ipa_weight and outputs.ipa_logits is not None and table is not None:
         ipa = ipa_loss(outputs.ipa_logits, sure_rows, table)
-    total = classification + config.contrastive_weight * contrastive + config.ipa_weight * ipa
+    total = classification + config.contrastive_weight * contrastive + ipa_weight * ipa
     return Losses(total, classification, contrastive, ipa)

@@ -52,6 +52,7 @@ class DeMEGa(nnx.Module):
     def __init__(
         self, config: ModelConfig, *, rngs: nnx.Rngs | np.random.Generator, features: np.ndarray | None = None
     ):
+        config = config.with_ipa()
         if config.sensors is None or config.time_points is None or config.classes is None:
             raise ValueError("sensors, time_points and classes of the ModelConfig must be set")
         rng = _generator(rngs)

@@ -58,6 +58,7 @@ class IPAHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, features: int, *, rng: np.random.Generator):
         dtype = jnp.dtype(config.dtype)
+        assert config.ipa_width is not None  # DeMEGa fills it in
         self.hidden = linear(config.embedding_width, config.ipa_width, dtype=dtype, rng=rng)
         self.out = linear(config.ipa_width, features, dtype=dtype, rng=rng)
         self.rate = config.dropout

@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from demega_jax.config import AugmentConfig
+from demega_jax.names import PUBLISHED_RATE
 
 # Folded into a row's key, so that no augmentation shares bits with another, or with dropout.
 STREAM = 0x61756700
@@ -21,11 +23,13 @@ Window = Float[Array, "C T"]
 def augment(x: Float[Array, "B C T"], keys: UInt32[Array, "B 2"], config: AugmentConfig) -> Float[Array, "B C T"]:
     """Windows, each changed by every augmentation that its key draws; `x` itself where none is switched on.
 
-    keys: threefry keys of the rows.  Order: shift, amplitude, noise, lost sensors, masks; so zeros stay zeros.
+    config: with the values of the data filled in (`for_data`).  keys: threefry keys of the rows.  Order: shift,
+    amplitude, noise, lost sensors, masks; so zeros stay zeros.
     """
+    config = config.for_data(x.shape[1], None, None)  # where they were not
     steps: list[tuple[float, Callable[[PRNGKeyArray, Window], Window]]] = [
         (config.time_shift, lambda key, w: shift(key, w, _samples(config))),
-        (config.amplitude, lambda key, w: jitter(key, w, config.amplitude_spread, config.magnetometers)),
+        (config.amplitude, lambda key, w: jitter(key, w, config.amplitude_spread, config.magnetometers or "none")),
         (config.noise, lambda key, w: w + config.noise_scale * jnp.std(w) * jax.random.normal(key, w.shape, w.dtype)),
         (config.sensor_dropout, lambda key, w: lose_sensors(key, w, config.sensor_dropout_share)),
         (config.time_mask, lambda key, w: mask(key, w, config.time_mask_share, axis=1)),
@@ -46,7 +50,7 @@ def augment(x: Float[Array, "B C T"], keys: UInt32[Array, "B 2"], config: Augmen
 
 def _samples(config: AugmentConfig) -> tuple[int, int]:
     """The shortest and longest shift in samples; at least one."""
-    low, high = (round(ms * config.sample_rate / 1000) for ms in config.time_shift_ms)
+    low, high = (round(ms * (config.sample_rate or PUBLISHED_RATE) / 1000) for ms in config.time_shift_ms)
     return max(1, low), max(1, high)
 
 
@@ -60,10 +64,17 @@ def shift(key: PRNGKeyArray, window: Window, samples: tuple[int, int]) -> Window
     return jax.lax.dynamic_slice_in_dim(padded, high - distance, window.shape[1], axis=1)
 
 
-def jitter(key: PRNGKeyArray, window: Window, spread: float, magnetometers: str) -> Window:
-    """One factor from [1 - spread, 1 + spread] for all sensors of a type (every third is a magnetometer)."""
+def jitter(key: PRNGKeyArray, window: Window, spread: float, magnetometers: str | tuple[int, ...]) -> Window:
+    """One factor from [1 - spread, 1 + spread] for all magnetometers, and one for all other sensors.
+
+    magnetometers: as `data.augment.magnetometers` says.
+    """
     factors = jax.random.uniform(key, (2,), window.dtype, 1 - spread, 1 + spread)
-    kind = (jnp.arange(len(window)) % 3 == 2) if magnetometers == "thirds" else jnp.zeros(len(window), jnp.bool_)
+    kind = np.zeros(len(window), bool)
+    if isinstance(magnetometers, tuple):
+        kind[list(magnetometers)] = True
+    elif magnetometers == "thirds":
+        kind[2::3] = True
     return window * jnp.where(kind, factors[1], factors[0])[:, None]
 
 

@@ -12,6 +12,7 @@ from demega_jax.data.open import TrainingData
 from demega_jax.data.split import LabelledRows
 from demega_jax.errors import UserError, warn
 from demega_jax.losses.focal import class_weights
+from demega_jax.phonemes import PHONEMES
 from demega_jax.training.members import member_config, stack
 from demega_jax.training.optimizer import (
     ParameterGroups,
@@ -61,7 +62,11 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     warn_of_padding(data.plan, placement)
     steps_per_epoch = data.plan.steps_per_epoch
     total = run_length(config, steps_per_epoch)
-    config = config.model_copy(update={"model": model})
+    found = rows.acquisition
+    augment = config.data.augment.for_data(rows.sensors, found.sampling_rate, found.magnetometers)
+    data_config = config.data.model_copy(update={"augment": augment})
+    config = config.model_copy(update={"model": model, "data": data_config}).with_ipa()
+    model = config.model
     graphdef, params, _ = abstract(model)
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
     weights, groups = loss_weights(config, data.train.class_counts()), ParameterGroups.of(config, params)
@@ -69,6 +74,14 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     normalized = is_normalized(config, data.train) or data.plan.normalization is not None
     train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, normalized)
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)
+
+
+def note_of_heads(config: Config) -> str | None:
+    """What is different where the classes are not phonemes, in words; None where nothing is."""
+    classes = config.model.classes or ()
+    if config.model.ipa_width or set(classes) <= set(PHONEMES):
+        return None
+    return f"the {len(classes)} classes are not all phonemes: there is no head and no loss for phonetic (IPA) features"
 
 
 def check_classes(rows: LabelledRows) -> None:

@@ -6,7 +6,7 @@ import pytest
 from helpers import ROOT
 from helpers.errors import refused
 
-from demega_jax.config import Config, ModelConfig
+from demega_jax.config import AugmentConfig, Config, ModelConfig
 from demega_jax.config.load import differing_keys, load_config, override, parse_overrides, to_yaml
 from demega_jax.files import parse_bytes
 from demega_jax.training.run import resumed_config
@@ -125,7 +125,7 @@ IMPOSSIBLE = {
         dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0), "ipa_width=64",
     ),
     "contrastive": (dict(model__projection_width=0), "model.projection_width=128"),
-    "ipa": (dict(model__ipa_width=0), "model.ipa_width=64", "loss.ipa_weight=0"),
+    "ipa": (dict(model__ipa_width=0, loss__ipa_weight=0.2), "model.ipa_width=64", "loss.ipa_weight=0"),
     "classes": (dict(model__classes=["aa", "b", "aa"]), "classes", "two", "different"),
     "one class": (dict(model__classes=["aa"]), "classes", "two", "different"),
     "terms": (dict(model__position_terms=["c2p", "c2p"]), "position_terms"),
@@ -163,6 +163,35 @@ def test_data_fill_in_the_model():
     ):
         with refused(*facts, where=f"model.{key}"):
             filled.for_data(**found | {key: value})
+
+
+def test_classes_that_are_no_phonemes_have_no_ipa_head_unless_it_is_set():
+    def of(classes: tuple[str, ...], **changes) -> tuple[int | None, float | None]:
+        config = changed(model__classes=list(classes), model__embedding_width=48, **changes).with_ipa()
+        return config.model.ipa_width, config.loss.ipa_weight
+
+    assert of(("aa", "b")) == (24, 0.2) and of(("aa", "cat")) == (0, 0.0)
+    assert of(("aa", "b"), model__ipa_width=7, loss__ipa_weight=0.5) == (7, 0.5)
+    assert of(("aa", "cat"), loss__ipa_weight=0.0) == (0, 0.0)
+    with refused("cat", "ipa_weight=0", where="model.classes"):
+        of(("aa", "cat"), loss__ipa_weight=0.2)
+
+
+def test_augmentation_takes_rate_and_magnetometers_from_the_data():
+    usual = AugmentConfig()
+    known = usual.for_data(6, 500.0, (0, 4))
+    assert (known.sample_rate, known.magnetometers) == (500.0, (0, 4))
+    assert known.for_data(6, 500.0, (0, 4)) == known
+    for sensors, magnetometers, expected in (
+        (306, None, "thirds"), (306, tuple(range(2, 306, 3)), "thirds"), (6, None, "none"), (6, (), "none"),
+        (6, tuple(range(6)), "none"), (6, (2, 5), "thirds"),
+    ):  # fmt: skip
+        filled = usual.for_data(sensors, None, magnetometers)
+        assert (filled.sample_rate, filled.magnetometers) == (250.0, expected)
+    with refused("250 Hz", "500 Hz", where="data.augment.sample_rate"):
+        AugmentConfig(sample_rate=250.0).for_data(6, 500.0, None)
+    with refused("sensor 6", where="data.augment.magnetometers"):
+        AugmentConfig(magnetometers=(1, 6)).for_data(6, None, None)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

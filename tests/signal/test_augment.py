@@ -76,8 +76,12 @@ def test_masks_are_one_block(kind, axis):
 
 
 def test_amplitudes_have_a_factor_for_each_sensor_type():
-    factor = run(amplitude=1.0, amplitude_spread=0.2) / windows()
+    """Every third is a magnetometer where that is said, and so are those of a list; without either, none is."""
+    factor = run(amplitude=1.0, amplitude_spread=0.2, magnetometers="thirds") / windows()
     kind = np.arange(C) % 3 == 2
+    listed = tuple(np.flatnonzero(kind).tolist())
+    np.testing.assert_array_equal(run(amplitude=1.0, amplitude_spread=0.2, magnetometers=listed) / windows(), factor)
+    np.testing.assert_array_equal(run(amplitude=1.0), run(amplitude=1.0, magnetometers="none"))
     for of_type in (factor[:, kind], factor[:, ~kind]):
         assert np.ptp(of_type.reshape(B, -1), axis=1).max() < 1e-6
     both = np.stack([factor[:, 2, 0], factor[:, 0, 0]])

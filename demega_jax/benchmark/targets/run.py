@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from demega_jax.benchmark.cases import SENSORS, TIME_POINTS, Case
+from demega_jax.benchmark.cases import TIME_POINTS, Case
 from demega_jax.benchmark.simulated import published_groups, simulated_data
 from demega_jax.benchmark.targets.devices import TARGETS, Target
 from demega_jax.benchmark.targets.modelled import LIMITS, Modelled
@@ -19,6 +19,7 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.data.feeds.shares import check_shares
 from demega_jax.files import format_bytes, write_text
+from demega_jax.names import PUBLISHED_SENSORS
 from demega_jax.training.parallel import check_batch
 from demega_jax.training.setup import Experiment, make_experiment
 
@@ -75,7 +76,7 @@ def _case_config(base: Config, case: Case) -> Config:
 
 def _experiment(config: Config, case: Case, target: Target, folder: Path) -> Experiment:
     """A training run on noise, for the target. The shapes of a batch do not depend on how many rows a split has."""
-    shape = (config.model.sensors or SENSORS, config.model.time_points or TIME_POINTS)
+    shape = (config.model.sensors or PUBLISHED_SENSORS, config.model.time_points or TIME_POINTS)
     data = simulated_data(config, folder, shape, jax.devices()[0], case.devices)
     return make_experiment(config, data, placement_on(target, case.devices))
 

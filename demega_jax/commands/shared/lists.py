@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from demega_jax.errors import UserError, did_you_mean, shortened
-from demega_jax.names import FEEDS, MAX_LEVEL, PICTURES, PRECISIONS, SPLITS, TARGETS
+from demega_jax.names import FEEDS, MAX_COUNT, MAX_LEVEL, PICTURES, PRECISIONS, SPLITS, TARGETS
 
 PUBLISHED_LEVELS = tuple(range(5, 101, 5))
 ALL = "all"
@@ -27,6 +27,7 @@ ITEMS = {
     "base": r"[^-=][^=]*",
     "scores": r"[^-].*\.json",
     "split_shares": r"\d*\.?\d+",
+    "classes": r"(?!)",  # names can look like anything: they are written with commas only
 }
 
 
@@ -64,6 +65,17 @@ def numbers(option: str, items: Sequence[str] | None, there: Callable[[], Sequen
             wanted = "whole numbers of at least 1, a range such as 5-100, or all"
             raise UserError(option, shortened(repr(item)), wanted, f"write for example {option} 5,20")
     return list(dict.fromkeys(found))
+
+
+def share(text: str) -> float:
+    """A share of --split-shares. UserError: it is no number."""
+    try:
+        if abs(found := float(text)) <= MAX_COUNT:  # nor is NaN
+            return found
+    except ValueError:
+        pass
+    came, way_out = f"{shortened(repr(text))} is not a share", "write for example --split-shares 0.8,0.1,0.1"
+    raise UserError("--split-shares", came, "three shares", way_out)
 
 
 def names(option: str, items: Sequence[str] | None, known: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from demega_jax.data.recordings.statistics import pooled
 from demega_jax.errors import listed
+from demega_jax.names import PUBLISHED_SENSORS
 
 SECONDS = 5.0  # after which no more samples are read
 NEAR_CONSTANT = 1e-3  # a sensor that varies less than this share of its type's median carries no signal
@@ -37,17 +38,25 @@ class TypeAmplitude:
 
 @dataclasses.dataclass(frozen=True)
 class Amplitude:
-    """sampled: number of samples of each sensor that were read.  not_finite: places of sensors with NaN or infinity."""
+    """sampled: number of samples of each sensor that were read.  not_finite: places of sensors with NaN or infinity.
+
+    order: whether sensors are in triplets; None: it does not matter, as the file names their types.
+    """
 
     sampled: int
     types: tuple[TypeAmplitude, ...]
-    order: Verdict
+    order: Verdict | None
     order_reason: str
     not_finite: tuple[int, ...]
 
 
-def measure(blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS) -> Amplitude:
-    """Amplitudes over blocks of time. At least one is read, then more until `seconds` have passed."""
+def measure(
+    blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS, types: Sequence[str] = ()
+) -> Amplitude:
+    """Amplitudes over blocks of time. At least one is read, then more until `seconds` have passed.
+
+    types: of the sensors; where they are not known, 306 sensors are in triplets, and others are, if they look like it.
+    """
     until = time.monotonic() + seconds
     parts, tops, finite = [], [], []
     for block in blocks:
@@ -59,14 +68,19 @@ def measure(blocks: Iterable[Float[np.ndarray, "C n"]], seconds: float = SECONDS
         if time.monotonic() > until:
             break
     deviation, largest = pooled(parts).std, np.max(tops, axis=0)
-    magnetometers = np.arange(len(deviation)) % 3 == 2  # if there are triplets: two gradiometers and a magnetometer
-    members = {"gradiometers": ~magnetometers, "magnetometers": magnetometers}
-    if len(deviation) % 3:
+    order, reason = (None, "the file names the type of each sensor") if types else sensor_order(deviation)
+    if types:
+        members = {kind: np.array(types) == kind for kind in dict.fromkeys(types)}
+    elif order == "holds" or len(deviation) == PUBLISHED_SENSORS:
+        magnetometers = np.arange(len(deviation)) % 3 == 2
+        members = {"gradiometers": ~magnetometers, "magnetometers": magnetometers}
+    else:
         members = {"sensors": np.ones(len(deviation), bool)}
     return Amplitude(
         sum(samples for samples, _, _ in parts),
         tuple(_of_type(name, member, deviation, largest) for name, member in members.items()),
-        *sensor_order(deviation),
+        order,
+        reason,
         _places(~np.all(finite, axis=0)),
     )
 

@@ -60,9 +60,9 @@ class ShardFacts:
 class GroupedFacts:
     """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
 
-    own_classes: whether the file names its classes.  simulated: None where the data do not say so.  checksums: of a
-    grouped file, "verified", "do not agree", "not compared" (as another problem was found) or "none"; those of
-    shards are in `shards`.
+    own_classes: whether the file names its classes.  measured: sampling rate and sensors in words; empty: not known.
+    simulated: None where the data do not say so.  checksums: of a grouped file, "verified", "do not agree", "not
+    compared" (as another problem was found) or "none"; those of shards are in `shards`.
     """
 
     split: str
@@ -80,6 +80,7 @@ class GroupedFacts:
     windows: WindowNumbers | None = None
     amplitude: Amplitude
     reference_macro_f1: float | None
+    measured: str
     simulated: bool | None = None
     checksums: str | None = None
     shards: ShardFacts | None = None
@@ -129,7 +130,11 @@ def facts_of(split: Split, blocks: Sequence[tuple[Path, int]], rows: int) -> dic
         "split": split.name,
         "counts": tuple(split.class_counts().tolist()),
         "order": order_of(split.labels),
-        "amplitude": measure(_read(*blocks[place], rows) for place in spread(len(blocks), SAMPLE_BLOCKS)),
+        "amplitude": measure(
+            (_read(*blocks[place], rows) for place in spread(len(blocks), SAMPLE_BLOCKS)),
+            types=split.acquisition.sensor_types,
+        ),
+        "measured": split.acquisition.describe(),
     }
 
 

@@ -18,10 +18,10 @@ from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import visible
-from demega_jax.names import SPLITS
+from demega_jax.names import PUBLISHED_RATE, SPLITS
 from demega_jax.phonemes import PHONEMES
 
-PUBLISHED_RATE, WINDOW = 250.0, 0.5  # Hz; s of the windows that are counted
+WINDOW = 0.5  # s of the windows that are counted
 SENSORS_READ = 16  # sensors whose checksums are compared at a time
 PIECES, PIECE = 4, 2.0  # the amplitudes are measured on 4 pieces of 2 s of each session run
 

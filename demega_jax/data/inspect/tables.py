@@ -99,6 +99,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         "stored": f"{format_bytes(facts.nbytes)}, {facts.storage}{origin}",
         **({"checksums": _checksums(facts.checksums)} if facts.checksums is not None else {}),
         **(_shard_pairs(facts.shards) if facts.shards else {}),
+        **({"sensors": facts.measured} if facts.measured else {}),
         "order": facts.order + in_order,
         "windows": _windows(facts),
         "reference": "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier",
@@ -192,9 +193,12 @@ def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = Fa
         median, low, high, largest = (_number(scale * value) for value in numbers)
         table.add_row(kind.name, str(kind.sensors), median, f"{low} .. {high}", largest, constant)
     _print_indented(table, console)
-    verdict = Text(amplitude.order, VERDICT_STYLE[amplitude.order])
-    order = Text.assemble("order gradiometer, gradiometer, magnetometer ", verdict, f": {amplitude.order_reason}")
-    _print_pairs(console, {"sampled": f"{amplitude.sampled:,} samples of each sensor", "triplets": order})
+    pairs: dict[str, str | Text] = {"sampled": f"{amplitude.sampled:,} samples of each sensor"}
+    if amplitude.order is not None:
+        verdict = Text(amplitude.order, VERDICT_STYLE[amplitude.order])
+        order = Text.assemble("order gradiometer, gradiometer, magnetometer ", verdict, f": {amplitude.order_reason}")
+        pairs["triplets"] = order
+    _print_pairs(console, pairs)
 
 
 def _print_recordings(facts: RecordingFacts, console: Console) -> None:

@@ -11,19 +11,37 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, did_you_mean
 from demega_jax.reading import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
-COLUMNS = ("kind", "segment", "timemeg")
+TIME, ONSET = "timemeg", "onset"  # columns of the time of an event in s; the second, as in BIDS, of other events only
 AGAIN = "download the file again"
 QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event means that events are missing
 
 
+@dataclasses.dataclass(frozen=True)
+class EventChoice:
+    """Which rows of a table of events have windows: those with this value in this column; label: the column of their
+    classes. Only labels of phonemes have a position in the word, as in ah_B."""
+
+    column: str = "kind"
+    value: str = "phoneme"
+    label: str = "segment"
+
+    @property
+    def phonemes(self) -> bool:
+        """Whether these are the published phonemes."""
+        return self == PHONEME_EVENTS
+
+
+PHONEME_EVENTS = EventChoice()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """Phonemes of a session run in order of time.
+    """The chosen events of a session run, usually phonemes, in order of time.
 
     onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters.
     position [E]: places in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered:
@@ -55,15 +73,15 @@ class _Row(NamedTuple):
     cut: bool
 
 
-def read_events(path: Path) -> Events:
-    """The phonemes of an events file. Silence and unknown words are left out. UserError: it is no events file."""
+def read_events(path: Path, choice: EventChoice = PHONEME_EVENTS) -> Events:
+    """The chosen events of a file. Silence and unknown words are left out. UserError: it is no events file."""
     try:
         with open_text(path, "utf-8-sig") as file:  # a byte order mark is no part of the first column
-            rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
+            rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), choice))
     except (OSError, UnicodeError, csv.Error) as error:
         came = f"cannot be read ({error})"
         raise why_unreadable(path, error) or UserError(path, came, "a table of events", AGAIN) from None
-    found = [_event(path, row) for row in rows if row.kind == "phoneme"]
+    found = [_event(path, row, choice) for row in rows if row.kind == choice.value]
     events = [event for event in found if event[1] not in NO_PHONEME]
     unique = list(dict.fromkeys(events))
     ordered = sorted(unique, key=lambda event: event[0])
@@ -74,26 +92,29 @@ def read_events(path: Path) -> Events:
         position=np.array([POSITIONS.index(position) for _, _, position in ordered], np.int8),
         duplicates=len(events) - len(unique),
         unordered=sum(later[0] < earlier[0] for earlier, later in itertools.pairwise(unique)),
-        cut=sum(row.cut and row.kind != "phoneme" for row in rows),
+        cut=sum(row.cut and row.kind != choice.value for row in rows),
         last=max((time for time in times if np.isfinite(time)), default=0.0),
     )
 
 
-def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[_Row]:
+def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterator[_Row]:
     """The rows below the head, one for each line. A quotation mark is a letter: in a word it may stand alone.
 
     If a cell begins and ends with one, as in tables where every text is quoted, the two are left out.
     """
     head = [_bare(cell) for cell in next(lines, [])]
-    missing = [name for name in COLUMNS if name not in head]
+    time = ONSET if TIME not in head and ONSET in head and not choice.phonemes else TIME
+    columns = (choice.column, choice.label, time)
+    missing = [name for name in columns if name not in head]
     if missing:
-        wanted = f"the tab-separated columns {', '.join(COLUMNS)}"
-        raise UserError(path, f"no column {missing[0]}", wanted, AGAIN)
-    places = [head.index(name) for name in COLUMNS]
+        wanted = f"the tab-separated columns {', '.join(columns)}"
+        way_out = AGAIN if choice.phonemes else did_you_mean(missing[0], head, "name another column")
+        raise UserError(path, f"no column {missing[0]}", wanted, way_out)
+    places = [head.index(name) for name in columns]
     for number, cells in enumerate(lines, 2):
         if cells:  # a line without anything is no row
-            kind, segment, time = (_bare(cells[place]) if place < len(cells) else "" for place in places)
-            yield _Row(number, kind, segment, time, len(cells) < len(head))
+            kind, segment, when = (_bare(cells[place]) if place < len(cells) else "" for place in places)
+            yield _Row(number, kind, segment, when, len(cells) < len(head))
 
 
 def _bare(cell: str) -> str:
@@ -108,11 +129,11 @@ def _seconds(text: str) -> float:
         return float("nan")
 
 
-def _event(path: Path, row: _Row) -> tuple[float, str, str]:
-    """(onset, symbol, position) of a line such as `12  phoneme  ah_B  3.2  0.08`."""
-    symbol, _, position = row.segment.partition("_")
+def _event(path: Path, row: _Row, choice: EventChoice) -> tuple[float, str, str]:
+    """(onset, symbol, position) of a line such as `12  phoneme  ah_B  3.2  0.08`. Other events have no position."""
+    symbol, _, position = row.segment.partition("_") if choice.phonemes else (row.segment.strip(), "", "")
     onset = _seconds(row.time)
     if not np.isfinite(onset):
-        wanted = "a number of seconds in the column timemeg"
+        wanted = f"a number of seconds in the column {TIME}" + ("" if choice.phonemes else f" or {ONSET}")
         raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, AGAIN)
     return onset, symbol.lower(), position if position in POSITIONS else ""

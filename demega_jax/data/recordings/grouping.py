@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
+from demega_jax.data.acquisition import write_acquisition
 from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.draws import generator
 from demega_jax.data.hdf5 import Disk, atomic_h5, write_names
@@ -299,6 +300,7 @@ def _begin(file: h5py.File, target: Target) -> None:
         n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
         average_grouped_samples=True, created_time=time.time(), **target.attributes,
     )  # fmt: skip
+    write_acquisition(file, windows.acquisition)
     names = {"classes": windows.classes, "recordings": [str(r.name) for r in windows.recordings]}
     for name, values in names.items():
         write_names(file, name, values)

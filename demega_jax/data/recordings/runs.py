@@ -7,19 +7,22 @@
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.acquisition import Acquisition, differences, read_acquisition
 from demega_jax.data.checksums import Checks, check_events, events_checksum, sensor_checks
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
-from demega_jax.data.recordings.events import Events, read_events
+from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice, Events, read_events
 from demega_jax.errors import UserError, listed, shortened, warn
 from demega_jax.files import visible
+from demega_jax.names import MAX_RATE
+from demega_jax.signal.resample import ratio_of, resampled
 
-MAX_RATE = 1e6  # Hz
 NAME = re.compile(r"sub-(?P<subject>[^_]+)_ses-(?P<session>[^_]+)_task-(?P<task>[^_]+)_run-(?P<run>[^_]+)_")
 
 
@@ -65,6 +68,9 @@ class Recording:
     simulated: bool = False
     checks: Checks | None = dataclasses.field(default=None, compare=False, repr=False)  # of the sensors
     events_checksum: int | None = dataclasses.field(default=None, compare=False, repr=False)
+    acquisition: Acquisition = dataclasses.field(default=Acquisition(), compare=False, repr=False)
+    choice: EventChoice = PHONEME_EVENTS
+    stored: tuple[int, Fraction] | None = None  # where it is resampled: samples in the file, and the ratio of the rates
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +79,7 @@ class Recording:
 
     def read_events(self) -> Events:
         """The events, compared with the checksum that the recording has of their file, if any. UserError: altered."""
-        found = read_events(self.events)
+        found = read_events(self.events, self.choice)
         check_events(self.events, self.events_checksum)
         return found
 
@@ -84,7 +90,9 @@ class Recording:
 
         UserError: values that are not finite, or a sensor that was altered. It names the sensors, counted from 0.
         """
-        x = np.empty((len(range(*sensors.indices(self.sensors))), self.samples), np.float32) if out is None else out
+        count = len(range(*sensors.indices(self.sensors)))
+        samples = self.samples if self.stored is None else self.stored[0]
+        x = out if out is not None and self.stored is None else np.empty((count, samples), np.float32)
         with open_file(self.meg) as file:
             file["data"].read_direct(x, np.s_[sensors])
         bad = [i for i in range(len(x)) if not np.isfinite(x[i]).all()]
@@ -95,11 +103,35 @@ class Recording:
             raise UserError(self.meg, came, "finite numbers in every sensor", way_out)
         if self.checks is not None:
             self.checks.compare(np.arange(self.sensors)[sensors], x)
-        return x
+        if self.stored is None:
+            return x
+        found = resampled(x, self.stored[1])
+        if out is not None:
+            out[...] = found
+        return found if out is None else out
+
+    def at_rate(self, rate: float) -> "Recording":
+        """This recording, resampled to another rate in Hz when it is read. UserError: the rates have no small ratio."""
+        if rate == self.rate:
+            return self
+        ratio = ratio_of(self.rate, rate)
+        if ratio is None:
+            way_out = f"choose a rate such as {self.rate / 2:g}, or resample the recordings before"
+            raise UserError("--resample", f"{rate:g} Hz", f"a simple share of {self.rate:g} Hz ({self.meg})", way_out)
+        known = dataclasses.replace(self.acquisition, sampling_rate=rate)
+        samples = -(-self.samples * ratio.numerator // ratio.denominator)
+        return dataclasses.replace(
+            self, samples=samples, rate=rate, acquisition=known, stored=(self.samples, ratio)
+        )  # fmt: skip
 
 
-def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[Recording]:
+def find_recordings(
+    root: Path, only: Sequence[RunName] | None = None, *, rate: float | None = None,
+    choice: EventChoice = PHONEME_EVENTS,
+) -> list[Recording]:  # fmt: skip
     """The session runs of a recording tree, in their order. only: find these session runs and no others.
+
+    rate: in Hz, to which they are resampled when they are read.  choice: of the events that have windows.
 
     Warns of recordings without events and events without a recording, which are left out.
     UserError: no session run, files that are not recordings, session runs that differ in sampling rate or number of
@@ -120,14 +152,20 @@ def find_recordings(root: Path, only: Sequence[RunName] | None = None) -> list[R
         wanted = "files {task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv"
         way_out = "run `demega-jax download OUT --recordings`, or `demega-jax simulate OUT --recordings --minutes 5`"
         raise UserError(root, "no session run that has a recording and its events", wanted, way_out)
-    found = [_open(name, megs[name], events[name]) for name in names]
+    found = [dataclasses.replace(_open(name, megs[name], events[name]), choice=choice) for name in names]
+    found = found if rate is None else [recording.at_rate(rate) for recording in found]
     for recording in found[1:]:
         for key, unit in (("rate", "Hz"), ("sensors", "sensors")):
             came, first = getattr(recording, key), getattr(found[0], key)
             if came != first:
                 wanted = f"{first:g} {unit}, as in session run {found[0].name}"
                 way_out = "move this session run out of the folder, or download it again"
+                if key == "rate":
+                    way_out = f"resample all of them with `demega-jax group --resample {min(came, first):g}`"
                 raise UserError(recording.meg, f"{came:g} {unit}", wanted, way_out)
+        for what, mine, wanted in differences(recording.acquisition, found[0].acquisition):
+            way_out = "put its sensors into the same order, or move this session run out of the folder"
+            raise UserError(recording.meg, f"{what} {mine}", f"{wanted}, as in session run {found[0].name}", way_out)
     return found
 
 
@@ -168,4 +206,5 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
         simulated = flag(file, "simulated")
         written = events_checksum(file)
         checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
-    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks, written)
+        known = dataclasses.replace(read_acquisition(meg, file, sensors), sampling_rate=float(rate.item()))
+    return Recording(name, meg, events, sensors, samples, float(rate.item()), simulated, checks, written, known)

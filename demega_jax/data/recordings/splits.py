@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from demega_jax.data.draws import generator
 from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
+from demega_jax.data.shares import check_shares, split_units
 from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import write_text
@@ -34,25 +34,14 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     All session runs of a chapter are in one split.
     UserError: not three shares, or a negative one, or none for training; fewer chapters than splits.
     """
-    if len(shares) != len(SPLITS) or min(shares) < 0 or not shares[0] > 0:
-        three = "three shares, of train (above 0), validation and test"
-        raise UserError("--split-shares", f"{list(shares)}", three, "use --split-shares 0.8 0.1 0.1, for example")
-    wanted = {split: share / sum(shares) for split, share in zip(SPLITS, shares, strict=True) if share > 0}
+    wanted = check_shares(shares, "--split-shares")
     chapters = by_chapter(recordings)
     if len(chapters) < len(wanted):
         came = f"{len(recordings)} session runs of {len(chapters)} chapters for {len(wanted)} splits"
         way_out = "download more session runs, or set the share of a split to 0"
         raise UserError("--split-shares", came, "at least one chapter for each split", way_out)
-    total = sum(r.samples for r in recordings)
-    have = dict.fromkeys(wanted, 0)
-    chosen: dict[str, str] = {}
-    order = generator(seed, 0).permutation(len(chapters))
-    for left, index in zip(range(len(order), 0, -1), order, strict=True):
-        empty = [split for split in wanted if have[split] == 0]
-        among = empty if len(empty) == left else list(wanted)  # every split gets at least one chapter
-        split = max(among, key=lambda name: wanted[name] - have[name] / total)
-        chosen |= {str(recording.name): split for recording in chapters[index]}
-        have[split] += sum(recording.samples for recording in chapters[index])
+    drawn = split_units([sum(run.samples for run in chapter) for chapter in chapters], wanted, seed)
+    chosen = {str(run.name): split for chapter, split in zip(chapters, drawn, strict=True) for run in chapter}
     return assign(recordings, chosen)
 
 

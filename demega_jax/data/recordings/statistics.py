@@ -88,6 +88,7 @@ def _cache_file(recording: Recording) -> Path | None:
     """The file of the cache for a recording, named by a hash of its path, size and time of change; None: no cache."""
     status = recording.meg.stat()
     text = f"{recording.meg.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
+    text += f"\n{recording.rate}" if recording.stored is not None else ""  # the numbers of another rate are others
     folder = cache_folder("statistics")
     return None if folder is None else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 

@@ -29,6 +29,13 @@ def label_symbols(symbols: Sequence[str], classes: Sequence[str]) -> tuple[Int[n
     return labels, unknown
 
 
+def most_frequent(events: Sequence[Sequence[str]], most: int | None) -> tuple[str, ...]:
+    """The symbols that occur most often in the events of several session runs, sorted by name; None: all symbols."""
+    counts = collections.Counter(symbol for symbols in events for symbol in symbols)
+    ordered = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+    return tuple(sorted(ordered[:most]))
+
+
 def named(unknown: Unknown) -> str:
     """Symbols and how often they occur, the most frequent first: `ax (33), q (2)`."""
     ordered = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))

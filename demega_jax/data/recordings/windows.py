@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.acquisition import Acquisition
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, warn
@@ -17,7 +18,8 @@ class Windows:
     """The windows of one split, session run after session run; a window's number is its place in these arrays.
 
     run [W]: place of its session run in `recordings`.  start [W]: its first sample.  label [W]: place in `classes`.
-    position [W]: place in POSITIONS.  time_points: samples T of every window.
+    position [W]: place in POSITIONS.  time_points: samples T of every window.  tmin: of the first of them, in seconds
+    after the onset.
     """
 
     recordings: tuple[Recording, ...]
@@ -27,6 +29,12 @@ class Windows:
     start: Int[np.ndarray, " W"]
     label: Int[np.ndarray, " W"]
     position: Int[np.ndarray, " W"]
+    tmin: float = 0.0
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """How the windows were measured. They have no unit, as they are standardised."""
+        return dataclasses.replace(self.recordings[0].acquisition, tmin=self.tmin, units=())
 
     def __len__(self) -> int:
         return len(self.run)
@@ -71,4 +79,4 @@ def find_windows(
         wanted = "at least one phoneme whose window lies within its recording"
         way_out = "download the events again, or choose another tmin and tmax"
         raise UserError(recordings[0].events, came, wanted, way_out)
-    return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position)
+    return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position, tmin)

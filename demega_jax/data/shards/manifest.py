@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,7 +22,7 @@ from demega_jax.names import ShardNorm
 from demega_jax.reading import open_plain, read_json
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
-VERSION = 1
+VERSION = 2  # of manifests that say how windows were measured; others have 1, which earlier versions read
 CHECK_THREADS = 4
 CHECK_BYTES = 2**22  # of one read while a checksum is taken
 AGAIN = "run `demega-jax shard` again with the same settings, which makes that file again, or copy the file again"
@@ -69,7 +69,7 @@ class Manifest(_Entry):
     """
 
     format: Literal["demega-jax shards"] = "demega-jax shards"
-    version: int = VERSION
+    version: int = 1
     demega_jax: str
     checksum: Literal["crc32"] = "crc32"
     level: int
@@ -82,6 +82,7 @@ class Manifest(_Entry):
     shard_rows: int = Field(gt=0)  # of every shard but the last of a split
     block_rows: int = Field(gt=0)  # rows of one read, which also are shuffled as one block in each epoch
     splits: dict[str, SplitEntry]
+    acquisition: dict[str, Any] | None = None  # sampling rate and sensors, by the names of `Acquisition`; None: unknown
     manifest_crc32: str | None = None
 
 
@@ -122,6 +123,8 @@ def check_manifest(path: Path) -> None:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest and its checksum atomically. UserError: it cannot be written, as on a full disk."""
     content = manifest.model_dump(mode="json")
+    if manifest.acquisition is None:
+        del content["acquisition"]  # earlier versions refuse a key that they do not know
     content["manifest_crc32"] = _crc32_of_content(content)
     write_text(path, json.dumps(content, indent=1) + "\n")
 

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 
 from demega_jax import __version__
+from demega_jax.data.acquisition import check_same_acquisition
 from demega_jax.data.folder import find_level, find_levels, find_split
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
-from demega_jax.data.shards.manifest import Manifest, SourceEntry, SplitEntry
+from demega_jax.data.shards.manifest import VERSION, Manifest, SourceEntry, SplitEntry
 from demega_jax.errors import UserError, warn
 from demega_jax.files import format_bytes, free_space
 from demega_jax.names import SPLITS, ShardNorm
@@ -58,7 +59,8 @@ def open_sources(data: Path, levels: Sequence[int] | None, splits: Sequence[str]
         first = open_grouped(paths.pop(names[0]))
         found[level] = {names[0]: first}
         for name, path in paths.items():
-            found[level][name] = open_grouped(path, classes=first.classes, expect_shape=first.window)
+            found[level][name] = other = open_grouped(path, classes=first.classes, expect_shape=first.window)
+            check_same_acquisition(path, other.acquisition, first.acquisition, first.path)
     return found
 
 
@@ -85,10 +87,13 @@ def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
             source=source, rows=split.rows, permuted=name == "train", class_counts=counts,
             reference_macro_f1=split.reference_macro_f1, saturated=0, shards=[],
         )  # fmt: skip
+    known = first.acquisition.stated()
     return Manifest(
+        version=1 if known is None else VERSION,
         demega_jax=__version__, level=level, classes=list(first.classes) if states_classes else None,
         sensors=first.sensors, time_points=first.time_points, dtype=settings.dtype, normalization=settings.norm,
         seed=settings.seed, shard_rows=shard_rows, block_rows=BLOCK_ROWS, splits=splits,
+        acquisition=known,
     )  # fmt: skip
 
 

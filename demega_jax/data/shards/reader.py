@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.acquisition import acquisition
 from demega_jax.data.elsewhere import is_elsewhere
 from demega_jax.data.grouped import check_window
 from demega_jax.data.hdf5 import find_dataset, open_file
@@ -125,6 +126,7 @@ def open_shards(
         normalization=None if norm in ("none", "raw") else norm, has_statistics=norm == "raw",
         dtype=np.dtype(manifest.dtype),  # as stored: the step converts the windows on the device
         shards=shards, manifest=manifest, permuted=entry.permuted,
+        acquisition=acquisition(folder / MANIFEST, manifest.sensors, **manifest.acquisition or {}),
     )  # fmt: skip
     warn_of_absent_classes(found.path, labels)
     return found

@@ -1,35 +1,43 @@
 """Saliency over time, and as maps of magnetometers and gradiometers over the head where mne is installed."""
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from demega_jax.data.acquisition import Acquisition
 from demega_jax.errors import warn
-from demega_jax.evaluation.report.figure import BLUE, ORANGE, bare, new_figure
+from demega_jax.evaluation.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, bare, new_figure
 
-SENSORS = 306  # of the Elekta Neuromag Vectorview, in triplets (gradiometer, gradiometer, magnetometer)
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+UNKNOWN = Acquisition()
 MAPS = 5  # parts of the window, of which each has a map
 HEAD = 0.095  # metres, the radius of mne's standard head
 
 
-def draw_saliency(saliency: Float[np.ndarray, "C T"], rows: int, sample_rate: float, tmin: float = 0.0) -> Figure:
-    """The mean over sensors by time after onset; with 306 sensors and mne (extra `topo`) maps of five parts of it.
+def draw_saliency(
+    saliency: Float[np.ndarray, "C T"], rows: int, sample_rate: float, tmin: float = 0.0,
+    measured: Acquisition = UNKNOWN,
+) -> Figure:  # fmt: skip
+    """The mean over sensors of a type by time after onset; of the 306 published sensors, with mne (extra `topo`), also
+    maps of five parts of it.
 
-    rows: that it is the mean of.  sample_rate: in Hz.  tmin: the time of the first point in seconds.
+    rows: that it is the mean of.  sample_rate: in Hz.  tmin: the time of the first point in seconds.  measured: the
+    types of the sensors.
     """
-    triplets = len(saliency) == SENSORS
+    triplets = measured.in_triplets(len(saliency))
     maps = triplets and importlib.util.find_spec("mne") is not None
     if triplets and not maps:
         warn("the maps of the saliency are left out: they need mne; pip install 'demega-jax[topo]'")
-    kinds = _kinds(saliency) if triplets else {"all sensors": saliency}
+    kinds = _kinds(saliency) if triplets else _by_type(saliency, measured.sensor_types)
     figure = new_figure(7, 5.4 if maps else 3.2)
     grid = figure.add_gridspec(3 if maps else 1, MAPS if maps else 1, height_ratios=(1.3, 1, 1) if maps else None)
     axes = figure.add_subplot(grid[0, :])
     time = 1000 * (tmin + np.arange(saliency.shape[1]) / sample_rate)
-    for (name, values), color in zip(kinds.items(), (BLUE, ORANGE), strict=False):
+    for (name, values), color in zip(kinds.items(), COLORS, strict=False):
         axes.plot(time, values.mean(axis=0), color=color, linewidth=1.6, label=name)
     axes.set_xlim(time[0], time[-1])
     axes.set_ylim(bottom=0)
@@ -46,8 +54,15 @@ def draw_saliency(saliency: Float[np.ndarray, "C T"], rows: int, sample_rate: fl
 
 def _kinds(saliency: Float[np.ndarray, "C T"]) -> dict[str, Float[np.ndarray, "102 T"]]:
     """The saliency at the 102 places: of the magnetometer, and the root mean square of the two gradiometers."""
-    triplets = saliency.reshape(SENSORS // 3, 3, -1)
+    triplets = saliency.reshape(-1, 3, saliency.shape[-1])
     return {"magnetometers": triplets[:, 2], "gradiometers": np.sqrt(np.mean(triplets[:, :2] ** 2, axis=1))}
+
+
+def _by_type(saliency: Float[np.ndarray, "C T"], types: Sequence[str]) -> dict[str, Float[np.ndarray, "n T"]]:
+    """The saliency of the sensors of each type; of all together, where there is one type or none is known."""
+    if len(set(types)) < 2:
+        return {"all sensors": saliency}
+    return {kind: saliency[np.array(types) == kind] for kind in dict.fromkeys(types)}
 
 
 def places() -> Float[np.ndarray, "102 2"]:

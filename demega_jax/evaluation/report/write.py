@@ -27,6 +27,7 @@ from demega_jax.evaluation.report.reliability import draw_reliability
 from demega_jax.evaluation.report.saliency import draw_saliency
 from demega_jax.evaluation.saliency import MOST_ROWS
 from demega_jax.metrics import Scores
+from demega_jax.names import PUBLISHED_RATE
 from demega_jax.training.members import read_log
 from demega_jax.training.run import RunFolder
 
@@ -93,7 +94,10 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     yield from draw_scores(scores, intervals)
     if found.saliency is not None:
         data, rows = found.config.data, min(MOST_ROWS, found.split.rows)
-        yield "saliency", draw_saliency(found.saliency, rows, data.augment.sample_rate, data.regroup.tmin)
+        measured = found.split.acquisition
+        rate = measured.sampling_rate or data.augment.sample_rate or PUBLISHED_RATE
+        tmin = data.regroup.tmin if measured.tmin is None else measured.tmin
+        yield "saliency", draw_saliency(found.saliency, rows, rate, tmin, measured)
 
 
 def draw_scores(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:

@@ -25,9 +25,9 @@ def test_measure_stops_in_time_and_finds_what_is_still_or_not_finite():
     x = rng.standard_normal((6, 1000)) * np.array([3, 4, 1, 3, 0, 1])[:, None]
     x[3] *= 1e-6
     x[1, 7] = np.nan
-    found = measure([x[:, :500], x[:, 500:]])
+    found = measure([x[:, :500], x[:, 500:]], types=["grad", "grad", "mag"] * 2)
     assert found.sampled == 1000 and found.not_finite == (1,)
-    assert {kind.name: kind.near_constant for kind in found.types} == {"gradiometers": (3, 4), "magnetometers": ()}
+    assert {kind.name: kind.near_constant for kind in found.types} == {"grad": (3, 4), "mag": ()}
     assert found.types[1].median == pytest.approx(x[[2, 5]].std(axis=1).mean(), rel=1e-6)
     assert measure([x[:, :500], x[:, 500:]], seconds=0).sampled == 500
 

@@ -29,7 +29,7 @@ def test_facts_of_a_grouped_file_are_those_of_the_arrays(simulated):
     flat = x.swapaxes(0, 1).reshape(6, -1)
     deviation = flat.std(axis=1, dtype=np.float64)
     assert facts.amplitude.sampled == 120 * 8
-    for of_type, places in zip(facts.amplitude.types, ([0, 1, 3, 4], [2, 5]), strict=True):
+    for of_type, places in zip(facts.amplitude.types, [list(range(6))], strict=True):  # nothing says their types
         expected = np.quantile(deviation[places], [0.5, 0.25, 0.75])
         got = (of_type.median, of_type.low_quartile, of_type.high_quartile)
         np.testing.assert_allclose(got, expected, rtol=1e-5)

@@ -49,7 +49,7 @@ def test_manifest(source, shards):
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
-        ({"version": 2, "new": 1}, ["format 2", "format 1"]),
+        ({"version": 3, "new": 1}, ["format 3", "format 2"]),
         ({"dtype": "int8"}, ["damaged", "dtype"]),
         ({"splits": {}}, ["train"]),
         (None, ["damaged"]),

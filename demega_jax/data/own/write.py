@@ -1,0 +1,216 @@
+"""Windows of the user as grouped files, which every command reads."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+
+from demega_jax.data.acquisition import Acquisition, acquisition, check_same_acquisition, write_acquisition
+from demega_jax.data.checksums import checksums, write_checksums
+from demega_jax.data.grouped import GroupedFile, open_grouped
+from demega_jax.data.hdf5 import atomic_h5, write_names
+from demega_jax.data.own.assign import assigned
+from demega_jax.data.own.blocks import Block, Blocks, blocks_of
+from demega_jax.data.own.names import class_ids
+from demega_jax.data.shards.reader import is_sharded
+from demega_jax.data.spread import check_spread
+from demega_jax.errors import UserError
+from demega_jax.files import expanded, format_bytes, free_space
+from demega_jax.names import MAX_LEVEL, SPLITS
+
+CHUNK_ROWS = 32
+
+
+def write_grouped(
+    folder: str | Path,
+    x: ArrayLike | h5py.Dataset | Iterable[ArrayLike],
+    labels: ArrayLike,
+    *,
+    classes: Sequence[str] | None = None,
+    split: str | Sequence[str] | None = None,
+    shares: Sequence[float] | None = None,
+    groups: ArrayLike | None = None,
+    seed: int = 777,
+    level: int = 1,
+    sampling_rate: float | None = None,
+    tmin: float | None = None,
+    units: Sequence[str] | str | None = None,
+    sensor_names: Sequence[str] | None = None,
+    sensor_types: Sequence[str] | str | None = None,
+    sensor_positions: ArrayLike | None = None,
+) -> list[Path]:
+    """Write windows as FOLDER/grouped_K/{train,validation,test}_grouped.h5, and return the paths.
+
+    x [N, sensors, time points]: an array, an HDF5 dataset, or an iterable of blocks [n, sensors, time points], of which
+    one at a time is in memory. Values are written as they are, in float32; they should be standardised, or in
+    femtotesla: a warning says where they are too small.  labels [N]: names, or whole numbers, which are positions in
+    `classes`.  classes: names; by default those of other splits in the folder, or else the different labels, sorted.
+    split: one name for all rows, or the name of each row [N].  shares: instead, of train, validation and test, such as
+    (0.8, 0.1, 0.1), drawn by `seed`: in every class, or, with groups [N], such as the run or subject of each row, of
+    whole groups.  level: K, the number of windows that each row is the mean of.
+    sampling_rate: in Hz.  tmin: of the first time point, in seconds after the event.  units, sensor_types: a text for
+    each sensor, or one for all; types as in MNE, such as mag, grad and eeg.  sensor_names: a text for each sensor.
+    sensor_positions [sensors, 3]: in metres.
+    UserError: shapes, labels or values that do not fit; windows or sensors that differ from those of a split in the
+    folder; a file that exists; a full disk. Then nothing is written.
+    """
+    if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= MAX_LEVEL:
+        wanted = f"a whole number from 1 to {MAX_LEVEL}"
+        raise UserError("level", f"{level!r}", wanted, "use level=1 for single windows")
+    target = Path(expanded(str(folder))) / f"grouped_{level}"
+    blocks = blocks_of(x)
+    there = _splits_there(target)
+    ids, names = class_ids(labels, classes, there[0].classes if there else None)
+    if blocks.rows is not None and blocks.rows != len(ids):
+        raise _lengths(f"{blocks.rows} windows and {len(ids)} labels")
+    of_row = assigned(ids, split, shares, groups, seed)
+    known = acquisition(
+        "write_grouped", blocks.window[0], sampling_rate=sampling_rate, tmin=tmin, units=units,
+        sensor_names=sensor_names, sensor_types=sensor_types, sensor_positions=sensor_positions,
+    )  # fmt: skip
+    paths = {name: target / f"{name}_grouped.h5" for name in SPLITS if (of_row == name).any()}
+    _check_target(paths, there, blocks.window, names, known)
+    _check_classes(ids[of_row == "train"], names)
+    _check_size(target, len(ids), blocks.window, level)
+    _write(paths, blocks, ids, of_row, names, level, known)
+    check_spread([open_grouped(path) for path in paths.values()][0], "median_iqr")
+    return list(paths.values())
+
+
+def _lengths(came: str) -> UserError:
+    return UserError("labels", came, "one label for each window", "give x and labels of the same rows")
+
+
+def _splits_there(target: Path) -> list[GroupedFile]:
+    """The splits that are in a folder already. UserError: it holds shards."""
+    if is_sharded(target):
+        raise UserError(target, "it holds shards", "a folder for grouped files", "choose another folder")
+    paths = [target / f"{name}_grouped.h5" for name in SPLITS]
+    return [open_grouped(path) for path in paths if path.is_file()]
+
+
+def _check_target(
+    paths: dict[str, Path],
+    there: Sequence[GroupedFile],
+    window: tuple[int, int],
+    classes: Sequence[str],
+    known: Acquisition,
+) -> None:
+    """UserError: a file exists, or another split in the folder has other windows, classes or sensors."""
+    for path in paths.values():
+        if path.exists():
+            raise UserError(path, "the file exists", "no file of this name", "choose another folder, or move the file")
+    for other in there:
+        if window != other.window:
+            came = f"windows of {window[0]} sensors x {window[1]} time points"
+            wanted = f"{other.sensors} x {other.time_points}, as in {other.path}"
+            raise UserError("x", came, wanted, "give windows of one shape, or choose another folder")
+        if tuple(classes) != other.classes:
+            raise _other_classes(classes, other)
+        check_same_acquisition("write_grouped", known, other.acquisition, other.path)
+
+
+def _other_classes(classes: Sequence[str], other: GroupedFile) -> UserError:
+    """The error for classes that are not those of another split; it names the first that differs."""
+    came, wanted = f"{len(classes)} classes", f"{len(other.classes)}"
+    for number, (mine, others) in enumerate(zip(classes, other.classes, strict=False)):
+        if mine != others:
+            came, wanted = f"class {number} is {mine!r}", repr(others)
+            break
+    return UserError("classes", came, f"{wanted}, as in {other.path}", "leave classes out, or give the same list")
+
+
+def _check_classes(ids: Int[np.ndarray, " n"], names: Sequence[str]) -> None:
+    """UserError: there is one class only, in all rows or in those to train on (ids)."""
+    present = np.unique(ids)
+    if len(names) < 2 or len(present) == 1:
+        came = f"one class only ({names[0]})" if len(names) < 2 else f"train has one class only ({names[present[0]]})"
+        raise UserError("labels", came, "two classes or more", "give windows of several classes")
+
+
+def _check_size(target: Path, rows: int, window: tuple[int, int], level: int) -> None:
+    if rows * level > np.iinfo(np.int32).max:
+        came, wanted = f"{rows} rows of {level} windows", "at most 2^31 - 1 windows, as their numbers are int32"
+        raise UserError("x", came, wanted, "write fewer rows")
+    need, free = rows * window[0] * window[1] * 4, free_space(target)
+    if need > free:
+        way_out = "free some space, or choose another folder"
+        raise UserError(target, f"{format_bytes(free)} free", f"{format_bytes(need)} for {rows} rows", way_out)
+
+
+def _write(
+    paths: dict[str, Path],
+    blocks: Blocks,
+    ids: Int[np.ndarray, " N"],
+    of_row: np.ndarray,
+    classes: Sequence[str],
+    level: int,
+    known: Acquisition,
+) -> None:
+    """Write the rows of every split in one pass over the blocks. Files get their names when all of them are whole."""
+    with ExitStack() as stack:
+        writers = {}
+        for name, path in paths.items():
+            file, disk = stack.enter_context(atomic_h5(path))
+            writers[name] = _Writer(file, ids[of_row == name], blocks.window)
+            stack.callback(disk.check)
+        row = 0
+        for block in blocks.parts:
+            if row + len(block) > len(ids):
+                raise _lengths(f"more than {len(ids)} windows and {len(ids)} labels")
+            for name, writer in writers.items():
+                writer.add(block[of_row[row : row + len(block)] == name])
+            row += len(block)
+        if row < len(ids):
+            raise _lengths(f"{row} windows and {len(ids)} labels")
+        for writer in writers.values():
+            writer.finish(classes, level, known)
+
+
+class _Writer:
+    """Writes a grouped file row after row."""
+
+    def __init__(self, file: h5py.File, labels: Int[np.ndarray, " N"], window: tuple[int, int]):
+        self.file, self.rows, self.done = file, len(labels), 0
+        chunks = (min(CHUNK_ROWS, self.rows), *window)
+        self.data = file.create_dataset("data", (self.rows, *window), np.float32, chunks=chunks)
+        file.create_dataset("labels", data=labels, chunks=(self.rows,))
+        self.sums = np.empty(self.rows, np.uint32)
+        self.waiting: list[Block] = []  # rows that do not fill a chunk yet
+
+    def add(self, rows: Block) -> None:
+        """Write rows, as far as they fill chunks."""
+        self.waiting.append(rows)
+        if sum(map(len, self.waiting)) >= CHUNK_ROWS:
+            whole = np.concatenate(self.waiting)
+            ready = len(whole) - len(whole) % CHUNK_ROWS
+            self._put(whole[:ready])
+            self.waiting = [whole[ready:]]
+
+    def _put(self, rows: Block) -> None:
+        place = slice(self.done, self.done + len(rows))
+        self.data[place] = rows
+        self.sums[place] = checksums(rows)
+        self.done += len(rows)
+
+    def finish(self, classes: Sequence[str], level: int, known: Acquisition) -> None:
+        """Write what waits, the attributes and the checksums. Windows are numbered in the order of the rows."""
+        rest = [rows for rows in self.waiting if len(rows)]
+        if rest:
+            self._put(np.concatenate(rest))
+        windows = np.arange(self.rows * level)
+        indices = self.file.create_dataset("group_indices", (self.rows,), h5py.vlen_dtype(np.int32))
+        indices[:] = windows.reshape(-1, level).astype(np.int32)
+        sensors, time_points = self.data.shape[1:]
+        self.file.attrs.update(
+            n_groups=self.rows, n_channels=sensors, n_timepoints=time_points, grouped_samples=level,
+            average_grouped_samples=True, created_time=time.time(),
+        )  # fmt: skip
+        write_names(self.file, "classes", classes)
+        write_acquisition(self.file, known)
+        write_checksums(self.file, self.sums, np.full(self.rows, level), windows)

@@ -1,0 +1,192 @@
+"""Windows of the user as grouped files: what is in them by h5py alone, and what is refused."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+from helpers.data import grouped_path, open_grouped, read_grouped
+
+import demega_jax
+from demega_jax.config import AugmentConfig, Config, DataConfig
+from demega_jax.config.load import override
+from demega_jax.data.open import open_split, open_training
+from demega_jax.data.shares import split_rows
+from demega_jax.errors import UserError
+
+CLASSES = ["yes", "no", "it's"]
+
+
+def windows(rows: int = 90, sensors: int = 5, time_points: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of ordinary size, and labels of three classes."""
+    rng = np.random.default_rng(3)
+    return rng.standard_normal((rows, sensors, time_points)).astype(np.float32), np.arange(rows) % 3
+
+
+def write(folder, x=None, labels=None, **options):
+    """Write windows as train, unless the options say something else."""
+    usual_x, usual_labels = windows()
+    options = {"classes": CLASSES, "split": "train"} | options
+    x = usual_x if x is None else x
+    return demega_jax.write_grouped(folder, x, usual_labels if labels is None else labels, **options)
+
+
+def test_rows_labels_and_attributes_are_as_given(tmp_path):
+    x, labels = windows()
+    positions = np.arange(15.0).reshape(5, 3) / 100
+    (path,) = write(
+        tmp_path, level=4, sampling_rate=500, tmin=-0.1, units="fT", sensor_types=["mag"] * 3 + ["grad"] * 2,
+        sensor_names=list("abcde"), sensor_positions=positions,
+    )  # fmt: skip
+    found = read_grouped(path)
+    np.testing.assert_array_equal(found["data"], x)
+    np.testing.assert_array_equal(found["labels"], labels)
+    np.testing.assert_array_equal(np.stack(found["group_indices"]), np.arange(360).reshape(90, 4))
+    told = found["attributes"]
+    assert (told["sampling_rate"], told["tmin"], told["grouped_samples"]) == (500, -0.1, 4)
+    assert told["classes"].tolist() == CLASSES and told["units"].tolist() == ["fT"] * 5
+    np.testing.assert_allclose(told["sensor_positions"], positions, rtol=1e-6)
+    split = open_grouped(path)
+    assert split.acquisition.magnetometers == (0, 1, 2) and split.checks is not None
+    np.testing.assert_array_equal(split.reader().read(np.arange(90)), x)
+
+
+def blocks(x: np.ndarray):
+    """The windows in uneven blocks of float64, and one window alone."""
+    yield x[:33].astype(np.float64)
+    yield x[33]
+    yield x[34:]
+
+
+def test_blocks_datasets_and_arrays_give_the_same_files(tmp_path):
+    x, labels = windows()
+    names = np.array(["train", "test", "validation", "train"], object)[np.arange(90) % 4]
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = x
+        sources = {"array": x, "blocks": blocks(x), "dataset": file["x"]}
+        for name, source in sources.items():
+            paths = write(tmp_path / name, source, [CLASSES[i] for i in labels], split=names)
+            assert [path.name.partition("_")[0] for path in paths] == ["train", "validation", "test"]
+            for path, split in zip(paths, ("train", "validation", "test"), strict=True):
+                found = read_grouped(path)
+                np.testing.assert_array_equal(found["data"], x[names == split])
+                np.testing.assert_array_equal(found["labels"], labels[names == split])
+
+
+def test_whole_numbers_without_classes_are_names_and_a_second_split_keeps_them(tmp_path):
+    x, labels = windows()
+    write(tmp_path, labels=labels * 5 + 3, classes=None)
+    (path,) = write(tmp_path, x[:2], [13, 8], classes=None, split="test")
+    split = open_grouped(path)
+    assert split.classes == ("3", "8", "13") and split.labels.tolist() == [2, 1]
+
+
+def test_shares_are_those_of_every_class_and_of_whole_groups(tmp_path):
+    labels = np.repeat([0, 1, 2, 3], [100, 50, 10, 1])
+    found = split_rows(labels, {"train": 0.8, "validation": 0.1, "test": 0.1}, seed=1)
+    counts = {
+        name: np.bincount(labels[found == name], minlength=4).tolist() for name in ("train", "validation", "test")
+    }
+    assert counts == {"train": [80, 40, 8, 1], "validation": [10, 5, 1, 0], "test": [10, 5, 1, 0]}
+    assert not np.array_equal(found, split_rows(labels, {"train": 0.8, "validation": 0.1, "test": 0.1}, seed=2))
+
+    x, labels = windows()
+    run = np.arange(90) // 10  # nine runs of ten rows
+    marked = np.broadcast_to(run[:, None, None] + 1.0, x.shape)
+    write(tmp_path, marked, labels, split=None, shares=(0.6, 0.2, 0.2), groups=run)
+    runs = [
+        set(read_grouped(grouped_path(tmp_path, 1, name))["data"][:, 0, 0]) for name in ("train", "validation", "test")
+    ]
+    assert set.union(*runs) == set(range(1, 10)) and sum(map(len, runs)) == 9
+    assert [len(each) for each in runs] == [5, 2, 2]
+
+
+X, Y = windows()
+BAD = X.copy()
+BAD[70, 2, 6] = np.nan
+REFUSED = {
+    "lengths": (dict(x=X[:40]), "40 windows and 90 labels"),
+    "blocks too short": (dict(x=[X[:40], X[:40]]), "80 windows and 90 labels"),
+    "blocks too long": (dict(x=[X, X[:1]]), "more than 90 windows"),
+    "rank": (dict(x=X[0]), r"shape \[5, 7\]"),
+    "blocks of another shape": (dict(x=[X[:40], X[40:, :4]]), r"shape \[50, 4, 7\] from row 40 on.*5 x 7"),
+    "NaN": (dict(x=BAD), "nan in row 70, sensor 2, time point 6"),
+    "too large": (dict(x=X.astype(np.float64) * 1e60), "inf in row 0"),
+    "text": (dict(x=X.astype(str)), "values of type <U"),
+    "complex": (dict(x=X * 1j), "complex64"),
+    "a number": (dict(x=3.0), "a float"),
+    "nothing": (dict(x=[]), "no window"),
+    "label outside": (dict(labels=Y + 1), "label 3 in row 2.*0 to 2"),
+    "unknown name": (dict(labels=["yes"] * 89 + ["maybe"]), "'maybe' in row 89.*yes, no, it's"),
+    "labels of numbers": (dict(labels=Y * 0.5), "type float64"),
+    "one class": (dict(labels=["yes"] * 90, classes=None), r"one class only \(yes\)"),
+    "one class in train": (dict(labels=Y * 0), r"train has one class only \(yes\)"),
+    "classes twice": (dict(classes=["a", "b", "a"]), "different names"),
+    "no split": (dict(split=None), "neither split nor shares"),
+    "two ways": (dict(shares=(0.8, 0.1, 0.1)), "both given"),
+    "unknown split": (dict(split="trian"), "'trian'.*mean train"),
+    "splits of another length": (dict(split=["train"] * 3), r"shape \[3\] for 90 labels"),
+    "two shares": (dict(split=None, shares=(0.8, 0.2)), "three shares"),
+    "groups alone": (dict(groups=Y), "given without shares"),
+    "groups too few": (dict(split=None, shares=(0.8, 0.1, 0.1), groups=Y % 2), "2 groups for 3 splits"),
+    "rate": (dict(sampling_rate=0), "sampling_rate=0"),
+    "names": (dict(sensor_names=["a", "b"]), "sensor_names of 2 texts.*5 sensors"),
+    "names twice": (dict(sensor_names=list("abcda")), "repeat a name"),
+    "positions": (dict(sensor_positions=np.zeros((5, 2))), r"shape \[5, 2\]"),
+    "level": (dict(level=0), "level: 0"),
+}
+
+
+@pytest.mark.parametrize("options, said", REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        write(tmp_path / "data", **options)
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+DIFFERENT = {
+    "shape": (dict(x=X[:, :4]), "4 sensors x 7 time points.*5 x 7"),
+    "classes": (dict(classes=["yes", "so", "it's"]), "class 1 is 'so'.*'no'"),
+    "fewer classes": (dict(classes=["yes", "no", "it's", "so"]), "4 classes.*3, as in"),
+    "rate": (dict(sampling_rate=250.0), "250 Hz.*500 Hz"),
+    "sensors": (dict(sensor_names=list("abdce")), "sensor_names 'd' at sensor 2.*'c'"),
+    "units": (dict(units="T"), "units 'T' at sensor 0.*'fT'"),
+}
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A folder with a train split."""
+    folder = tmp_path_factory.mktemp("there")
+    write(folder, sampling_rate=500.0, sensor_names=list("abcde"), units="fT")
+    return folder
+
+
+@pytest.mark.parametrize("options, said", DIFFERENT.values(), ids=DIFFERENT)
+def test_splits_of_a_folder_must_agree(there, options, said):
+    with pytest.raises(UserError, match=said) as error:
+        write(there, **{"split": "test"} | options)
+    assert str(grouped_path(there)) in str(error.value)
+
+
+def test_a_file_is_never_replaced(there):
+    with pytest.raises(UserError, match=re.escape(f"{grouped_path(there)}: the file exists")):
+        write(there, sampling_rate=500.0)
+
+
+def test_windows_in_tesla_are_named(tmp_path, warnings):
+    write(tmp_path, X * 1e-13)
+    assert len(warnings) == 1 and "tesla" in warnings[0]
+
+
+def test_training_and_scoring_compare_the_sampling_rates(there, tmp_path, warnings):
+    """Training refuses splits that differ, which no writer of ours makes; scoring warns of other windows."""
+    trained = DataConfig(augment=AugmentConfig(sample_rate=250.0))
+    assert open_split(there, "train", trained).acquisition.sampling_rate == 500
+    assert len(warnings) == 1 and "500 Hz" in warnings[0] and "250 Hz" in warnings[0]
+    write(tmp_path, sampling_rate=500.0)
+    write(tmp_path / "other", split="validation", sampling_rate=250.0)
+    grouped_path(tmp_path / "other", 1, "validation").rename(grouped_path(tmp_path, 1, "validation"))
+    config = override(Config(), {"data.path": str(tmp_path)}, "test")
+    with pytest.raises(UserError, match="250 Hz.*500 Hz"):
+        open_training(config)
