@@ -103,8 +103,8 @@ def test_a_date_is_a_name_where_text_is_wanted():
     ),
     st.floats(1e-30, 1e30),
 )
-def test_whatever_is_written_is_read_again(names, rate):
-    raw = Config().model_dump() | {"model": {"classes": names}, "optim": {"learning_rate": rate}}
+def test_whatever_is_written_is_read_again(names, weight):
+    raw = Config().model_dump() | {"model": {"classes": names}, "loss": {"contrastive_weight": weight}}
     config = Config.model_validate(raw)
     again = Config.model_validate(parse_yaml(to_yaml(config), "test"))
     assert differing_keys(config, again) == {}

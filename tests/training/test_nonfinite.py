@@ -134,7 +134,7 @@ def test_one_program_of_many_steps_skips_those_of_each_member_with_the_spoilt_ro
 @pytest.mark.slow
 @pytest.mark.parametrize("feed", ["resident", pytest.param("regroup", marks=pytest.mark.long)])
 def test_too_many_skipped_steps_of_members_and_dispatches_leave_the_first_parameters(feed, tmp_path, capsys):
-    """A learning rate that no parameter survives: all steps are skipped. Three are allowed, and two are in a dispatch,
+    """A loss whose gradient overflows: all steps are skipped. Three are allowed, and two are in a dispatch,
     so the line of step 4 stops the run; dispatches that are under way then end before it is saved."""
     if feed == "resident":
         simulate_grouped(tmp_path / "data", levels=[5], groups=64, sensors=5, time_points=9, seed=1)
@@ -143,7 +143,7 @@ def test_too_many_skipped_steps_of_members_and_dispatches_leave_the_first_parame
     keys = [
         *TINY_MODEL, "data.level=5", f"data.feed={feed}", "train.members=2", "train.steps_per_dispatch=2",
         "train.batch_size=16", "train.epochs=null", "train.steps=40", "train.log_every=2", "train.eval_every=40",
-        "optim.learning_rate=1e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=3",
+        "loss.ipa_weight=3e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=3",
     ]  # fmt: skip
     words = train_arguments(tmp_path / "data", tmp_path / "run", *keys)
     fails_with(capsys, words, "step 4", "in 4 steps so far", "at most 3 such steps", "train.max_nonfinite_steps")
