@@ -4,12 +4,15 @@
 
 DIR is a user's own checkout of the published system (the folder that holds `meg_classifier`), imported unmodified;
 PYTHON an interpreter that has torch, lightning and torchmetrics. All sides step on random windows of 306 x 125, in
-training with dropout and all losses; processes take turns, so that all see the same machine. The original runs as it
-ships, with a heap that keeps its memory as our commands have it, and compiled by `torch.compile`. Ours reads median and
-IQR of the windows with the batch, as it does from shards; `--raw` computes them in the step.
+training with dropout and all losses. Processes take turns, so that all see the same machine, and each turn gives one
+pair. The original runs as it ships, with a heap that keeps its memory as our commands have it, and compiled by
+`torch.compile`. Ours reads median and IQR of the windows with the batch, as it does from shards; `--raw` computes them
+in the step.
 """
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import os
 import statistics
@@ -145,11 +148,19 @@ def compare(mode: str, arguments: argparse.Namespace) -> dict[str, object]:
     ratios = {}
     for side in [side for side in sides if side != "ours"]:
         pairs = [a / b for a, b in zip(seconds[side], seconds["ours"], strict=True)]
+        low, median, high = np.percentile(pairs, [25, 50, 75]).tolist()
         ratios[side] = {
-            "of_medians": medians[side] / medians["ours"], "min": min(pairs), "median": statistics.median(pairs),
-            "max": max(pairs),
+            "of_medians": medians[side] / medians["ours"], "min": min(pairs), "lower_quartile": low, "median": median,
+            "upper_quartile": high, "max": max(pairs),
         }  # fmt: skip
     return {"median_seconds": medians, "samples_per_second_ours_over": ratios}
+
+
+def versions(torch_python: str) -> dict[str, str]:
+    """The versions of jax, and of torch beside it."""
+    code = "import torch; print(torch.__version__)"
+    torch = subprocess.run([torch_python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+    return {"jax": importlib.metadata.version("jax"), "torch": torch}
 
 
 def main() -> None:
@@ -172,7 +183,13 @@ def main() -> None:
             compiled = arguments.side == "original, compiled"
             serve(original_step(arguments.original, size, mode, compiled=compiled))
         return
+    import jax
+
+    from demega_jax.benchmark.machine import hardware
+
     figures: dict[str, object] = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "hardware": hardware(jax.devices()[0]), "versions": versions(arguments.torch_python),
         "batch_size": arguments.batch_size, "steps": arguments.steps,
         "statistics": "step" if arguments.raw else "batch",
     }  # fmt: skip

@@ -55,6 +55,11 @@ def apart(tree: Any) -> Any:
     return jax.tree.unflatten(structure, kept)
 
 
+def apart_on_gpu(x: Array) -> Array:
+    """`x`; in programs for an NVIDIA GPU, the compiler merges nothing across it."""
+    return jax.lax.platform_dependent(x, cuda=jax.lax.optimization_barrier, default=lambda x: x)
+
+
 def apart_on_tpu(x: Array) -> Array:
     """`x`; in programs for a TPU, the compiler merges nothing across it."""
     return jax.lax.platform_dependent(x, tpu=jax.lax.optimization_barrier, default=lambda x: x)

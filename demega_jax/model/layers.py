@@ -61,8 +61,8 @@ def product(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
 
 
 def affine(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    """`layer(x)`, with the bias added in whatever comes after: within the product, it would first be copied."""
-    y = cpu_layout.apart(product(layer, x))
+    """`layer(x)`. On a GPU the bias is added in what comes after: within the product, it would first be copied."""
+    y = cpu_layout.apart_on_gpu(product(layer, x))
     return y if layer.bias is None else y + layer.bias[...].astype(y.dtype)
 
 

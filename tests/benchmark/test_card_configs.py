@@ -15,7 +15,8 @@ from demega_jax.data.open import plan_rows
 # Name: (groups of 1.6 M phonemes, bytes of a number on the device, modelled program in benchmarks/results).
 CARDS = {
     "grouped_5": (320_000, 2, "targets.json"), "grouped_20": (80_000, 4, "targets.json"),
-    "gpu_24gb": (80_000, 2, "config_gpu_24gb.json"), "gpu_16gb": (80_000, 2, "config_gpu_16gb.json"),
+    "grouped_100": (16_000, 4, "targets_members.json"), "gpu_24gb": (80_000, 2, "config_gpu_24gb.json"),
+    "gpu_16gb": (80_000, 2, "config_gpu_16gb.json"),
 }  # fmt: skip
 BLOCK = 250  # rows, which divide all of them
 GIB = 2**30
@@ -26,10 +27,15 @@ def block():
     return noise_split(BLOCK, SENSORS, TIME_POINTS)
 
 
+def config_text(name: str) -> str:
+    """A configuration as text, without the signs of comments."""
+    lines = (ROOT / "configs" / f"{name}.yaml").read_text().splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines)
+
+
 def facts(name: str) -> dict[str, str]:
     """The numbers in the comment of a configuration, with what each is of."""
-    lines = (line.removeprefix("#").strip() for line in (ROOT / "configs" / f"{name}.yaml").read_text().splitlines())
-    text = " ".join(lines)
+    text = config_text(name)
     patterns = {
         "groups": r"([\d,]+) groups in train", "precision": r"in (single|half) precision", "held": r"\(([\d.]+) GiB\)",
         "target": r"modelled: one ([\w ]+?),", "step": r"([\d.]+) ms a step", "memory": r"([\d.]+) GiB in all",
@@ -45,9 +51,10 @@ def test_comments_agree_with_the_plan_and_with_the_model(name, block):
     groups, nbytes, file = CARDS[name]
     said, config = facts(name), load_config(ROOT / "configs" / f"{name}.yaml")
     result = json.loads((ROOT / "benchmarks" / "results" / file).read_text())
-    case = result["targets"][0]
-    assert file in (ROOT / "configs" / f"{name}.yaml").read_text()
-    assert result["config"]["model"] | {"dtype": case["precision"]} == config.model.model_dump(mode="json")
+    case, model, comment = result["targets"][0], result["config"]["model"], config_text(name)
+    assert file in comment and ("with model.attention=fused" in comment) == (model["attention"] == "fused")
+    alike = {"dtype": case["precision"], "attention": config.model.attention}
+    assert model | alike == config.model.model_dump(mode="json")
     assert (case["batch_size"], case["members"]) == (config.train.batch_size, config.train.members)
 
     held = groups * 306 * 125 * nbytes
