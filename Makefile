@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install aot demo readme faults corruption fuzz soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot demo readme faults corruption fuzz slurm soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -100,6 +100,10 @@ corruption: $(STAMP) ## 3,000 damaged files, some 4 minutes; benchmarks/results/
 
 fuzz: $(STAMP) ## 20,000 odd inputs, some 5 minutes; benchmarks/results/fuzz.json
 	JAX_PLATFORMS=cpu PYTHONPATH=.:tests $(BIN)/python -m fuzz.campaign --cases 20000 --seed 0 --json benchmarks/results/fuzz.json
+
+slurm: $(STAMP) ## training runs in jobs of a real SLURM on this machine, as root, some 5 minutes; needs slurm-wlm and munge
+	@PYTHONPATH=.:tests $(BIN)/python -c 'from slurm.cluster import missing; import sys; why = missing(); sys.exit(f"error: {why}" if why else 0)'
+	$(BIN)/python -m pytest -m long tests/slurm $(PYTEST_ARGS)
 
 soak: $(STAMP) ## training runs of 5,000 steps on every feed and in two processes, twice each; benchmarks/results/soak.json
 	PYTHONPATH=.:tests $(BIN)/python -m soak.soak --steps 5000 --json benchmarks/results/soak.json

@@ -103,6 +103,8 @@ def _evaluate(
 
         check_same_rows(together, split)
         check_same_models(together, models)
+        placement, _ = models[0].placement(1)
+        placement.connect(lambda: together.meet("devices"))
     scores, ensemble = score(models, split, config.data, asked)
     if together is not None and not together.leads:
         return

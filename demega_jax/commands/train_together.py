@@ -45,6 +45,7 @@ def train_together(
         set_numerics(process, config)
         experiment = open_experiment(config, devices, parallel)
         check_same_rows(together, experiment.data.train, experiment.data.validation)
+        experiment.placement.connect(lambda: together.meet("devices"))
         signals = SharedSignals()
         together.note(signals)
         if together.leads:

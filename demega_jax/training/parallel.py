@@ -129,6 +129,17 @@ class Placement:
             values = values.reshape(self.devices // self.processes, -1, *values.shape[1:])
         return jax.make_array_from_process_local_data(self.sharding(SHARDED), values)
 
+    def connect(self, meet: Callable[[], None]) -> None:
+        """Make the connections between the devices of all processes, by a sum over them.
+
+        Where they are made, the libraries for collectives wait for the other processes for 30 s only, and later much
+        longer; compiling a step can take one process a minute longer than another.  meet: waits until all are here.
+        """
+        ones = self.put(np.ones(self.devices, np.float32), SHARDED)
+        total = jax.jit(jax.numpy.sum, out_shardings=self.sharding(REPLICATED)).lower(ones).compile()
+        meet()
+        jax.block_until_ready(total(ones))
+
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype, spec: PartitionSpec) -> jax.Array:
         """An array of zeros that is made on the devices, and lies there in the order of its axes."""
         return jax.jit(lambda: jax.numpy.zeros(shape, dtype), out_shardings=self.in_order(spec, len(shape)))()

@@ -6,9 +6,11 @@ of process 0, the end of that would end all others at once, from within jax's ow
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from demega_jax.errors import UserError
 
@@ -24,14 +26,15 @@ class Service:
         """heartbeat: seconds after which jax takes a silent process for dead.  linger: seconds that the service goes on
         after this process has ended without `shutdown`. UserError: it cannot listen there."""
         words = [sys.executable, "-m", "demega_jax.training.service", address, str(processes), str(heartbeat)]
-        self._child = subprocess.Popen(
-            [*words, str(linger)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+        with _blocked(signal.SIGTERM, signal.SIGINT):
+            self._child = subprocess.Popen(
+                [*words, str(linger)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+            )
         assert self._child.stdout is not None
         if self._child.stdout.readline().strip() != READY:
             raise UserError(
@@ -49,6 +52,20 @@ class Service:
             with contextlib.suppress(OSError):  # it has ended already
                 self._child.stdin.write(SOON)
                 self._child.stdin.flush()
+
+
+@contextlib.contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Within this block these signals wait; in a process that is started meanwhile, without end.
+
+    SLURM sends SIGTERM to every process of a job that is preempted, and without its service a training run could not
+    finish its step and save.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(address: str, processes: int, heartbeat: int, linger: int) -> None:

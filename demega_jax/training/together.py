@@ -92,6 +92,7 @@ class Together:
     def same_state(self, state: TrainState, metas: list[Meta] | None) -> tuple[Any, list[Meta] | None]:
         """The leader's state, on the host, and its metas, in every process."""
         text = self.same("metas", lambda: json.dumps(metas))
+        self.meet("state")
         return multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, state)), json.loads(text)
 
     def fail(self, message: str) -> None:
@@ -103,11 +104,16 @@ class Together:
             while self.leads and self._clock() < until and len(self._said("gone")) < self.count - 1:
                 time.sleep(0.1)
 
+    def meet(self, place: str) -> None:
+        """Wait until every process has come to this place, however long that takes. One that is lost or fails on its
+        way ends the others by `watch`."""
+        self.say(place, "")
+        while len(self.said(place)) < self.count:
+            time.sleep(0.05)
+
     def finish(self) -> None:
         """Wait until every process has come to its end; then nobody watches any more."""
-        self.say("done", "")
-        while len(self.said("done")) < self.count:
-            time.sleep(0.05)
+        self.meet("done")
         self._over.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,7 +1,9 @@
 """Two real processes with two devices each train to the numbers of one process with four devices."""
 
+import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from helpers.arrays import INERT
 from helpers.data import simulate_grouped
-from helpers.processes import CONFIG, KEYS, SECONDS, SLURM_STEP, STEPS, ends, start, together
+from helpers.processes import CONFIG, KEYS, SECONDS, SLURM_STEP, STEPS, ends, free_port, start, together
 from helpers.runs import lines_of, newest_arrays, run_command, train
 
+from demega_jax.training.service import Service
 from demega_jax.training.together import LOST_AFTER
 
 WITHIN = 20  # seconds after the end of one process in which the others end
@@ -204,6 +207,21 @@ def test_sigterm_before_the_first_step_is_told_at_once(ended, data, tmp_path):
     assert found[1 - ended].status == 2
     (line,) = found[1 - ended].errors
     assert line.startswith(f"error: process {ended} has ended") and "SIGTERM" in line
+
+
+@pytest.mark.slow
+def test_the_service_goes_on_where_every_process_is_told_to_end():
+    """As SLURM does with a job that is preempted: its processes still need it, to stop after the same step."""
+    port = free_port()
+    service = Service(f"[::]:{port}", 1, 100, 10)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(service._child.pid, number)
+    time.sleep(0.5)
+    assert service._child.poll() is None
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    service.shutdown()
+    assert service._child.wait(20) == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
 
 
 @pytest.mark.long

@@ -45,6 +45,24 @@ def test_the_text_of_the_leader_is_that_of_all():
     assert other.same("config", lambda: "of the follower") == "of the leader"
 
 
+def test_nobody_goes_on_before_all_have_met():
+    one, other = Several(2).each
+    order: list[str] = []
+
+    def first() -> None:
+        one.meet("devices")
+        order.append("one goes on")
+
+    waiting = threading.Thread(target=first)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    order.append("other comes")
+    other.meet("devices")
+    waiting.join(10)
+    assert order == ["other comes", "one goes on"]
+
+
 def test_a_silent_process_is_lost_after_the_stated_time():
     several = Several(3)
     for one in [*several.each * 2, *several.each[:2]]:  # all have heard the last turn of each
