@@ -48,9 +48,7 @@ def command(
     groups: Annotated[str | None, Option(metavar="NAME", help=GROUPS)] = None,
     seed: Annotated[int, seed_option("Seed of the draw of splits.")] = 777,
     level: Annotated[int, Option(metavar="K", min=1, max=MAX_LEVEL, help=LEVEL)] = 1,
-    rate: Annotated[
-        float | None, Option(metavar="HZ", max=MAX_RATE, help="Sampling rate (default: the file's).")
-    ] = None,
+    rate: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RATE)] = None,
     unit: Annotated[str | None, Option(metavar="UNIT", help="Unit of the values, such as fT.")] = None,
     sensor_type: Annotated[str | None, Option(metavar="TYPE", help=TYPE)] = None,
     keep_units: Annotated[bool, Option("--keep-units", help=KEEP)] = False,
@@ -62,7 +60,7 @@ def command(
         if groups is not None:
             raise UserError("--groups", "given beside --split", "splits that are drawn", "leave one of them out")
         refuse_idle(ctx, "--seed", "given with --split", "something to draw")
-    if keep_units and not file.name.endswith((".fif", ".fif.gz")):
+    if keep_units and not file.name.lower().endswith((".fif", ".fif.gz")):
         raise UserError("--keep-units", f"given for {file.name}", "a .fif file", "leave out --keep-units")
     shares = None if split is not None else [share(text) for text in split_shares or map(str, DEFAULT_SHARES)]
     check_there(file, "a file of windows", folder=False)

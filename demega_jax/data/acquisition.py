@@ -109,8 +109,9 @@ def _number(where: object, name: str, value: object, bounds: tuple[float, float]
 def _texts(where: object, name: str, value: Sequence[str] | str | None, sensors: int) -> tuple[str, ...]:
     if value is None:
         return ()
-    if isinstance(value, str) and name != "sensor_names":
-        value = [value] * sensors
+    single = np.ndim(value) == 0  # also an array or an attribute that is one text
+    if single:
+        value = [np.asarray(value).item()] * (1 if name == "sensor_names" else sensors)
     texts = tuple(one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in value)
     if len(texts) != sensors or not all(texts) or any("\0" in text for text in texts):
         came = f"{name} of {len(texts)} texts ({listed(texts, 3)})"

@@ -26,7 +26,8 @@ def phoneme_columns(p: Float[np.ndarray, "N V"], classes: Sequence[str], where: 
     """Probabilities in the order of the 39 phonemes. UserError: the classes are not the 39 phonemes."""
     other = sorted(set(classes) ^ set(PHONEMES))
     if other:
-        came = f"{len(classes)} classes that are not the 39 phonemes ({other[0]})"
+        named = f"no {other[0]}" if other[0] in PHONEMES else f"as {other[0]}"
+        came = f"{len(classes)} classes that are not the 39 phonemes ({named})"
         raise UserError(where, came, "a model of the 39 ARPAbet phonemes", "submit a run trained on all phonemes")
     return p[:, [list(classes).index(name) for name in PHONEMES]]
 

@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 def write_npz(path):
     """An .npz file with names of classes, and the run of each window."""
-    np.savez(path, x=X, labels=LABELS, classes=NAMES, run=RUN, sampling_rate=500.0)
+    np.savez(path, x=X, labels=LABELS, classes=NAMES, run=RUN, sampling_rate=500.0, sensor_types="eeg")
     return path
 
 
@@ -26,7 +26,7 @@ def write_h5(path):
     with h5py.File(path, "w") as file:
         file["trials"], file["run"] = X, RUN
         file["word"] = [NAMES[i] for i in LABELS]
-        file.attrs["sampling_rate"] = 500.0
+        file.attrs.update(sampling_rate=500.0, sensor_types=np.bytes_("eeg"))
     return path
 
 
@@ -37,7 +37,7 @@ def test_a_file_becomes_splits_of_whole_groups(tmp_path, write, name, options, c
     file, out = write(tmp_path / name), tmp_path / "data"
     assert main(["import", str(file), str(out), "--groups", "run", "--unit", "fT", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "48 rows of 3 x 8, 3 classes" in lines[0] and "500 Hz, in fT" in lines[3]
+    assert "48 rows of 3 x 8, 3 classes" in lines[0] and "500 Hz, 3 eeg, in fT" in lines[3]
     place = {row.tobytes(): number for number, row in enumerate(X)}
     found = {split: read_grouped(grouped_path(out, 1, split)) for split in SPLITS}
     rows = {split: [place[row.tobytes()] for row in each["data"]] for split, each in found.items()}
@@ -45,6 +45,7 @@ def test_a_file_becomes_splits_of_whole_groups(tmp_path, write, name, options, c
     assert [len(set(RUN[rows[split]])) for split in SPLITS] == [8, 1, 1]
     for split, each in found.items():
         np.testing.assert_array_equal(each["labels"], LABELS[rows[split]])
+        assert each["attributes"]["sensor_types"].tolist() == ["eeg"] * 3
         assert each["attributes"]["classes"].tolist() == NAMES and each["attributes"]["sampling_rate"] == 500
 
 

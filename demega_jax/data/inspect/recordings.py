@@ -191,7 +191,10 @@ def _check_times(recording: Recording) -> None:
 def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown) -> None:
     """Warn of another sampling rate, of windows that run off their recording, and of symbols that are no phoneme."""
     if rate != PUBLISHED_RATE:
-        warn(f"the sampling rate is {rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz")
+        warn(
+            f"the sampling rate is {rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz, to which "
+            f"`group --resample {PUBLISHED_RATE:g}` resamples"
+        )
     off = sum(run.phonemes - run.windows for run in runs)
     if off:
         warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
@@ -259,7 +262,7 @@ def _amplitude(report: Report, recordings: Sequence[Recording]) -> Amplitude:
                     bad.setdefault(recording.meg, set()).update(wrong)
                 yield x
 
-    amplitude = measure(pieces())
+    amplitude = measure(pieces(), types=recordings[0].acquisition.sensor_types)
     for path, wrong in bad.items():
         came = f"values that are not finite in sensor {listed(sorted(wrong))}"
         way_out = "download the recording again, or remove this session run"

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from demega_jax.console import new_console
 from demega_jax.metrics import Scores
+from demega_jax.phonemes import PHONEMES
 
 TWO_COLUMNS_FROM = 16  # classes; fewer stay in one column
 SHORT_NAME = 4  # letters of a class, so that two stand beside each other in 80 columns
@@ -57,12 +58,13 @@ def _class_table(scores: Scores) -> Table:
     short = max(len(name) for name in scores.classes) <= SHORT_NAME
     blocks = 2 if len(rows) >= TWO_COLUMNS_FROM and short else 1
     length = -(-len(rows) // blocks)
+    noun = "phoneme" if set(scores.classes) <= set(PHONEMES) else "class"
     # In 80 columns two blocks leave no room for padding beside the dividers of the box, of one space.
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for block in range(blocks):
         if block:
             table.add_column("")
-        table.add_column("phoneme", style="bold", overflow="fold")
+        table.add_column(noun, style="bold", overflow="fold")
         table.add_column("rows", justify="right", no_wrap=True)
         table.add_column("F1", justify="right", no_wrap=True, style="green")
         table.add_column("prec", justify="right", no_wrap=True)

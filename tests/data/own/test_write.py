@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers.data import grouped_path, open_grouped, read_grouped
+from helpers.data import write_grouped as write_by_hand
 
 import demega_jax
 from demega_jax.config import AugmentConfig, Config, DataConfig
@@ -167,6 +168,26 @@ def test_splits_of_a_folder_must_agree(there, options, said):
     with pytest.raises(UserError, match=said) as error:
         write(there, **{"split": "test"} | options)
     assert str(grouped_path(there)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("sampling_rate", -5.0, "sampling_rate=-5"),
+        ("sensor_types", ["mag"] * 3, "sensor_types of 3 texts.*5 sensors"),
+        ("sensor_positions", np.full((5, 3), np.nan), "not finite"),
+    ],
+)
+def test_attributes_of_other_writers_are_checked(tmp_path, name, value, said):
+    path = write_by_hand(tmp_path / "train_grouped.h5", X, Y, attributes={"classes": CLASSES, name: value})
+    with pytest.raises(UserError, match=said) as error:
+        open_grouped(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_type_of_all_sensors_is_written_once(tmp_path):
+    path = write_by_hand(tmp_path / "train_grouped.h5", X, Y, attributes={"classes": CLASSES, "sensor_types": "eeg"})
+    assert open_grouped(path).acquisition.sensor_types == ("eeg",) * 5
 
 
 def test_a_file_is_never_replaced(there):
