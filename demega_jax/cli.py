@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _without_reader()
     except RuntimeError as error:
-        from demega_jax.commands.shared.jax_environment import without_device
+        from demega_jax.api.jax_environment import without_device
 
         if (refused := without_device(error)) is None:
             raise

@@ -6,19 +6,11 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import names, numbers
-from demega_jax.commands.shared.options import (
-    THERE,
-    Several,
-    Split,
-    check_out,
-    check_there,
-    level_option,
-    parse_size,
-    seed_option,
-)
+from demega_jax.api.lists import names, numbers
+from demega_jax.api.paths import check_out, check_there, parse_size
+from demega_jax.commands.shared.options import THERE, Several, Split, level_option, seed_option
 from demega_jax.names import SPLITS, ShardNorm
+from demega_jax.saying import say
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
 

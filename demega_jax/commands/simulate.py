@@ -5,8 +5,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, Several, check_out, level_option, seed_option
+from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
+from demega_jax.api.paths import check_out
+from demega_jax.commands.shared.options import MADE, Several, level_option, seed_option
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_GROUPS, MAX_MINUTES, MAX_SIMULATED
 

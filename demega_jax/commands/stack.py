@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import (
-    THERE,
-    Data,
-    Devices,
-    Json,
-    Overrides,
-    check_inputs,
-    check_out,
-    check_outputs,
-    check_there,
-    level_option,
-)
+from demega_jax.api.paths import check_inputs, check_out, check_outputs, check_there
+from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
@@ -77,7 +67,7 @@ def _plan(
     in_sample: bool, devices: int | None,
 ) -> "StackPlan":  # fmt: skip
     """What is asked for. UserError: base models are given and to be trained, or neither."""
-    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
+    from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config
     from demega_jax.evaluation.stack.stages import StackPlan
     from demega_jax.training.run import RunFolder

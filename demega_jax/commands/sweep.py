@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import (
-    THERE,
-    Data,
-    Devices,
-    Json,
-    Overrides,
-    check_inputs,
-    check_out,
-    check_outputs,
-    level_option,
-)
+from demega_jax.api.paths import check_inputs, check_out, check_outputs
+from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
 
@@ -71,7 +62,7 @@ def _asked(
     split: str,
 ) -> "Sweep":  # fmt: skip
     """The sweep that is asked for. UserError: a key contradicts an option."""
-    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
+    from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config
     from demega_jax.evaluation.sweep.plan import Sweep
 

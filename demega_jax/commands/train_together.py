@@ -6,17 +6,16 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from types import FrameType
 
+from demega_jax.api.train import TrainRequest
+from demega_jax.api.training_run import begin
 from demega_jax.commands.shared.interrupts import ENDING
 from demega_jax.commands.shared.interrupts import end_at_once as end_by_signal
 from demega_jax.commands.shared.process import Process, only_cpu, set_numerics
 from demega_jax.commands.shared.processes import Ours
 from demega_jax.commands.shared.roll_call import roll_call
-from demega_jax.commands.train_run import begin
-from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.console import new_console
 from demega_jax.errors import UserError, set_warning_sink
@@ -24,7 +23,6 @@ from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.fit import open_experiment
 from demega_jax.training.joining import join, leave, leave_alone, only_our_output, start_service
 from demega_jax.training.loop import Loop
-from demega_jax.training.parallel import Mode
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
 from demega_jax.training.signals import Interrupted
@@ -36,30 +34,24 @@ OWN_OPTIONS = ("--process-id",)  # what may differ between the command lines of 
 def train_together(
     process: Process,
     ours: Ours,
-    folder: RunFolder,
-    ask: Callable[[], Config],
-    devices: int | None,
-    parallel: Mode,
-    init: Path | None,
-    go_on: str,
-    *,
-    resume: bool,
+    request: TrainRequest,
 ) -> int:
     """Train with the other processes; returns the exit status, the same in all of them.
 
-    ask: makes the configuration from the command line and the run folder, in process 0.
+    Process 0 makes the configuration, from the command line and the run folder.
     """
+    request.check()
     with joined(ours) as together:
         check_same_command(together, process.words)
-        text = together.same("config", lambda: ask().model_dump_json())
+        text = together.same("config", lambda: request.asked().model_dump_json())
         config = validated(json.loads(text), "the configuration of process 0")
         set_numerics(process, config)
-        experiment = open_experiment(config, devices, parallel)
+        experiment = open_experiment(config, request.devices, request.parallel)
         signals = SharedSignals()
         together.note(signals)
         if together.leads:
-            return begin(experiment, folder, init, go_on, resume=resume, signals=signals, share=together.same_state)
-        return _follow(experiment, folder, signals, together, resume=resume)
+            return begin(experiment, request, signals, share=together.same_state).status
+        return _follow(experiment, request.folder, signals, together, resume=request.resume)
 
 
 def _follow(
