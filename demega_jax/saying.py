@@ -35,19 +35,24 @@ def is_quiet() -> bool:
     return _now <= Loudness.QUIET
 
 
+def is_verbose() -> bool:
+    """Whether more is said of what is done."""
+    return _now == Loudness.VERBOSE
+
+
 def say(text: str) -> None:
     """Print a line as it is, for any width."""
     if _now >= Loudness.USUAL:
-        print(printable(text))
+        print(printable(text), flush=True)
 
 
 def say_result(text: str) -> None:
     """Print a line of the result, which a quiet command says too."""
     if _now >= Loudness.QUIET:
-        print(printable(text))
+        print(printable(text), flush=True)
 
 
 def say_more(text: str) -> None:
     """Print a line that only who asks for more wants to know."""
-    if _now == Loudness.VERBOSE:
-        print(printable(text))
+    if is_verbose():
+        print(printable(text), flush=True)

@@ -11,7 +11,7 @@ from demega_jax.api.paths import PathLike, expanded_path, path_of
 from demega_jax.api.scoring import asked_config, check_report, open_scored, score
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import warn
-from demega_jax.saying import Loudness, is_quiet, loudness, say_result
+from demega_jax.saying import Loudness, is_quiet, loudness, say_more, say_result
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels
@@ -56,6 +56,7 @@ class EvaluateResult:
         title = f"{', '.join(self.runs)} on {self.split}, {self._which()}"
         if is_quiet():
             return say_result(f"{title}: macro-F1 {self.scores.macro_f1:.4f}, chance {self.scores.chance:.4f}")
+        say_more(f"data {self.data}, level {self.level}, demega-jax {__version__}")
         console = new_console()
         print_scores(self.scores, title=title, console=console)
         if self.ensemble is not None:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from demega_jax.api.describe import describe, make_console
 from demega_jax.api.train import TrainRequest
+from demega_jax.config.load import to_yaml
 from demega_jax.data.split import Split
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.report.curves import plot_training_curve
-from demega_jax.saying import say_result
+from demega_jax.saying import say_more, say_result
 from demega_jax.training.alone import alone_in
 from demega_jax.training.loop import Loop
 from demega_jax.training.members import Standing
@@ -92,6 +94,7 @@ def _begin(experiment: Experiment, request: TrainRequest, signals: Signals, shar
         state = experiment.placement.replicate(state)
     warn_of_no_learning(experiment, 0 if metas is None else int(metas[0]["step"]))
     describe(experiment, folder, console)
+    say_more(f"jax {jax.__version__}\n{to_yaml(experiment.config).rstrip()}")
     began, signal = time.perf_counter(), None
     with signals.noted():
         loop = Loop(experiment, folder, state, metas, validation_of(experiment))
@@ -132,5 +135,6 @@ def _finish(result: TrainResult, validation: Split, console: Console) -> None:
         member, title = RunFolder(model.run), result.run.name
         to = member.report / "training_curve.png"
         curve = plot_training_curve(member.metrics, to, title=title, chance=chance, reference=reference)
-        say_result(f"best validation macro-F1 {model.best_macro_f1:.4f} at step {model.best_step} ({against})")
+        which = f"{model.run.relative_to(result.run)}: " if len(result.models) > 1 else ""
+        say_result(f"{which}best validation macro-F1 {model.best_macro_f1:.4f} at step {model.best_step} ({against})")
         console.print(f"curve {curve}")

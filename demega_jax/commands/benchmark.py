@@ -10,7 +10,7 @@ from demega_jax.api.paths import check_outputs, check_picture
 from demega_jax.commands.shared.options import Json, Overrides, Several, level_option
 from demega_jax.commands.shared.process import Process, only_compile, prepare_process
 from demega_jax.names import FEEDS, MAX_BATCH, MAX_COUNT, PRECISIONS, TARGETS
-from demega_jax.saying import say
+from demega_jax.saying import is_quiet, say, say_result
 
 EXAMPLES = """demega-jax benchmark --level 5,20,100 --feed all --json benchmark.json --plot benchmark.png
 
@@ -79,6 +79,8 @@ def command(
         found = benchmark_as_asked(asked, tell)
     found.values["command"] = shlex.join(["demega-jax", *process.words])
     found.show()
+    if is_quiet():
+        say_result(f"{len(found.cases)} cases {'modelled' if found.modelled else 'measured'}")
     if json_file is not None:
         write_results(json_file, found.to_json())
         say(f"figures {json_file}")

@@ -12,6 +12,7 @@ from demega_jax.api.shown import moves, warnings_above
 from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, level_option
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
+from demega_jax.saying import say_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ def command(
     finally:
         show.end()
     size = sum(path.stat().st_size for path in paths)
-    show.line(f"{out}: {counted(len(paths), 'file')} whole and readable, {format_bytes(size)}")
+    say_result(f"{out}: {counted(len(paths), 'file')} whole and readable, {format_bytes(size)}")
     return 0
 
 
