@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install aot demo readme faults corruption fuzz soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot docs demo readme faults corruption fuzz soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -58,6 +58,14 @@ aot: ## make .venv-aot, with the compilers for GPUs and TPUs that `benchmark --t
 	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
 	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') && rm -rf .venv-aot \
 	&& "$$python" -m venv .venv-aot && .venv-aot/bin/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[dev,aot]'
+
+# The documentation needs mkdocs, which nothing else needs: an environment of its own, of the package alone.
+docs: ## build the documentation into build/docs, in .venv-docs; a warning is an error
+	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+	&& { [ -x .venv-docs/bin/mkdocs ] || { rm -rf .venv-docs && "$$python" -m venv .venv-docs \
+	&& .venv-docs/bin/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[docs]'; }; } \
+	&& .venv-docs/bin/python docs/build.py build/docs && echo "open build/docs/index.html"
 
 demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU, evaluate: under 5 minutes on 2 cores
 	rm -rf demo/data demo/run

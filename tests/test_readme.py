@@ -1,6 +1,7 @@
-"""The README's commands are those of the program, and run, in its order, with small windows and as they stand.
+"""The commands of the README and of docs/ are those of the program, and run, in their order, with small windows and as
+they stand.
 
-The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code.
+The outputs that they show are those that docs/readme_outputs.py wrote: unchanged, and of the current code.
 """
 
 import importlib.util
@@ -23,7 +24,6 @@ from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
 
-README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
 # One schedule for all: its length is a constant of the compiled step, which they then share by the tests' cache.
 SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4", "optim.schedule_length=18"]
@@ -41,20 +41,29 @@ def load_script() -> ModuleType:
 
 
 readme_outputs = load_script()
-OUTPUTS = {block.command: block for block in readme_outputs.blocks(README)}
+# The pages in the order in which a reader goes through them: their commands go on from each other.
+PAGES = readme_outputs.PAGES
+TEXT = "\n".join((ROOT / page).read_text() for page in PAGES)
+OUTPUTS = {block.command: block for block in readme_outputs.blocks(TEXT)}
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 def commands() -> list[list[str]]:
-    """The lines of the README's shell blocks, less the two make commands."""
+    """The lines of the pages' shell blocks, less the two make commands."""
     whole = (block.replace("\\\n", " ") for block in blocks("bash"))
     lines = [line for block in whole for line in block.splitlines() if line.strip()]
     split = [shlex.split(line, comments=True) for line in lines]
     assert [words for words in split if words[0] == "make"] == [["make", "demo"], ["make", "test"]]
     return [words for words in split if words[0] != "make"]
+
+
+def shown_commands() -> list[list[str]]:
+    """The indented lines of the pages that call the program. They are not run, as others of the kind are."""
+    lines = re.findall(r"^    (demega-jax .*)$", TEXT, re.MULTILINE)
+    return [shlex.split(line) for line in lines if "\n" not in line]
 
 
 def small(words: list[str]) -> list[str]:
@@ -81,7 +90,7 @@ def test_every_command_has_options_and_keys_that_exist():
     """Each line is parsed as the program parses it; `make test-long` runs them."""
     app = typer.main.get_command(build_app())
     group = app.make_context("demega-jax", [], resilient_parsing=True)
-    for words in commands():
+    for words in [*commands(), *shown_commands()]:
         if words[0] == "demega-jax":
             command = app.get_command(group, words[1])
             assert command is not None, words
@@ -111,24 +120,26 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "Makefile"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "Makefile"])
 def test_make_targets_that_pages_name_exist(page):
     named = set(re.findall(r"`make ([a-z0-9-]+)", (ROOT / page).read_text()))
-    assert named and named <= make_targets()
+    assert named <= make_targets()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_files_that_pages_link_to_exist(page):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text())
-    assert not [link for link in links if not (ROOT / link).exists()]
+    made = ["glossary.md"]  # by docs/build.py
+    here = (ROOT / page).parent
+    assert not [link for link in links if not (here / link).exists() and link not in made]
 
 
 def test_every_output_is_marked_and_as_the_script_wrote_it():
-    assert len(OUTPUTS) == README.count("<!-- output of") == README.count("<!-- end of output")
+    assert len(OUTPUTS) == TEXT.count("<!-- output of") == TEXT.count("<!-- end of output")
     for block in OUTPUTS.values():
         assert block.command.removeprefix("make ") in make_targets(), block.command
         assert readme_outputs.checksum(block.text) == block.checksum, f"changed by hand: {block.command}; make readme"
-    unmarked = readme_outputs.BLOCK.sub("", README)
+    unmarked = readme_outputs.BLOCK.sub("", TEXT)
     fenced = re.findall(r"^```(\w*)\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)
     assert not [text for language, text in fenced if not language and not text.startswith("demega-jax ")]
 
