@@ -29,7 +29,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a reader goes through them.
-PAGES = ("README.md", "docs/tutorial.md", "docs/howto.md", "docs/troubleshooting.md", "docs/reference.md")
+PAGES = (
+    *("README.md", "docs/demo.md", "docs/tutorial.md", "docs/train.md", "docs/data.md", "docs/predict.md"),
+    *("docs/models.md", "docs/differences.md", "docs/benchmark.md", "docs/howto.md", "docs/troubleshooting.md"),
+    "docs/reference.md",
+)
 BLOCK = re.compile(
     r'<!-- output of: (?P<command>[^;]+); lines from "(?P<first>[^"]+)" to "(?P<last>[^"]+)" -->\n'
     r"(?P<text>.*?)"
