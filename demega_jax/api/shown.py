@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def moves(console: "Console") -> bool:
-    """Whether a console can show a moving line: it is a terminal that can move its cursor."""
-    return console.is_terminal and not console.is_dumb_terminal
+    """Whether a console can show a moving line: it is a terminal that can move its cursor, and is not quiet."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.quiet
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from demega_jax.commands.shared.options import THERE, Data, Devices, Overrides, 
 from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process
 from demega_jax.commands.shared.processes import Coordinator, Processes, ProcessId, Within, processes_of
 from demega_jax.errors import UserError
-from demega_jax.names import Target
+from demega_jax.names import TARGETS, Target
 
 if TYPE_CHECKING:
     from demega_jax.api.training_run import TrainResult
@@ -23,6 +23,7 @@ EXAMPLES = """demega-jax train configs/demo.yaml --data data --run runs/first tr
 demega-jax train --resume --run runs/first train.epochs=6"""
 
 CONFIG = "YAML configuration, such as configs/default.yaml. With --resume it may be left out."
+KNOWN = f"({', '.join(TARGETS)}; extra aot)"
 LEVELS = "Grouping level, or several to train on together"
 
 
@@ -46,7 +47,7 @@ def command(
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, without doing it.")] = False,
     target: Annotated[
         Target | None,
-        Option(help="With --dry-run: whether it fits a device that is not here (extra aot)."),
+        Option(metavar="T", help=f"With --dry-run: whether it fits a device that is not here {KNOWN}."),
     ] = None,
     coordinator: Coordinator = None,
     processes: Processes = None,

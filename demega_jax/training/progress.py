@@ -56,7 +56,8 @@ class Progress:
         self._macro_f1: float | None = None
         self._best: float | None = None
         self._live: Live | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        # A quiet console shows no bar, and no warnings above it either: they go to stderr as always.
+        if self._console.is_terminal and not self._console.is_dumb_terminal and not self._console.quiet:
             self._live = Live(
                 get_renderable=self._render, console=self._console, refresh_per_second=REFRESHES_PER_SECOND,
                 redirect_stderr=sys.stderr.isatty(),

@@ -1,5 +1,7 @@
 """--quiet and --verbose: what is printed, and that every command which says what it does has them."""
 
+import re
+
 import pytest
 from helpers.errors import fails_with
 from helpers.runs import run_command
@@ -29,10 +31,13 @@ def test_what_is_said(capsys, wanted, said):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_who_has_the_options(capsys, name):
+def test_help_in_80_columns(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
     assert run_command(name, "--help") == 0
     shown = capsys.readouterr().out
     assert ("--quiet" in shown and "--verbose" in shown) == (name in TALKING)
+    lines = shown.splitlines()
+    assert not [line for line in lines if len(line) > 80 or re.search(r"…|<\w+\|[^>]*$", line)]  # no cut words
     assert "Examples" in shown and f"demega-jax {name} " in shown
 
 

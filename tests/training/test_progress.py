@@ -70,6 +70,15 @@ def test_plain_messages_stay_one_line_and_warnings_stay_on_stderr(capsys):
     assert capsys.readouterr().err == "warning: 2 rows skipped\n"
 
 
+def test_a_quiet_terminal_keeps_its_warnings(capsys):
+    out = io.StringIO()
+    console = Console(force_terminal=True, file=out, width=80, quiet=True, _environ={"TERM": "xterm"})
+    with Progress(10, console=console) as progress:
+        progress.log_validation(5, 0.5, {"macro_f1": 0.5}, True)
+        errors.warn("2 rows skipped")
+    assert (out.getvalue(), capsys.readouterr().err) == ("", "warning: 2 rows skipped\n")
+
+
 def screen(text):
     """Lines on the screen [row] after a terminal has read `text`: carriage return, cursor up, erase line, new line."""
     rows, row, column = [""], 0, 0

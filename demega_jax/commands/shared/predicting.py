@@ -20,8 +20,9 @@ EnsembleOption = Annotated[
     Method,
     typer.Option(
         "--ensemble",
-        help="How several models are combined: mean of probabilities, mean of logits, majority vote, or a mean with "
-        "weights fitted on validation.",
+        metavar="HOW",
+        help="How several models are combined: mean (of probabilities), logits (their mean), vote (of the majority), "
+        "or weighted (a mean with weights fitted on validation).",
     ),
 ]
 Tta = Annotated[
