@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from demega_jax import __version__
 from demega_jax.api.models import Asked, Method, Runs, config_of, expand, run_paths
-from demega_jax.api.paths import PathLike, expanded_path, path_of
+from demega_jax.api.paths import PathLike, check_one_of, expanded_path, path_of
 from demega_jax.api.scoring import asked_config, check_report, open_scored, score
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import warn
@@ -94,6 +94,8 @@ def evaluate(
     by wavelets first.  report: write figures and a page to the folder `report` of the run.  progress: whether to print
     what is found. UserError: what is asked for cannot be done.
     """
+    check_one_of("--split", split, ("validation", "test"))
+    check_one_of("--ensemble", ensemble, get_args(Method))
     paths = run_paths(runs)
     if report:
         check_report(paths)

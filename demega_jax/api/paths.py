@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from demega_jax.errors import UserError, did_you_mean
@@ -22,6 +23,12 @@ def path_of(path: PathLike | None) -> Path | None:
     """The same as a `Path`."""
     text = expanded_path(path)
     return None if text is None else Path(text)
+
+
+def check_one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """UserError, with the nearest known one: a word that Python gave is not one of those that are known."""
+    if value not in known:
+        raise UserError(option, repr(value), f"one of {', '.join(known)}", did_you_mean(str(value), known))
 
 
 def parse_size(option: str, text: str) -> int:

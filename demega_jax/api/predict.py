@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,10 +22,11 @@ from demega_jax.api.models import (
     run_paths,
     validation_data,
 )
-from demega_jax.api.paths import PathLike, check_outputs, expanded_path
+from demega_jax.api.paths import PathLike, check_one_of, check_outputs, expanded_path
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import UserError
 from demega_jax.files import expanded
+from demega_jax.names import SPLITS
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels
@@ -83,6 +84,8 @@ def predict(
     of test-time augmentation; None: without.  denoise: denoise windows by wavelets first.  UserError: what is asked
     for cannot be done, another shape, or values that are not finite.
     """
+    check_one_of("--split", split, SPLITS)
+    check_one_of("--ensemble", ensemble, get_args(Method))
     asked = Asked(ensemble, tta, denoise, embeddings)
     with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
         from demega_jax.evaluation.predict import joined

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from demega_jax.api.paths import PathLike, check_inputs, check_out, check_there, expanded_path, path_of
+from demega_jax.api.paths import PathLike, check_inputs, check_one_of, check_out, check_there, expanded_path, path_of
 from demega_jax.api.settings import settings_of
 from demega_jax.config import Config
 from demega_jax.config.given import ConfigLike, config_file, read_given
@@ -97,6 +97,9 @@ class TrainRequest:
         """UserError: two things contradict each other, or a path is not there. It is for early checks."""
         from demega_jax.training.run import RunFolder
 
+        check_one_of("--parallel", self.parallel, ("jit", "pmap"))
+        if self.devices is not None and self.devices < 1:
+            raise UserError("--devices", str(self.devices), "at least 1", "leave it out for all devices")
         if self.resume and self.init is not None:
             raise UserError("--init", "given beside --resume", "only one of the two", "leave out --init or --resume")
         if self.resume and self.run is None:

@@ -105,7 +105,7 @@ def _begin(experiment: Experiment, request: TrainRequest, signals: Signals, shar
     standings = [member.standing for member in loop.members]
     result = _result(experiment, folder, standings, time.perf_counter() - began, signal)
     if signal is not None:
-        console.print(f"interrupted and saved; continue with\n  {request.go_on}")
+        say_result(f"interrupted and saved; continue with\n  {request.go_on}")
         return result
     _finish(result, experiment.data.validation, console)
     after = shlex.join(["demega-jax", "evaluate", str(folder.path)])

@@ -130,6 +130,23 @@ def test_what_cannot_be_done(tmp_path, data, arguments, facts):
     assert settings() == before and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("call", "facts"),
+    [
+        (lambda: demega_jax.train("tiny", data=".", parallel="jti"), ["jti", "did you mean jit"]),
+        (lambda: demega_jax.train("tiny", data=".", devices=0), ["--devices", "0"]),
+        (lambda: demega_jax.evaluate("nosuch", split="tset"), ["tset", "did you mean test"]),
+        (lambda: demega_jax.evaluate("nosuch"), ["nosuch"]),
+        (lambda: demega_jax.evaluate([]), ["runs"]),
+        (lambda: demega_jax.predict("nosuch", "x.npy", ensemble="wieghted"), ["did you mean weighted"]),
+        (lambda: demega_jax.predict("nosuch", "x.npy"), ["x.npy"]),
+    ],
+)
+def test_words_that_are_not_known(call, facts):
+    with refused(*facts):
+        call()
+
+
 def test_an_interrupt_asks_the_work_to_stop(warnings):
     """As Ctrl-C, and "interrupt" in a notebook, which raise KeyboardInterrupt in the main thread."""
     handlers = settings()["signals"]
