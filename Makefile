@@ -73,7 +73,7 @@ demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU,
 	$(BIN)/demega-jax train configs/demo.yaml --data demo/data --run demo/run
 	$(BIN)/demega-jax evaluate demo/run --data demo/data --split test
 
-readme: $(STAMP) ## run the commands whose output the README shows, and write what they print into it
+readme: $(STAMP) ## run the commands whose output the pages show, and write what they print there
 	$(BIN)/python docs/readme_outputs.py
 
 test: lint ## lint, types, and every test but the long ones: some 15 minutes on 2 cores
@@ -90,7 +90,7 @@ test-oldest: ## the quick tests on the oldest supported Python, in an environmen
 		echo "skipped: no Python $(OLDEST) found that can make virtual environments"; \
 	fi
 
-test-long: test ## all of `make test`, then the long tests: the full-size demo and the README's commands
+test-long: test ## all of `make test`, then the long tests: the full-size demo and the commands of the pages
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff (lint and format) and mypy
