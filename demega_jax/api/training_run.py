@@ -126,6 +126,13 @@ def _result(
     return TrainResult(folder.path, tuple(models), seconds, chance, validation.reference_macro_f1, signal)
 
 
+def _score(model: Trained) -> str:
+    """The best validation in words; one that was resumed at its end may have none."""
+    if model.best_macro_f1 is None:
+        return "no validation so far"
+    return f"best validation macro-F1 {model.best_macro_f1:.4f} at step {model.best_step}"
+
+
 def _finish(result: TrainResult, validation: Split, console: Console) -> None:
     """Draw the curves of a complete training run, and print its scores."""
     console.print(f"trained in {result.seconds:.0f} s")
@@ -136,5 +143,5 @@ def _finish(result: TrainResult, validation: Split, console: Console) -> None:
         to = member.report / "training_curve.png"
         curve = plot_training_curve(member.metrics, to, title=title, chance=chance, reference=reference)
         which = f"{model.run.relative_to(result.run)}: " if len(result.models) > 1 else ""
-        say_result(f"{which}best validation macro-F1 {model.best_macro_f1:.4f} at step {model.best_step} ({against})")
+        say_result(f"{which}{_score(model)} ({against})")
         console.print(f"curve {curve}")

@@ -19,6 +19,7 @@ from helpers.recordings import write_marked
 from helpers.runs import run_command, train_arguments
 
 import demega_jax
+from demega_jax.api import training_run
 from demega_jax.api.in_thread import in_thread
 from demega_jax.api.settings import settings_of
 from demega_jax.api.training_run import TrainResult
@@ -186,6 +187,11 @@ def test_group(tmp_path):
     assert [file.level for file in files] == [2, 3] and all(file.path.is_file() for file in files)
     for file in files:
         assert demega_jax.open_levels(tmp_path / "out", file.level, "train").rows == file.rows
+
+
+def test_a_model_without_a_validation_has_no_score():
+    assert training_run._score(training_run.Trained(Path("run"), None, None)) == "no validation so far"
+    assert "0.5000 at step 3" in training_run._score(training_run.Trained(Path("run"), 3, 0.5))
 
 
 def test_the_room_of_benchmarks_is_called_as_the_function():
