@@ -7,7 +7,7 @@
 VERSIONS := 3.13 3.12 3.11
 OLDEST := $(lastword $(VERSIONS))
 LOCK_TARGETS := $(VERSIONS:%=lock-python%)
-.PHONY: help install aot demo readme faults corruption fuzz slurm soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
+.PHONY: help install aot docs demo readme faults corruption fuzz slurm soak advisories test test-fast test-oldest test-long lint format lock $(LOCK_TARGETS) config-page clean
 
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -59,13 +59,21 @@ aot: ## make .venv-aot, with the compilers for GPUs and TPUs that `benchmark --t
 	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') && rm -rf .venv-aot \
 	&& "$$python" -m venv .venv-aot && .venv-aot/bin/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[dev,aot]'
 
+# The documentation needs mkdocs, which nothing else needs: an environment of its own, of the package alone.
+docs: ## build the documentation into build/docs, in .venv-docs; a warning is an error
+	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+	&& { [ -x .venv-docs/bin/mkdocs ] || { rm -rf .venv-docs && "$$python" -m venv .venv-docs \
+	&& .venv-docs/bin/python -m $(PIP_INSTALL) -c "requirements/python$$version.lock" -e '.[docs]'; }; } \
+	&& .venv-docs/bin/python docs/build.py build/docs && echo "open build/docs/index.html"
+
 demo: $(STAMP) ## simulate data at full size, train for a short time on the CPU, evaluate: under 5 minutes on 2 cores
 	rm -rf demo/data demo/run
 	$(BIN)/demega-jax simulate demo/data --level 100 --groups 2000 --seed 0
 	$(BIN)/demega-jax train configs/demo.yaml --data demo/data --run demo/run
 	$(BIN)/demega-jax evaluate demo/run --data demo/data --split test
 
-readme: $(STAMP) ## run the commands whose output the README shows, and write what they print, and its tables, into it
+readme: $(STAMP) ## run the commands whose output the pages show, and write what they print, and the tables, there
 	$(BIN)/python docs/readme_outputs.py
 	$(BIN)/python docs/readme_tables.py
 
@@ -83,7 +91,7 @@ test-oldest: ## the quick tests on the oldest supported Python, in an environmen
 		echo "skipped: no Python $(OLDEST) found that can make virtual environments"; \
 	fi
 
-test-long: test ## all of `make test`, then the long tests: the full-size demo and the README's commands
+test-long: test ## all of `make test`, then the long tests: the full-size demo and the commands of the pages
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff (lint and format) and mypy

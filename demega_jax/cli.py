@@ -47,6 +47,7 @@ def build_app() -> "typer.Typer":
     """The application `demega-jax`. Each command is a module in `commands/` with a function `command` and EXAMPLES."""
     import typer
 
+    from demega_jax.commands.shared.loud import TALKING, with_loudness
     from demega_jax.commands.shared.words import Command, Group
 
     settings = {"help_option_names": ["-h", "--help"]}
@@ -67,7 +68,8 @@ def build_app() -> "typer.Typer":
     for name in COMMANDS:
         module = importlib.import_module(f"demega_jax.commands.{MODULES.get(name, name.replace('-', '_'))}")
         examples = f"[bold]Examples[/bold]\n\n{module.EXAMPLES}"
-        app.command(name, cls=Command, context_settings=settings, epilog=examples)(module.command)
+        command = with_loudness(module.command) if name in TALKING else module.command
+        app.command(name, cls=Command, context_settings=settings, epilog=examples)(command)
     return app
 
 
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _without_reader()
     except RuntimeError as error:
-        from demega_jax.commands.shared.jax_environment import without_device
+        from demega_jax.api.jax_environment import without_device
 
         if (refused := without_device(error)) is None:
             raise

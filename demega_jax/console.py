@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from demega_jax.errors import printable
+from demega_jax.saying import is_quiet
 
 PIPE_WIDTH = 160  # columns where there is no terminal that has a width
 
@@ -49,8 +50,9 @@ def new_console(
     """A console on stdout, or on a file. No other function makes one, so that all text from outside is literal.
 
     width: in columns; None: that of the terminal or of COLUMNS; in a pipe or a file enough for all columns of a table.
-    soft_wrap: whether lines are left as long as they are.
+    soft_wrap: whether lines are left as long as they are.  quiet: whether nothing is shown; the loudness says so too.
     """
+    quiet = quiet or (file is None and is_quiet())
     console = LiteralConsole(
         file=file, width=width, soft_wrap=soft_wrap, quiet=quiet, markup=False, emoji=False, highlight=False
     )

@@ -1,4 +1,4 @@
-"""Run the commands whose output the README shows, and write what they print between the README's markers.
+"""Run the commands whose output the pages show, and write what they print between their markers.
 
 A marked block looks as follows. Everything between its two markers is written here, and the second marker holds a
 checksum of it, so that a test finds what was changed by hand.
@@ -28,20 +28,25 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+# In the order in which a reader goes through them.
+PAGES = (
+    *("README.md", "docs/demo.md", "docs/tutorial.md", "docs/train.md", "docs/data.md", "docs/predict.md"),
+    *("docs/models.md", "docs/differences.md", "docs/benchmark.md", "docs/howto.md", "docs/troubleshooting.md"),
+    *("docs/format.md", "docs/reference.md"),
+)
 BLOCK = re.compile(
     r'<!-- output of: (?P<command>[^;]+); lines from "(?P<first>[^"]+)" to "(?P<last>[^"]+)" -->\n'
     r"(?P<text>.*?)"
     r"<!-- end of output, checksum (?P<checksum>[0-9a-f]+) -->",
     re.DOTALL,
 )
-# Pictures that a command draws, and where the README shows them.
+# Pictures that a command draws, and where the pages show them.
 PICTURES = {"make demo": {"demo/run/report/training_curve.png": "benchmarks/results/demo_training_curve.png"}}
 
 
 @dataclass(frozen=True)
 class Block:
-    """An output that the README shows: the command, the lines of its output that bound it, and what stands there."""
+    """An output that a page shows: the command, the lines of its output that bound it, and what stands there."""
 
     command: str
     first: str
@@ -55,9 +60,9 @@ class Block:
         return self.text.partition("```\n")[2].rpartition("```\n")[0].splitlines()
 
 
-def blocks(readme: str) -> list[Block]:
-    """The marked blocks of a README, in its order."""
-    return [Block(**found.groupdict()) for found in BLOCK.finditer(readme)]
+def blocks(page: str) -> list[Block]:
+    """The marked blocks of a page, in its order."""
+    return [Block(**found.groupdict()) for found in BLOCK.finditer(page)]
 
 
 def checksum(text: str) -> str:
@@ -94,12 +99,12 @@ def run(command: str) -> tuple[str, float]:
             shlex.split(command), cwd=ROOT, env=environment(cache), stdout=subprocess.PIPE, text=True, check=False
         )
     if done.returncode != 0:
-        sys.exit(f"error: {command} ended with status {done.returncode}; the README was left as it is")
+        sys.exit(f"error: {command} ended with status {done.returncode}; the pages were left as they are")
     return done.stdout, time.perf_counter() - start
 
 
 def written(block: Block, output: str, seconds: float) -> str:
-    """The block with its markers, as it goes into the README."""
+    """The block with its markers, as it goes into the page."""
     minutes, rest = divmod(round(seconds), 60)
     took = f"{minutes} min {rest} s" if minutes else f"{rest} s"
     heading = f"Measured on {machine()}, {datetime.date.today().isoformat()}, in {took}:"
@@ -113,16 +118,19 @@ def written(block: Block, output: str, seconds: float) -> str:
 
 def main() -> None:
     """Run every command once, then replace all blocks and pictures together."""
-    readme = README.read_text()
-    results = {command: run(command) for command in dict.fromkeys(block.command for block in blocks(readme))}
-    readme = BLOCK.sub(lambda found: written(Block(**found.groupdict()), *results[found["command"]]), readme)
-    aside = README.with_name("README.md.part")
-    aside.write_text(readme)
-    aside.replace(README)
+    pages = {ROOT / name: (ROOT / name).read_text() for name in PAGES}
+    commands = dict.fromkeys(block.command for text in pages.values() for block in blocks(text))
+    results = {command: run(command) for command in commands}
+    for page, text in pages.items():
+        new = BLOCK.sub(lambda found: written(Block(**found.groupdict()), *results[found["command"]]), text)
+        if new != text:
+            aside = page.with_name(f"{page.name}.part")
+            aside.write_text(new)
+            aside.replace(page)
     for command in results:
         for drawn, shown in PICTURES.get(command, {}).items():
             shutil.copyfile(ROOT / drawn, ROOT / shown)
-    print(f"wrote the output of {', '.join(results)} into {README.name}")
+    print(f"wrote the output of {', '.join(results)} into the pages")
 
 
 def _cores() -> int:

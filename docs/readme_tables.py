@@ -1,4 +1,4 @@
-"""Write the README's tables of modelled figures from the files that `benchmark --target` wrote.
+"""Write the tables of modelled figures of docs/benchmark.md from the files that `benchmark --target` wrote.
 
 A table stands between two markers, and everything between them is written here:
 
@@ -18,7 +18,7 @@ from typing import Any
 from demega_jax.benchmark.simulated import published_groups
 
 ROOT = Path(__file__).resolve().parents[1]
-README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
+PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "benchmarks" / "results"
 TABLE = re.compile(r"(?<=<!-- table: )(?P<name>\w+) -->\n.*?(?=<!-- end of table -->)", re.DOTALL)
 FILES = {
     "plain": ("targets.json", "targets_tpu.json"),
@@ -107,15 +107,15 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def written(readme: str) -> str:
-    """A README with its tables as the files have them."""
-    return TABLE.sub(lambda found: f"{found['name']} -->\n{TABLES[found['name']]()}", readme)
+def written(page: str) -> str:
+    """A page with its tables as the files have them."""
+    return TABLE.sub(lambda found: f"{found['name']} -->\n{TABLES[found['name']]()}", page)
 
 
 def main() -> None:
-    """Write the tables into the README."""
-    README.write_text(written(README.read_text()))
-    print(f"wrote {len(TABLES)} tables into {README.name}")
+    """Write the tables into their page."""
+    PAGE.write_text(written(PAGE.read_text()))
+    print(f"wrote {len(TABLES)} tables into {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from helpers import ROOT
 from helpers.errors import fails_with, refused
 from helpers.runs import run_command
 
-from demega_jax.commands.shared.options import check_outputs
+from demega_jax.api.paths import check_outputs
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.hub.client import HubFile
 from demega_jax.data.hub.transfer import fetch, partial_path

@@ -1,7 +1,8 @@
-"""The README's commands are those of the program, and run, in its order, with small windows and as they stand.
+"""The commands of the README and of docs/ are those of the program, and run, in their order, with small windows and as
+they stand.
 
-The outputs that it shows are those that docs/readme_outputs.py wrote: unchanged, and of the current code. Its tables of
-modelled figures are those of benchmarks/results.
+The outputs that they show are those that docs/readme_outputs.py wrote: unchanged, and of the current code. Their tables
+of modelled figures are those of benchmarks/results.
 """
 
 import importlib.util
@@ -26,7 +27,6 @@ from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
 
-README = (ROOT / "README.md").read_text()
 SMALL_DATA = ["--sensors", "5", "--time-points", "9"]
 # One schedule for all: its length is a constant of the compiled step, which they then share by the tests' cache.
 SMALL_MODEL = [*TINY_MODEL, "train.batch_size=16", "train.log_every=4", "optim.schedule_length=18"]
@@ -45,15 +45,18 @@ def load_script(name: str) -> ModuleType:
 
 
 readme_outputs, readme_tables = load_script("readme_outputs"), load_script("readme_tables")
-OUTPUTS = {block.command: block for block in readme_outputs.blocks(README)}
+# The pages in the order in which a reader goes through them: their commands go on from each other.
+PAGES = readme_outputs.PAGES
+TEXT = "\n".join((ROOT / page).read_text() for page in PAGES)
+OUTPUTS = {block.command: block for block in readme_outputs.blocks(TEXT)}
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 def commands() -> list[list[str]]:
-    """The lines of the README's shell blocks, less the two make commands."""
+    """The lines of the pages' shell blocks, less the two make commands."""
     whole = (block.replace("\\\n", " ") for block in blocks("bash"))
     lines = [line for block in whole for line in block.splitlines() if line.strip()]
     split = [shlex.split(line, comments=True) for line in lines]
@@ -62,9 +65,10 @@ def commands() -> list[list[str]]:
 
 
 def shown_commands() -> list[list[str]]:
-    """The commands of this program whose output the README shows beneath them."""
-    lines = [line for block in blocks("text") for line in block.splitlines()]
-    return [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ demega-jax ")]
+    """Commands of this program that are shown and not run: above their output, or indented."""
+    lines = [line.removeprefix("$ ") for block in blocks("text") for line in block.splitlines() if line[:2] == "$ "]
+    lines += re.findall(r"^    (demega-jax .*)$", TEXT, re.MULTILINE)
+    return [shlex.split(line) for line in lines if line.startswith("demega-jax ")]
 
 
 def small(words: list[str]) -> list[str]:
@@ -122,31 +126,34 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "Makefile"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "Makefile"])
 def test_make_targets_that_pages_name_exist(page):
     named = set(re.findall(r"`make ([a-z0-9-]+)", (ROOT / page).read_text()))
-    assert named and named <= make_targets()
+    assert named <= make_targets()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_files_that_pages_link_to_exist(page):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text())
-    assert not [link for link in links if not (ROOT / link).exists()]
+    made = ["glossary.md"]  # by docs/build.py
+    here = (ROOT / page).parent
+    assert not [link for link in links if not (here / link).exists() and link not in made]
 
 
 def test_every_output_is_marked_and_as_the_script_wrote_it():
-    assert len(OUTPUTS) == README.count("<!-- output of") == README.count("<!-- end of output")
+    assert len(OUTPUTS) == TEXT.count("<!-- output of") == TEXT.count("<!-- end of output")
     for block in OUTPUTS.values():
         assert block.command.removeprefix("make ") in make_targets(), block.command
         assert readme_outputs.checksum(block.text) == block.checksum, f"changed by hand: {block.command}; make readme"
-    unmarked = readme_outputs.BLOCK.sub("", README)
+    unmarked = readme_outputs.BLOCK.sub("", TEXT)
     fenced = re.findall(r"^```(\w*)\n(.*?)^```\n", unmarked, re.DOTALL | re.MULTILINE)
     assert not [text for language, text in fenced if not language and not text.startswith("demega-jax ")]
 
 
 def test_tables_of_modelled_figures_are_those_of_the_files():
-    assert set(readme_tables.TABLES) == set(re.findall(r"<!-- table: (\w+) -->", README))
-    assert readme_tables.written(README) == README, "a table is not what its file says: python docs/readme_tables.py"
+    assert set(readme_tables.TABLES) == set(re.findall(r"<!-- table: (\w+) -->", TEXT))
+    page = readme_tables.PAGE.read_text()
+    assert readme_tables.written(page) == page, "a table is not what its file says: python docs/readme_tables.py"
 
 
 def test_memory_and_epoch_of_a_level_by_hand():

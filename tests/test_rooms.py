@@ -8,8 +8,8 @@ import pytest
 from helpers import ROOT
 
 ORDER = (
-    "errors", "console", "names", "files", "reading", "phonemes", "metrics", "config", "signal", "data", "model",
-    "losses", "training", "evaluation", "interop", "benchmark", "commands", "cli", "__main__",
+    "errors", "saying", "console", "names", "files", "reading", "phonemes", "metrics", "config", "signal", "data",
+    "model", "losses", "training", "evaluation", "interop", "benchmark", "api", "commands", "cli", "__main__",
 )  # fmt: skip
 PACKAGE = ROOT / "demega_jax"
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
+from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.commands.shared.options import THERE, Json, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.names import MAX_COUNT
@@ -42,7 +43,7 @@ def command(
     rows: Rows = 4000, seed: Seed = 0, json_file: Json = None,
 ) -> int:  # fmt: skip
     """Say what a score is worth: the same evaluation on inputs that hold no brain response."""
-    from demega_jax.commands.shared.config import asked_data
+    from demega_jax.api.asked import asked_data
 
     check_there(run, "the folder of a training run", folder=True)
     check_outputs(json_file)
@@ -54,7 +55,7 @@ def command(
 
 
 def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, json_file: Path | None) -> None:
-    from demega_jax.commands.shared.console import status_line
+    from demega_jax.api.shown import status_line
     from demega_jax.console import new_console
     from demega_jax.data.open import open_split
     from demega_jax.evaluation.audit.report import print_audit

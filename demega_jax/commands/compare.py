@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, Json, check_outputs, check_there, level_option
+from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.commands.shared.options import THERE, Json, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.errors import UserError
@@ -40,7 +41,7 @@ def command(
     split: Split = "validation", json_file: Json = None,
 ) -> int:  # fmt: skip
     """Compare the macro-F1 of two sides of training runs, over rows and over seeds."""
-    from demega_jax.commands.shared.config import asked_data
+    from demega_jax.api.asked import asked_data
 
     if not against:
         way_out = "write `demega-jax compare RUN --against RUN`"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demega_jax import __version__
-from demega_jax.commands.shared.options import Json, check_outputs
+from demega_jax.api.paths import check_outputs
+from demega_jax.commands.shared.options import Json
 from demega_jax.commands.shared.process import Process, ending_at_once, prepare_process, set_numerics
 from demega_jax.errors import UserError, listed
 from demega_jax.files import write_results
@@ -34,8 +35,8 @@ def command(ctx: typer.Context, data: Data = None, offline: Offline = False, jso
     The exit status is 2 if something is broken. A device that does not answer for 300 s ends it.
     """
     check_outputs(json_file)
+    from demega_jax.api.shown import status_line
     from demega_jax.benchmark.doctor.watch import NoAnswer
-    from demega_jax.commands.shared.console import status_line
     from demega_jax.console import new_console
 
     console = new_console(soft_wrap=True)
@@ -73,11 +74,11 @@ def command(ctx: typer.Context, data: Data = None, offline: Offline = False, jso
 
 def _findings(process: Process, data: Path | None, *, offline: bool) -> "Iterator[Finding]":
     """All findings, in the order in which one builds on another."""
+    from demega_jax.api.jax_environment import has_libtpu, plugins
     from demega_jax.benchmark.doctor.folders import check_cache, check_data, check_writing
     from demega_jax.benchmark.doctor.hub import check_hub
     from demega_jax.benchmark.doctor.software import check_accelerators, check_variables, check_versions
     from demega_jax.benchmark.doctor.system import Places, check_cores, check_limits, check_memory
-    from demega_jax.commands.shared.jax_environment import has_libtpu, plugins
     from demega_jax.data.hub.download import GROUPED_REPO
 
     places, there = Places(), plugins()
@@ -96,8 +97,8 @@ def _findings(process: Process, data: Path | None, *, offline: bool) -> "Iterato
 
 def _of_jax(process: Process, places: "Places", *, cuda: bool) -> "Iterator[Finding]":
     """What jax finds, and what it computes."""
+    from demega_jax.api.jax_environment import without_device
     from demega_jax.benchmark.doctor.finding import of_error
-    from demega_jax.commands.shared.jax_environment import without_device
     from demega_jax.config import Config
 
     prepare_process(process)

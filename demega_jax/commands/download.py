@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from demega_jax.commands.shared.console import moves, warnings_above
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, names, numbers
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, check_out, level_option
+from demega_jax.api.lists import PUBLISHED_LEVELS, names, numbers
+from demega_jax.api.paths import check_out
+from demega_jax.api.shown import moves, warnings_above
+from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, level_option
 from demega_jax.errors import UserError, warn
 from demega_jax.names import SPLITS
+from demega_jax.saying import say_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +67,7 @@ def command(
     finally:
         show.end()
     size = sum(path.stat().st_size for path in paths)
-    show.line(f"{out}: {counted(len(paths), 'file')} whole and readable, {format_bytes(size)}")
+    say_result(f"{out}: {counted(len(paths), 'file')} whole and readable, {format_bytes(size)}")
     return 0
 
 

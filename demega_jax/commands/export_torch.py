@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.options import check_outputs, check_there
+from demega_jax.api.paths import check_outputs, check_there
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
+from demega_jax.saying import say
 
 EXAMPLES = "demega-jax export-torch runs/first first.safetensors"
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.options import Overrides, check_out, check_there
+from demega_jax.api.paths import check_out, check_there
+from demega_jax.commands.shared.options import Overrides
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 
 EXAMPLES = """demega-jax import-torch epoch=12.ckpt runs/published
@@ -40,7 +41,7 @@ def command(ctx: typer.Context, checkpoint: Checkpoint, run: Run, overrides: Ove
 
 def import_file(checkpoint: Path, run: Path, changes: dict[str, object]) -> None:
     """Read, convert and write, and say what came of it."""
-    from demega_jax.commands.shared.config import absolute_paths
+    from demega_jax.api.asked import absolute_paths
     from demega_jax.console import new_console
     from demega_jax.interop.torch_file import read
     from demega_jax.interop.torch_import import convert, write_run

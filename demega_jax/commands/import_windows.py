@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Context, Option
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import share
-from demega_jax.commands.shared.options import Several, check_out, check_there, refuse_idle, seed_option
+from demega_jax.api.lists import share
+from demega_jax.api.paths import check_out, check_there
+from demega_jax.commands.shared.options import Several, refuse_idle, seed_option
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_LEVEL, MAX_RATE
+from demega_jax.saying import say
 
 EXAMPLES = """demega-jax import windows.npz data --rate 500 --unit fT
 

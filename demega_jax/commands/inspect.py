@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from demega_jax.commands.shared.options import Json, check_outputs
+from demega_jax.api.paths import check_outputs
+from demega_jax.commands.shared.options import Json
 from demega_jax.errors import UserError
 from demega_jax.files import write_results
 

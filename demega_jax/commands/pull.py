@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.options import check_out
+from demega_jax.api.paths import check_out
+from demega_jax.saying import say
 
 EXAMPLES = """demega-jax pull user/demega-100 runs/pulled
 

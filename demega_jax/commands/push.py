@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.options import check_there
+from demega_jax.api.paths import check_there
+from demega_jax.saying import say
 
 EXAMPLES = """demega-jax push runs/first user/demega-100 --private
 

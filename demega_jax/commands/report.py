@@ -5,22 +5,15 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import names
-from demega_jax.commands.shared.options import check_there
-from demega_jax.commands.shared.predicting import Asked, open_models
+from demega_jax.api.lists import names
+from demega_jax.api.models import Asked
+from demega_jax.api.paths import check_there
+from demega_jax.api.scoring import asked_config, check_report, open_scored, score
+from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
-from demega_jax.commands.shared.scoring import (
-    Data,
-    Level,
-    Split,
-    Splits,
-    asked_config,
-    check_report,
-    open_scored,
-    score,
-)
+from demega_jax.commands.shared.scoring import Data, Level, Split, Splits
 from demega_jax.names import PICTURES
+from demega_jax.saying import say, say_result
 
 EXAMPLES = """demega-jax report runs/first --split test
 
@@ -62,6 +55,8 @@ def command(
         gradients = saliency_of(model, rows) if saliency else None
         found = Evaluated(model.name, model.config, model.steps, rows, scores, ensemble, saliency=gradients)
         page = write_report(found, endings)
-    say(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows")
+    say_result(
+        f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows"
+    )
     say(f"report {page}")
     return 0

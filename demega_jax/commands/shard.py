@@ -1,24 +1,15 @@
 """`demega-jax shard`: shards from grouped files, for fast training."""
 
-import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.lists import names, numbers
-from demega_jax.commands.shared.options import (
-    THERE,
-    Several,
-    Split,
-    check_out,
-    check_there,
-    level_option,
-    parse_size,
-    seed_option,
-)
+from demega_jax.api.lists import names, numbers
+from demega_jax.api.paths import check_out, check_there, parse_size
+from demega_jax.commands.shared.options import THERE, Several, Split, level_option, seed_option
 from demega_jax.names import SPLITS, ShardNorm
+from demega_jax.saying import say, say_result
 
 EXAMPLES = "demega-jax shard grouped shards --level 5,20"
 
@@ -52,7 +43,6 @@ def command(
 
     levels = numbers("--level", level, lambda: sorted(find_levels(grouped))) or None
     settings = ShardSettings(norm=norm, dtype=dtype, shard_bytes=shard_bytes, memory=memory_bytes, seed=seed)
-    progress = functools.partial(print, flush=True)
-    for path in write_shards(grouped, out, levels=levels, splits=splits, settings=settings, progress=progress):
-        say(f"wrote {path}")
+    for path in write_shards(grouped, out, levels=levels, splits=splits, settings=settings, progress=say):
+        say_result(f"wrote {path}")
     return 0

@@ -5,10 +5,12 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from demega_jax.commands.shared.lists import PUBLISHED_LEVELS, numbers
-from demega_jax.commands.shared.options import MADE, Several, check_out, level_option, seed_option
+from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
+from demega_jax.api.paths import check_out
+from demega_jax.commands.shared.options import MADE, Several, level_option, seed_option
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_GROUPS, MAX_MINUTES, MAX_SIMULATED
+from demega_jax.saying import is_quiet, say, say_result
 
 EXAMPLES = """demega-jax simulate data --level 5,100 --groups 2000
 
@@ -52,12 +54,14 @@ def command(
 
     if minutes is not None:
         simulate_recordings(
-            out, minutes=minutes, runs=runs, sensors=sensors, time_points=time_points, seed=seed, progress=print
+            out, minutes=minutes, runs=runs, sensors=sensors, time_points=time_points, seed=seed, progress=say
         )
     elif groups is not None:
         simulate_grouped(
-            out, levels=levels, groups=groups, sensors=sensors, time_points=time_points, seed=seed, progress=print
+            out, levels=levels, groups=groups, sensors=sensors, time_points=time_points, seed=seed, progress=say
         )
+    if is_quiet():
+        say_result(f"{out}: simulated")
     return 0
 
 

@@ -6,20 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import (
-    THERE,
-    Data,
-    Devices,
-    Json,
-    Overrides,
-    check_inputs,
-    check_out,
-    check_outputs,
-    check_there,
-    level_option,
-)
+from demega_jax.api.paths import check_inputs, check_out, check_outputs, check_there
+from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
+from demega_jax.saying import is_quiet, say, say_result
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
@@ -77,7 +68,7 @@ def _plan(
     in_sample: bool, devices: int | None,
 ) -> "StackPlan":  # fmt: skip
     """What is asked for. UserError: base models are given and to be trained, or neither."""
-    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
+    from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config
     from demega_jax.evaluation.stack.stages import StackPlan
     from demega_jax.training.run import RunFolder
@@ -132,7 +123,8 @@ def _run(plan: "StackPlan", split: str, json_file: Path | None) -> int:
     write_text(plan.folder / "report.txt", written.getvalue(), "choose another --run")
     content = {"splits": [report.to_json() for report in found.reports]}
     write_json(plan.folder / "report.json", content)
-    console.print(f"report {write_stack_report(plan, found.reports, found.scores)}", soft_wrap=True)
+    page = write_stack_report(plan, found.reports, found.scores)
+    (say_result if is_quiet() else say)(f"report {page}")
     if json_file is not None:
         write_results(json_file, content)
     return 0

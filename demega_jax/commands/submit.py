@@ -5,25 +5,21 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.commands.shared.console import say
-from demega_jax.commands.shared.options import check_outputs, check_there, refuse_idle
+from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, validation_data
+from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.commands.shared.options import refuse_idle
 from demega_jax.commands.shared.predicting import (
-    Asked,
     Denoise,
     EnsembleOption,
     Seed,
     Tta,
     ValidationData,
     check_idle,
-    expand,
-    fit_combination,
-    make_ensemble,
     open_models,
-    prepared,
-    validation_data,
 )
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_COUNT
+from demega_jax.saying import say
 
 EXAMPLES = """demega-jax submit runs/first --holdout holdout.pt --output submission.csv
 

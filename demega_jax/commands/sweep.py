@@ -5,19 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import (
-    THERE,
-    Data,
-    Devices,
-    Json,
-    Overrides,
-    check_inputs,
-    check_out,
-    check_outputs,
-    level_option,
-)
+from demega_jax.api.paths import check_inputs, check_out, check_outputs
+from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
 from demega_jax.errors import UserError
+from demega_jax.saying import is_quiet, say_result
 
 if TYPE_CHECKING:
     from demega_jax.evaluation.sweep.plan import Share, Sweep
@@ -71,7 +63,7 @@ def _asked(
     split: str,
 ) -> "Sweep":  # fmt: skip
     """The sweep that is asked for. UserError: a key contradicts an option."""
-    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
+    from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config
     from demega_jax.evaluation.sweep.plan import Sweep
 
@@ -105,6 +97,8 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
             return interrupted.status
     cells = cells_there(sweep)
     print_matrix(sweep, cells, console)
+    if is_quiet():
+        say_result(f"{sweep.folder}: {len(cells)} cells, see matrix.json and the report")
     content = to_json(sweep, cells)
     write_json(sweep.folder / "matrix.json", content)
     console.print(f"report {write_sweep_report(sweep, cells)}")

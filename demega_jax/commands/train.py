@@ -1,38 +1,30 @@
-"""`demega-jax train`: checks of the options and the configuration; `train_run.py` does the rest."""
+"""`demega-jax train`: its options; `demega_jax.api.train` does the rest."""
 
 import functools
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Context, Option
 
-from demega_jax.commands.shared.jax_environment import import_jax
-from demega_jax.commands.shared.options import (
-    THERE,
-    Data,
-    Devices,
-    Overrides,
-    Several,
-    check_inputs,
-    check_out,
-    check_there,
-    level_option,
-)
-from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process, set_numerics
+from demega_jax.api.jax_environment import import_jax
+from demega_jax.commands.shared.options import THERE, Data, Devices, Overrides, Several, level_option
+from demega_jax.commands.shared.process import Process, ending_at_once, only_compile, prepare_process
 from demega_jax.commands.shared.processes import Coordinator, Processes, ProcessId, Within, processes_of
 from demega_jax.errors import UserError
-from demega_jax.names import Target
+from demega_jax.names import TARGETS, Target
 
 if TYPE_CHECKING:
-    from demega_jax.config import Config
-    from demega_jax.training.run import RunFolder
+    from demega_jax.api.training_run import TrainResult
+    from demega_jax.training.signals import Signals
 
 EXAMPLES = """demega-jax train configs/demo.yaml --data data --run runs/first train.epochs=2
 
 demega-jax train --resume --run runs/first train.epochs=6"""
 
 CONFIG = "YAML configuration, such as configs/default.yaml. With --resume it may be left out."
+KNOWN = f"({', '.join(TARGETS)}; extra aot)"
 LEVELS = "Grouping level, or several to train on together"
 
 
@@ -56,7 +48,7 @@ def command(
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, without doing it.")] = False,
     target: Annotated[
         Target | None,
-        Option(help="With --dry-run: whether it fits a device that is not here (extra aot)."),
+        Option(metavar="T", help=f"With --dry-run: whether it fits a device that is not here {KNOWN}."),
     ] = None,
     coordinator: Coordinator = None,
     processes: Processes = None,
@@ -65,124 +57,62 @@ def command(
 ) -> int:
     """Train a model on grouped files, shards or recordings."""
     process: Process = ctx.obj
-    _check(config, run, data, init, resume)
     ours = processes_of(coordinator, processes, process_id, join_within)
-    if ours is not None and dry_run:
-        way_out = "run it once, as a process alone, with --devices of all of them"
-        raise UserError("--dry-run", "given to several processes", "one process", way_out)
+    _check(config, resume, dry_run, target, parallel, several=ours is not None)
+    from demega_jax.api.train import TrainRequest, plan_as_asked, train_as_asked
+
+    where = None if ours is None else (coordinator, ours.processes)
+    again = functools.partial(continuing, parallel=parallel, devices=devices, processes=where)
+    request = TrainRequest(config, overrides or (), data, level, run, resume, init, devices, parallel, again)
     if target is not None:
-        _check_target(dry_run, parallel)
         only_compile()
-    from demega_jax.commands.shared.config import check_levels
-    from demega_jax.training.alone import check_alone
-    from demega_jax.training.run import RunFolder, default_run_path, resumed_config
-
-    folder = RunFolder(run or default_run_path(config or Path("run")))
-    if init is not None:
-        RunFolder(init).read_config()
-    if ours is not None:
-        prepare_process(process, -(-(devices or 1) // ours.processes))
-        import_jax()
-        from demega_jax.commands.train_together import train_together
-
-        again = go_on(folder.path, parallel, devices)
-        if coordinator is not None:
-            again += f" --coordinator {coordinator} --processes {ours.processes} --process-id I"
-        ask = functools.partial(_ask, folder, config, overrides or [], data, level, resume=resume)
-        with ending_at_once(process):
-            again = f"{again}\nin each process"
-            return train_together(process, ours, folder, ask, devices, parallel, init, again, resume=resume)
-    check_alone(folder)
-    saved = folder.read_config() if resume else None
-    prepare_process(process, devices or 1)
-    asked = _asked_config(config, saved, overrides or [], data, level)
-    if saved is not None:
-        asked = resumed_config(saved, asked, folder.path)
-    elif not dry_run:
-        folder.check_new()  # before anything slow
-    if not dry_run:
-        check_out(folder.path)
-    check_levels(asked)
+    prepare_process(process, -(-(devices or 1) // (1 if ours is None else ours.processes)))
     # Until the loop notes signals itself: jax's callbacks swallow a KeyboardInterrupt that is raised in them.
     with ending_at_once(process):
-        set_numerics(process, asked)
-        from demega_jax.commands.train_describe import print_plan
-        from demega_jax.commands.train_run import begin
-        from demega_jax.evaluation.fit import open_experiment
+        if ours is not None:
+            import_jax()
+            from demega_jax.commands.train_together import train_together
 
-        if target is not None:
-            from demega_jax.commands.train_target import print_target_plan
-
-            return print_target_plan(asked, target, devices or 1)
-        experiment = open_experiment(asked, devices, parallel)
+            return train_together(process, ours, request)
         if dry_run:
-            return print_plan(experiment)
-        return begin(experiment, folder, init, go_on(folder.path, parallel, devices), resume=resume)
+            plan_as_asked(request, target)
+            return 0
+        return train_as_asked(request, work_with_signals).status
 
 
-def _ask(
-    folder: "RunFolder",
-    config: Path | None,
-    overrides: list[str],
-    data: str | None,
-    level: list[str] | None,
-    *,
-    resume: bool,
-) -> "Config":
-    """The configuration that is asked for, checked with the run folder, in the leader of several processes."""
-    from demega_jax.commands.shared.config import check_levels
-    from demega_jax.training.alone import check_alone
-    from demega_jax.training.run import resumed_config
+def work_with_signals(work: "Callable[[Signals], TrainResult]") -> "TrainResult":
+    """Train in this thread, where signals ask for the end."""
+    from demega_jax.training.signals import Signals
 
-    check_alone(folder)
-    saved = folder.read_config() if resume else None
-    asked = _asked_config(config, saved, overrides, data, level)
-    if saved is not None:
-        asked = resumed_config(saved, asked, folder.path)
-    else:
-        folder.check_new()
-    check_out(folder.path)
-    check_levels(asked)
-    return asked
+    return work(Signals())
 
 
-def _check_target(dry_run: bool, parallel: str) -> None:
-    """UserError: --target is given without --dry-run, or with a way to share a step that it cannot compile."""
-    if not dry_run:
+def _check(
+    config: Path | None, resume: bool, dry_run: bool, target: str | None, parallel: str, *, several: bool
+) -> None:
+    """UserError: options that contradict each other, or none that says what to train."""
+    if config is None and not resume:
+        raise UserError("demega-jax train", "no CONFIG", "a YAML configuration", "name one, such as configs/demo.yaml")
+    if several and dry_run:
+        way_out = "run it once, as a process alone, with --devices of all of them"
+        raise UserError("--dry-run", "given to several processes", "one process", way_out)
+    if target is not None and not dry_run:
         raise UserError("--target", "given without --dry-run", "--dry-run beside it", "add --dry-run")
-    if parallel != "jit":
+    if target is not None and parallel != "jit":
         raise UserError("--target", f"given beside --parallel {parallel}", "--parallel jit", "leave out --parallel")
 
 
-def _check(config: Path | None, run: Path | None, data: str | None, init: Path | None, resume: bool) -> None:
-    """UserError: an option is missing, two contradict each other, or a path is not there."""
-    if resume and init is not None:
-        raise UserError("--init", "given beside --resume", "only one of the two", "leave out --init or --resume")
-    if resume and run is None:
-        raise UserError("--resume", "no --run", "the folder of the training run to continue", "name it with --run DIR")
-    if config is None and not resume:
-        raise UserError("demega-jax train", "no CONFIG", "a YAML configuration", "name one, such as configs/demo.yaml")
-    check_inputs(config, data)
-    if init is not None:
-        check_there(init, "the folder of a training run", folder=True)
-
-
-def _asked_config(
-    file: Path | None, saved: "Config | None", overrides: list[str], data: str | None, level: list[str] | None
-) -> "Config":
-    """The configuration of the file, or else the saved one, with the changes of the command line."""
-    from demega_jax.commands.shared.config import absolute_paths, changed, with_levels
-    from demega_jax.config.load import load_config
-
-    base = load_config(file) if file is not None else saved
-    assert base is not None, "checked: without --resume there is a file"
-    asked = absolute_paths(changed(base, overrides, {"data.path": ("--data", data)}))
-    return with_levels(asked, level, overrides, asked.data if saved is None or asked.data.path else saved.data)
-
-
-def go_on(run: Path, parallel: str, devices: int | None) -> str:
-    """The command that continues a training run."""
+def continuing(
+    run: Path, *, parallel: str, devices: int | None, processes: tuple[str | None, int] | None = None
+) -> str:
+    """The command that continues a training run. processes: where several meet, and how many they are."""
     words = ["demega-jax", "train", "--resume", "--run", str(run)]
     words += ["--parallel", parallel] if parallel != "jit" else []
     words += ["--devices", str(devices)] if devices is not None else []
-    return shlex.join(words)
+    if processes is None:
+        return shlex.join(words)
+    coordinator, count = processes
+    words += (
+        [] if coordinator is None else ["--coordinator", coordinator, "--processes", str(count), "--process-id", "I"]
+    )
+    return f"{shlex.join(words)}\nin each process"

@@ -2,55 +2,42 @@
 
 import io
 import json
-from collections.abc import Callable
-from pathlib import Path
 
+from demega_jax.api.train import TrainRequest
+from demega_jax.api.training_run import begin
 from demega_jax.commands.shared.joined import check_same_command, check_same_rows, joined
 from demega_jax.commands.shared.process import Process, set_numerics
 from demega_jax.commands.shared.processes import Ours
-from demega_jax.commands.train_run import begin
-from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.console import new_console
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.fit import open_experiment
 from demega_jax.training.loop import Loop
-from demega_jax.training.parallel import Mode
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import Experiment
 from demega_jax.training.signals import Interrupted
 from demega_jax.training.together import Follower, SharedSignals, Together
 
 
-def train_together(
-    process: Process,
-    ours: Ours,
-    folder: RunFolder,
-    ask: Callable[[], Config],
-    devices: int | None,
-    parallel: Mode,
-    init: Path | None,
-    go_on: str,
-    *,
-    resume: bool,
-) -> int:
+def train_together(process: Process, ours: Ours, request: TrainRequest) -> int:
     """Train with the other processes; returns the exit status, the same in all of them.
 
-    ask: makes the configuration from the command line and the run folder, in process 0.
+    Process 0 makes the configuration, from the command line and the run folder.
     """
+    request.check()
     with joined(ours) as together:
         check_same_command(together, process.words)
-        text = together.same("config", lambda: ask().model_dump_json())
+        text = together.same("config", lambda: request.asked().model_dump_json())
         config = validated(json.loads(text), "the configuration of process 0")
         set_numerics(process, config)
-        experiment = open_experiment(config, devices, parallel)
+        experiment = open_experiment(config, request.devices, request.parallel)
         check_same_rows(together, experiment.data.train, experiment.data.validation)
         experiment.placement.connect(lambda: together.meet("devices"))
         signals = SharedSignals()
         together.note(signals)
         if together.leads:
-            return begin(experiment, folder, init, go_on, resume=resume, signals=signals, share=together.same_state)
-        return _follow(experiment, folder, signals, together, resume=resume)
+            return begin(experiment, request, signals, share=together.same_state).status
+        return _follow(experiment, request.folder, signals, together, resume=request.resume)
 
 
 def _follow(

@@ -62,7 +62,7 @@ def find_level(data: Path, level: int | None) -> Path:
         raise UserError(data, f"levels {there}", "the choice of one level", "add --level K")
     chosen = level if level is not None else next(iter(levels))
     if chosen not in levels:
-        way_out = "choose one of these with --level K"
+        way_out = f"did you mean --level {min(levels, key=lambda one: abs(one - chosen))}?"
         raise UserError(data, f"no level {chosen}", f"a level that is there: {there}", way_out)
     return levels[chosen]
 

@@ -1,10 +1,8 @@
 """DeMEGa as a scikit-learn classifier, for windows [n, sensors, times] such as `epochs.get_data()` of MNE gives."""
 
-import contextlib
 import dataclasses
-import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +12,8 @@ from jaxtyping import Float, Int, PyTree
 from numpy.typing import ArrayLike
 
 from demega_jax.config import Config
-from demega_jax.config.load import load_config, override, validated
+from demega_jax.config.given import ConfigLike, read_given
+from demega_jax.config.load import override
 from demega_jax.console import new_console
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.open import TrainingData, plan_rows
@@ -27,6 +26,7 @@ from demega_jax.phonemes import PHONEMES
 from demega_jax.training.loop import Loop
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.program_cache import keep_programs
+from demega_jax.training.quiet import quiet_orbax
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder
 from demega_jax.training.setup import make_experiment
@@ -45,7 +45,6 @@ except ModuleNotFoundError as error:
     came, way_out = "scikit-learn is not installed", "Run `pip install 'demega-jax[sklearn]'`."
     raise ImportError(f"DemegaClassifier: {came}. Expected: version 1.6 or newer. {way_out}") from None
 
-ConfigLike = str | Path | Config | Mapping[str, Any]
 NAME = "DemegaClassifier"
 # What the data decide, whatever a configuration says that was written for other data.
 FROM_DATA = {"model.sensors": None, "model.time_points": None, "model.classes": None, "data.path": None}
@@ -133,10 +132,7 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
     def _config(self, classes: tuple[str, ...]) -> Config:
         """The configuration to train with. UserError: it does not fit."""
         given, where = self.config, f"{NAME}(config=..)"
-        if given is None or isinstance(given, Mapping):
-            config = validated(given or {}, where)
-        else:
-            config = given if isinstance(given, Config) else load_config(Path(given))
+        config = read_given(given, where)
         changes = dict(self.changes or {})
         if self.random_state is not None:
             changes["train.seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -229,7 +225,7 @@ def _train(
     data.plan.check_spread(config.model.input_norm)
     console = new_console(quiet=not verbose)
     # The loop keeps its best checkpoints in a folder.
-    with _without_orbax_logs(), tempfile.TemporaryDirectory(prefix="demega-jax-") as aside:
+    with quiet_orbax(), tempfile.TemporaryDirectory(prefix="demega-jax-") as aside:
         folder = RunFolder(Path(aside) / "run")
         state, metas = start_state(experiment, folder, None, console.print, resume=False)
         loop = Loop(experiment, folder, state, metas, validation_of(experiment))
@@ -242,15 +238,3 @@ def _train(
 def _part(tree: PyTree, number: int) -> PyTree:
     """The tree of one member in a tree with an axis of members in front."""
     return jax.tree.map(lambda leaf: leaf[number], tree)
-
-
-@contextlib.contextmanager
-def _without_orbax_logs() -> Iterator[None]:
-    """Within this block orbax logs nothing: what is wrong is raised."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -12,7 +12,9 @@ from rich.console import Console
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
 from demega_jax.errors import UserError, warn
+from demega_jax.files import format_bytes
 from demega_jax.metrics import Scores
+from demega_jax.saying import is_verbose
 from demega_jax.training.checkpoint import Meta
 from demega_jax.training.dispatch import Dispatch, compile_dispatch, device_memory
 from demega_jax.training.in_flight import COUNTERS, NO_ROW, Finished, InFlight, Lap, Meter, Row, Sums
@@ -108,6 +110,9 @@ class Loop:
         self._dispatch = dispatch = compile_dispatch(self.experiment, feed, self.state)
         progress.message(f"compiled the step in {dispatch.seconds:.1f} s")
         dispatch.check(self.experiment)
+        need = dispatch.need
+        if is_verbose():
+            progress.message(f"the step needs {format_bytes(need.total)}, of which state {format_bytes(need.kept)}")
         feed.take_input_wait()  # the first batch, which opened the files, does not count
         in_flight = InFlight()
         self._meter = meter = Meter(self.start, each, self._carried, row=self._row)

@@ -1,5 +1,6 @@
 """What a training run shows while it goes on: a bar on a terminal, plain lines anywhere else."""
 
+import datetime
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ class Progress:
     nothing else. On a terminal warnings appear above the bar; where stderr leads elsewhere, they appear there too.
     Nothing here waits for a device: values are Python floats, and a thread redraws the bar twice a second.
 
-    console: where to show it; None: stdout.  clock: seconds, monotonic.
+    console: where to show it; None: stdout.  clock: seconds, monotonic.  now: the date and time of a line.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Progress:
         start_step: int = 0,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime.datetime] = datetime.datetime.now,
     ):
         self._total, self._step = total_steps, start_step
         self._epoch: float | None = None
         self._console = console or new_console()
-        self._clock = clock
+        self._clock, self._now = clock, now
         self._anchor = (clock(), start_step)  # time and step from which the speed is measured
         self._logged = False
         self._end: float | None = None  # when the training run is expected to end
@@ -54,7 +56,8 @@ class Progress:
         self._macro_f1: float | None = None
         self._best: float | None = None
         self._live: Live | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        # A quiet console shows no bar, and no warnings above it either: they go to stderr as always.
+        if self._console.is_terminal and not self._console.is_dumb_terminal and not self._console.quiet:
             self._live = Live(
                 get_renderable=self._render, console=self._console, refresh_per_second=REFRESHES_PER_SECOND,
                 redirect_stderr=sys.stderr.isatty(),
@@ -97,7 +100,9 @@ class Progress:
             self.message(" ".join([*parts, "best"] if best else parts))
 
     def message(self, text: str) -> None:
-        """Print a line, above the bar where there is one."""
+        """Print a line, above the bar where there is one; as a plain line it begins with the time."""
+        if self._live is None:
+            text = f"{self._now():%Y-%m-%d %H:%M:%S} {text}"
         # Soft wrap: a line of a log file stays one line, whatever the width.
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

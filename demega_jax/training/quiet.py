@@ -1,7 +1,9 @@
 """What orbax says when a save or a read fails stays off stderr: the command line says it in one line."""
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -33,3 +35,21 @@ def quiet_closed_loops() -> None:
     """Keep off stderr what threads of orbax find closed after a failure, unless someone else takes care of it."""
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unless_loop_closed
+
+
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Within this block orbax logs nothing: what is wrong is raised. Afterwards loggers and hooks are as before."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, filters = [each.level for each in loggers], [list(each.filters) for each in loggers]
+    hook = sys.unraisablehook
+    loggers[0].setLevel(logging.CRITICAL)
+    quiet_failed_saves()
+    try:
+        yield
+    finally:
+        for each, level, kept in zip(loggers, levels, filters, strict=True):
+            each.setLevel(level)
+            each.filters[:] = kept
+        if sys.unraisablehook is _unless_loop_closed:
+            sys.unraisablehook = hook

@@ -9,8 +9,8 @@ from helpers import ROOT
 from helpers.errors import assert_facts, refused
 from helpers.runs import losses, process, train_arguments
 
-from demega_jax.commands.shared import jax_environment
-from demega_jax.commands.shared.jax_environment import check_platforms, without_device
+from demega_jax.api import jax_environment
+from demega_jax.api.jax_environment import check_platforms, without_device
 
 
 def lines_of(words: list[str], **more: str) -> tuple[int, list[str]]:

@@ -57,7 +57,7 @@ def training(data, tmp_path):
         process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         for line in process.stdout:
-            if line.startswith("step "):
+            if " epoch " in line:  # of the log, after the time
                 return process
         raise AssertionError(process.stderr.read())
 

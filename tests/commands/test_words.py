@@ -6,8 +6,8 @@ import pytest
 import typer
 from command_line import fails
 
+from demega_jax.api.lists import ITEMS, SPLITS, all_devices, names, numbers
 from demega_jax.cli import COMMANDS, build_app, main
-from demega_jax.commands.shared.lists import ITEMS, SPLITS, all_devices, names, numbers
 from demega_jax.commands.shared.words import is_override, sort_words
 from demega_jax.errors import UserError, did_you_mean
 

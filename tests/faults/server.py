@@ -88,8 +88,8 @@ def _import() -> None:
     import matplotlib.pyplot  # noqa: F401
     import orbax.checkpoint  # noqa: F401
 
+    import demega_jax.api.training_run
     import demega_jax.cli
-    import demega_jax.commands.train_run
     import demega_jax.evaluation.fit
     import demega_jax.training.loop  # noqa: F401
 

@@ -1,5 +1,6 @@
 """What a run shows: plain lines with the clock by hand, and a bar that never wraps."""
 
+import datetime
 import io
 import re
 import sys
@@ -11,6 +12,8 @@ from rich.console import Console
 from demega_jax import errors
 from demega_jax.training.progress import REFRESHES_PER_SECOND, Progress, duration
 
+NOW, STAMP = datetime.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02 03:04:05 "
+
 
 class Clock:
     now = 1000.0
@@ -21,7 +24,7 @@ class Clock:
 
 def plain(total, **options):
     out, clock = io.StringIO(), Clock()
-    return Progress(total, console=Console(file=out, width=80), clock=clock, **options), out, clock
+    return Progress(total, console=Console(file=out, width=80), clock=clock, now=lambda: NOW, **options), out, clock
 
 
 def bar(total, **options):
@@ -40,7 +43,7 @@ def test_plain_lines_and_the_time_left():
         progress.log_validation(200, 2.0, {"loss": 3.0, "macro_f1": 0.25, "balanced_accuracy": 0.3}, True)
         progress.log_validation(400, 4.0, {"macro_f1": 0.2}, False)
         progress.log_train(400, 4.0, {"loss": float("nan")})
-    assert out.getvalue().splitlines() == [
+    assert [line.removeprefix(STAMP) for line in out.getvalue().splitlines()] == [
         "step 100/400 epoch 1.0 loss 3.5 samples/s 512 left 1m30s",
         "step 200/400 epoch 2.0 loss 3.21 samples/s 5120 left 20s",
         "step 200/400 epoch 2.0 validation loss 3 macro-F1 0.2500 balanced accuracy 0.3000 best",
@@ -54,7 +57,7 @@ def test_a_resumed_run_counts_its_own_steps_only():
     with progress:
         clock.now += 5  # 50 steps in 5 s: 50 more take 5 s
         progress.log_train(350, 3.5, {"loss": 1.0})
-    assert out.getvalue() == "step 350/400 epoch 3.5 loss 1 left 5s\n"
+    assert out.getvalue() == f"{STAMP}step 350/400 epoch 3.5 loss 1 left 5s\n"
 
 
 def test_plain_messages_stay_one_line_and_warnings_stay_on_stderr(capsys):
@@ -63,8 +66,17 @@ def test_plain_messages_stay_one_line_and_warnings_stay_on_stderr(capsys):
     with progress:
         progress.message(long)
         errors.warn("2 rows skipped")
-    assert out.getvalue() == long + "\n"
+    assert out.getvalue() == STAMP + long + "\n"
     assert capsys.readouterr().err == "warning: 2 rows skipped\n"
+
+
+def test_a_quiet_terminal_keeps_its_warnings(capsys):
+    out = io.StringIO()
+    console = Console(force_terminal=True, file=out, width=80, quiet=True, _environ={"TERM": "xterm"})
+    with Progress(10, console=console) as progress:
+        progress.log_validation(5, 0.5, {"macro_f1": 0.5}, True)
+        errors.warn("2 rows skipped")
+    assert (out.getvalue(), capsys.readouterr().err) == ("", "warning: 2 rows skipped\n")
 
 
 def screen(text):
@@ -155,9 +167,9 @@ def test_the_sink_and_the_thread_go_when_a_run_fails(capsys):
 def test_a_dumb_terminal_gets_plain_lines():
     out = io.StringIO()
     console = Console(force_terminal=True, file=out, width=80, _environ={"TERM": "dumb"})
-    with Progress(10, console=console) as progress:
+    with Progress(10, console=console, now=lambda: NOW) as progress:
         progress.log_validation(5, 0.5, {"macro_f1": 0.5}, False)
-    assert out.getvalue() == "step 5/10 epoch 0.5 validation macro-F1 0.5000\n"
+    assert out.getvalue() == f"{STAMP}step 5/10 epoch 0.5 validation macro-F1 0.5000\n"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from demega_jax.api.jax_environment import import_jax
+from demega_jax.api.settings import DETERMINISTIC, apply_settings, set_xla
 from demega_jax.commands.shared.interrupts import ENDING, end_at_once, end_in_order
-from demega_jax.commands.shared.jax_environment import import_jax
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_CPU_DEVICES
 
@@ -45,7 +46,7 @@ def prepare_process(process: Process, devices: int = 1) -> None:
         # Collectives of virtual CPU devices wait for each other in a pool of threads. By default it has a thread for
         # each core; on few cores they would deadlock.
         os.environ.setdefault("NPROC", str(max(32, 4 * devices)))
-        _set_xla("--xla_force_host_platform_device_count", devices)
+        set_xla("--xla_force_host_platform_device_count", devices)
 
 
 def quiet_libraries(process: Process) -> None:
@@ -90,33 +91,16 @@ def keep_heap() -> bool:
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
 
 
-def _set_xla(flag: str, value: object) -> None:
-    """Set a flag of XLA, unless the environment sets it already."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if flag not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}={value}".strip()
-
-
 def set_numerics(process: Process, config: "Config", *, remember: bool = True) -> None:
     """Import jax, and set the precision and determinism of a configuration before the devices are first used.
 
-    remember: whether compiled programs are kept on disk for later commands. JAX_COMPILATION_CACHE_DIR says in which
-    folder (empty: none), and if it is set it decides without remember too. UserError: jax cannot read its environment.
+    remember: as in `apply_settings`.  UserError: jax cannot read its environment.
     """
     if config.train.deterministic:
-        _set_xla("--xla_gpu_deterministic_ops", "true")
+        set_xla(DETERMINISTIC, "true")
     with ending_at_once(process):
         import_jax()
-    import jax
-
-    from demega_jax.training.program_cache import keep_programs
-
-    if config.train.matmul_precision != "default":
-        jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
-    if remember:
-        keep_programs()
-    else:
-        jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or None)
+    apply_settings(config, remember=remember)
 
 
 @contextmanager

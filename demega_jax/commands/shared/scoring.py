@@ -1,21 +1,14 @@
 """What the commands that score training runs on a split have in common: options, the split, and the scores."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from demega_jax.commands.shared.options import THERE, check_outputs, level_option
-from demega_jax.commands.shared.predicting import Asked, fit_combination, make_ensemble, prepared
-from demega_jax.errors import UserError
+from demega_jax.commands.shared.options import THERE, level_option
 
 if TYPE_CHECKING:
-    from demega_jax.config import Config, DataConfig
-    from demega_jax.data.split import Split as DataSplit
-    from demega_jax.evaluation.ensemble_report import EnsembleReport
-    from demega_jax.evaluation.model import Model
-    from demega_jax.metrics import Scores
+    pass
 
 Data = Annotated[
     str | None,
@@ -28,67 +21,3 @@ Splits = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File splits.json for recordings (default: as in training)."),
 ]
-
-
-def asked_config(run: Path, data: str | None, level: list[str] | None, splits: Path | None) -> "Config":
-    """The configuration of a training run, with the data that are to be scored. UserError: there is no such level, or
-    --splits is given for data that are in splits already."""
-    from demega_jax.commands.shared.config import changed, check_levels, with_levels
-    from demega_jax.data.folder import is_recorded
-    from demega_jax.training.run import RunFolder
-
-    config = RunFolder(run).read_config()
-    path_of_splits = None if splits is None else str(splits)
-    asked = changed(config, (), {"data.path": ("--data", data), "data.regroup.splits": ("--splits", path_of_splits)})
-    asked = with_levels(asked, level, (), asked.data)
-    check_levels(asked)
-    if splits is not None and not is_recorded(Path(asked.data.path or ""), asked.data.feed):
-        came, wanted = f"given for {asked.data.path}, which holds no recordings", "a recording tree as --data"
-        raise UserError("--splits", came, wanted, "leave out --splits")
-    return asked
-
-
-def check_report(runs: Sequence[Path]) -> None:
-    """UserError: a report is asked for that has no folder of its own, or that cannot be written."""
-    from demega_jax.training.run import RunFolder
-
-    if (runs[0] / "stack.json").is_file():
-        way_out = "leave out --report; `demega-jax stack` writes report.txt and report.json"
-        raise UserError("--report", f"given for the stack {runs[0]}", "one training run", way_out)
-    if len(runs) > 1:
-        way_out = "leave out --report, or evaluate one training run at a time"
-        raise UserError("--report", f"given for {len(runs)} training runs", "one training run", way_out)
-    check_outputs(RunFolder(runs[0]).report / "index.html")
-
-
-def open_scored(data: "DataConfig", name: str, models: "Sequence[Model]", asked: Asked) -> "DataSplit":
-    """The split that is scored. UserError: it has other windows or classes than the models."""
-    from demega_jax.data.folder import data_folder
-    from demega_jax.data.open import open_split
-
-    first = models[0]
-    split = open_split(data_folder(data.path), name, data, classes=first.classes, expect_shape=first.window)
-    return prepared(split, models, asked)
-
-
-def score(
-    models: "Sequence[Model]", split: "DataSplit", data: "DataConfig", asked: Asked
-) -> "tuple[Scores, EnsembleReport | None]":
-    """The scores; and of several models, or with test-time augmentation, the report on each of them.
-
-    A run without either is counted on the devices, with its loss and its IPA features.  data: where the split is, and
-    its level; weights are fitted on the validation split there.
-    """
-    from demega_jax.evaluation.ensemble_report import report_of, scores_of_probabilities
-
-    single = len(models) == 1 and asked.method == "mean" and asked.tta is None and asked.stack is None
-    counted = models[0].count(split) if single else None
-    if counted is not None and not models[0].members:
-        return counted, None
-    ensemble = make_ensemble(models, split, asked)
-    combination = fit_combination(ensemble, data, asked)
-    found = ensemble.predict(split)
-    report = report_of(found, combination)
-    if counted is None:
-        counted = scores_of_probabilities(found.labels, combination(found), split.classes, split.reference_macro_f1)
-    return counted, report

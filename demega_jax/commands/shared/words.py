@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from demega_jax.commands.shared.lists import is_list_word
+from demega_jax.api.lists import is_list_word
 from demega_jax.commands.shared.processes import check_one_task
 from demega_jax.errors import UserError, did_you_mean, shortened
 from demega_jax.files import expanded

@@ -5,20 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from demega_jax.errors import printable, set_warning_sink
+from demega_jax.errors import set_warning_sink
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def say(text: str) -> None:
-    """Print a line on stdout as it is, for any width."""
-    print(printable(text))
-
-
 def moves(console: "Console") -> bool:
-    """Whether a console can show a moving line: it is a terminal that can move its cursor."""
-    return console.is_terminal and not console.is_dumb_terminal
+    """Whether a console can show a moving line: it is a terminal that can move its cursor, and is not quiet."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.quiet
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def has_libtpu() -> bool:
 
 
 def import_jax() -> None:
-    """Import jax, and settle what its environment variables would change. UserError: jax cannot read one of them."""
+    """Import jax. UserError: it cannot read one of its environment variables, or computes nothing by one of them."""
     check_platforms()
     try:
         import jax
@@ -62,6 +62,12 @@ def import_jax() -> None:
     if jax.config.jax_disable_jit:
         came, wanted = "it is set, and programs are compiled before they are run", "compiled programs"
         raise UserError("JAX_DISABLE_JIT", came, wanted, "unset the environment variable JAX_DISABLE_JIT")
+
+
+def pin() -> None:
+    """Settle what environment variables of jax would change in the numbers of a run."""
+    import jax
+
     for key, value in PINNED.items():
         jax.config.update(key, value)
 

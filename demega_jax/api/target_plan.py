@@ -2,10 +2,10 @@
 
 import jax
 
+from demega_jax.api.describe import make_console, parameters_of
 from demega_jax.benchmark.targets.devices import TARGETS
 from demega_jax.benchmark.targets.modelled import LIMITS
 from demega_jax.benchmark.targets.programs import compile_for, lower_train, placement_on
-from demega_jax.commands.train_describe import make_console, parameters_of
 from demega_jax.config import Config
 from demega_jax.data.open import open_training
 from demega_jax.files import format_bytes
@@ -14,7 +14,7 @@ from demega_jax.training.parallel import check_batch
 from demega_jax.training.setup import make_experiment
 
 
-def print_target_plan(config: Config, name: str, devices: int) -> int:
+def print_target_plan(config: Config, name: str, devices: int) -> None:
     """Compile the dispatch of a training run for a target, and print its memory, the largest batch that fits it, and
     the modelled time. UserError: a batch that the devices cannot share, or the extra aot is missing."""
     target, batch_size = TARGETS[name], config.train.batch_size
@@ -43,4 +43,3 @@ def print_target_plan(config: Config, name: str, devices: int) -> int:
     console = make_console()
     for key, value in rows.items():
         console.print(f"# {key}: {value}")
-    return 0

@@ -46,7 +46,7 @@ def parameters_of(experiment: Experiment) -> str:
     return f"{members} x {count:,}" if members > 1 else f"{count:,}"
 
 
-def print_plan(experiment: Experiment) -> int:
+def print_plan(experiment: Experiment) -> None:
     """Print the configuration with every key, parameters, memory, steps and data. Nothing is written."""
     config, data, placement = experiment.config, experiment.data, experiment.placement
     console = make_console()
@@ -71,4 +71,3 @@ def print_plan(experiment: Experiment) -> int:
         rows["heads"] = note
     for name, value in rows.items():
         console.print(f"# {name}: {value}")
-    return 0

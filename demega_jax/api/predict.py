@@ -1,0 +1,225 @@
+"""`demega_jax.predict`: probabilities, logits and embeddings of training runs for any windows."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from demega_jax.api.models import (
+    Asked,
+    Method,
+    Runs,
+    config_of,
+    expand,
+    fit_combination,
+    make_ensemble,
+    prepared,
+    run_paths,
+    validation_data,
+)
+from demega_jax.api.paths import PathLike, check_one_of, check_outputs, expanded_path
+from demega_jax.api.settings import settings_of
+from demega_jax.errors import UserError
+from demega_jax.files import expanded
+from demega_jax.names import SPLITS
+
+if TYPE_CHECKING:
+    from demega_jax.api.asked import Levels
+    from demega_jax.data.split import Split
+    from demega_jax.evaluation.model import Model
+    from demega_jax.evaluation.predict import Predictions
+    from demega_jax.evaluation.runs import Combination, Ensemble
+    from demega_jax.evaluation.stack.use import StackCombination
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PredictResult:
+    """What training runs say about N windows.
+
+    probabilities [N, V]: of the ensemble, whose columns are `classes` (V names).  models: the M names.
+    logits [M, N, V]: of each model.  labels [N]: positions in classes, -1 where none is known; None: the input has no
+    labels.  embeddings: where they were asked for, of each run [m, N, Z], for its m models.
+    tta [M, N, V]: the probabilities with test-time augmentation, where it was asked for.
+    """
+
+    probabilities: Float[np.ndarray, "N V"]
+    classes: tuple[str, ...]
+    models: tuple[str, ...]
+    logits: Float[np.ndarray, "M N V"]
+    labels: Int[np.ndarray, " N"] | None
+    embeddings: tuple[Float[np.ndarray, "m N Z"], ...] = ()
+    tta: Float[np.ndarray, "M N V"] | None = None
+
+    @property
+    def predicted(self) -> list[str]:
+        """The name of the most likely class of each window."""
+        return [self.classes[number] for number in self.probabilities.argmax(axis=1)]
+
+
+def predict(
+    runs: Runs,
+    windows: ArrayLike | PathLike,
+    *,
+    split: Literal["train", "validation", "test"] = "validation",
+    level: "Levels | None" = None,
+    ensemble: Method = "mean",
+    data: PathLike | None = None,
+    tta: int | None = None,
+    denoise: bool = False,
+    embeddings: bool = False,
+) -> PredictResult:
+    """Predict the classes of windows with one or several training runs, as `demega-jax predict` does.
+
+    runs: a run folder, several, or a stack.  windows: an array [N, C, T] of N windows of C sensors and T time points,
+    standardised as grouped files are; or the path of a .npy, .npz, .pt or grouped file, or of a folder that holds
+    grouped_K or recordings, of which `split` and `level` choose the rows.  ensemble: how several models are combined.
+    data: the folder with the validation split that the weights of `ensemble="weighted"` are fitted on.  tta: the seed
+    of test-time augmentation; None: without.  denoise: denoise windows by wavelets first.  UserError: what is asked
+    for cannot be done, another shape, or values that are not finite.
+    """
+    check_one_of("--split", split, SPLITS)
+    check_one_of("--ensemble", ensemble, get_args(Method))
+    asked = Asked(ensemble, tta, denoise, embeddings)
+    with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
+        from demega_jax.evaluation.predict import joined
+
+        parts = list(prediction.batches())
+    found = joined([part for part, _ in parts])
+    probabilities = np.concatenate([p for _, p in parts])
+    labels = found.labels if prediction.labelled else None
+    return PredictResult(
+        probabilities, prediction.classes, tuple(found.names), found.logits, labels, tuple(found.embeddings), found.tta
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What a file of predictions holds. confusion [V, V]: counts of (label, predicted); None without labels."""
+
+    path: Path
+    rows: int
+    classes: tuple[str, ...]
+    models: int
+    method: str
+    confusion: Int[np.ndarray, "V V"] | None
+
+
+def predict_to(
+    output: Path,
+    runs: Runs,
+    windows: PathLike,
+    *,
+    split: str,
+    level: "Levels | None",
+    data: PathLike | None,
+    asked: Asked,
+    tell: Tell,
+) -> Written:
+    """`predict` into a .csv or .npz file, whose rows of a .csv need not fit in memory. tell: shows how far it is.
+
+    The other arguments are those of `predict`. UserError: as there, and if the file cannot be written.
+    """
+    check_outputs(output)
+    if output.suffix not in (".csv", ".npz"):
+        raise UserError("--output", str(output), "a file that ends in .csv or .npz", "choose another name")
+    if asked.embedding and output.suffix == ".csv":
+        raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
+    with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
+        from demega_jax.evaluation.prediction_files import write_predictions
+
+        found = prediction.batches(tell)
+        counted = np.zeros((len(prediction.classes),) * 2, np.int64)
+        labelled = prediction.labelled
+        write_predictions(output, _counted(found, counted), prediction.classes, labelled=labelled)
+    method, models = prediction.combination.method, prediction.ensemble.members
+    confusion = counted if labelled else None
+    return Written(output, prediction.rows.rows, prediction.classes, models, method, confusion)
+
+
+Rows = tuple["Predictions", Float[np.ndarray, "n V"]]  # the predictions of models, and of their ensemble
+
+
+def _counted(batches: Iterator[Rows], confusion: Int[np.ndarray, "V V"]) -> Iterator[Rows]:
+    """The same batches; their labelled rows are added to the counts of (label, predicted)."""
+    for found, p in batches:
+        known = found.labels >= 0
+        np.add.at(confusion, (found.labels[known], p.argmax(axis=1)[known]), 1)
+        yield found, p
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Prediction:
+    """Rows to predict, and the models on the devices that predict them."""
+
+    rows: "Split"
+    ensemble: "Ensemble"
+    combination: "Combination | StackCombination"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.ensemble.models[0].classes
+
+    @property
+    def labelled(self) -> bool:
+        return self.rows.labelled and self.rows.rows > 0
+
+    def batches(self, tell: Tell = lambda text: None) -> Iterator[Rows]:
+        done = 0
+        for found in self.ensemble.batches(self.rows):
+            p = self.combination(found)
+            yield found, p
+            done += len(p)
+            tell(f"{done:,} of {self.rows.rows:,} rows")
+
+
+@contextmanager
+def _opened(
+    runs: list[Path], windows: ArrayLike | PathLike, split: str, level: "Levels | None", data: PathLike | None,
+    asked: Asked,
+) -> Iterator[_Prediction]:  # fmt: skip
+    """Within this block the models are on the devices. UserError: a path is not there, or something does not fit."""
+    if isinstance(windows, str | Path):
+        windows = _checked_path(windows)
+    bases, asked = expand(runs, asked)
+    with settings_of(config_of(bases)):
+        from demega_jax.evaluation.runs import load_runs
+
+        models = load_runs(bases)
+        rows = prepared(_open(windows, split, level, models[0], asked), models, asked)
+        placed = make_ensemble(models, rows, asked)
+        where = validation_data(models[0], expanded_path(data), rows)
+        yield _Prediction(rows, placed, fit_combination(placed, where, asked))
+
+
+def _checked_path(windows: PathLike) -> Path:
+    path = Path(expanded(str(windows)))
+    if not (path.is_dir() or path.is_file()):
+        came = "a FIFO or a device" if path.exists() else "no such file or folder"
+        raise UserError("--input", f"{path}: {came}", "windows to predict", "correct the path")
+    return path
+
+
+def _open(windows: ArrayLike | Path, split: str, level: "Levels | None", model: "Model", asked: Asked) -> "Split":
+    """The rows to predict."""
+    from demega_jax.api.asked import with_levels
+    from demega_jax.config.load import override
+    from demega_jax.data.arrays import array_split
+    from demega_jax.data.open import open_input
+
+    config = model.config
+    if isinstance(windows, Path) and windows.is_dir():
+        config = override(config, {"data.path": str(windows)}, "--input")
+        config = with_levels(config, level or list(asked.levels), (), config.data)
+    elif level:
+        came = f"given for the file {windows}" if isinstance(windows, Path) else "given for an array"
+        raise UserError("--level", came, "a folder as --input", "leave out --level")
+    if not isinstance(windows, Path):
+        return array_split(windows, model.classes, model.window)
+    return open_input(windows, split, config.data, classes=model.classes, expect_shape=model.window)
