@@ -33,3 +33,8 @@ MAX_SECONDS = 3600.0  # from the onset of a phoneme to the begin or end of its w
 MAX_GROUPS = 99_999_999  # of a simulated file
 MAX_SIMULATED = 4096  # sensors or time points of simulated windows, whose covariance is a square of them
 MAX_MINUTES = 100_000.0  # of simulated recordings
+
+# This order is fixed: in a grouped file without class names, a label is a position in this tuple.
+PHONEMES = tuple(
+    "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
+)

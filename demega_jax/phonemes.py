@@ -6,11 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.errors import UserError, listed
+from demega_jax.names import PHONEMES as PHONEMES  # where nothing heavy is imported
 
-# This order is fixed: in a grouped file without class names, a label is a position in this tuple.
-PHONEMES = tuple(
-    "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
-)
 FEATURES = tuple(
     "consonantal syllabic sonorant voice nasal continuant labial coronal dorsal high low back round diphthong".split()
 )

@@ -62,8 +62,8 @@ def group(
     word.  denoise: the averages, by wavelets.  runs: session runs such as "1:Sherlock1:1"; None: all.  splits: a file
     splits.json.  split_shares: draw the splits, with these shares for train, validation and test.  memory: for groups
     whose windows are being added.  events: the rows of the events that have windows, such as "kind=word"; None:
-    phonemes.  label: the column of their classes.  top: how many of the most frequent labels of train are classes; None:
-    the phonemes, or all labels of other events.  resample: a rate in Hz.  progress: whether to say what is done.
+    phonemes.  label: the column of their classes.  top: how many of the most frequent labels of train are classes;
+    None: the phonemes, or all labels of other events.  resample: a rate in Hz.  progress: whether to say what is done.
 
     Each file holds `data` [rows, C, T] in units of the training split's standard deviations, and `labels` [rows].
     UserError: what is asked for cannot be done; files are written whole or not at all.

@@ -20,8 +20,7 @@ from demega_jax.config.section import (
     unfit,
 )
 from demega_jax.errors import UserError
-from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, Norm
-from demega_jax.phonemes import PHONEMES
+from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, PHONEMES, Norm
 
 IPA_WEIGHT = 0.2  # of the loss, where there is a head for it
 
