@@ -13,7 +13,6 @@ from demega_jax.config.model import IPA_WEIGHT, LossConfig, ModelConfig
 from demega_jax.config.section import Section, unfit
 from demega_jax.config.stack import StackConfig
 from demega_jax.config.train import OptimConfig, ReportConfig, TrainConfig
-from demega_jax.phonemes import feature_table
 
 
 class Config(Section):
@@ -36,6 +35,10 @@ class Config(Section):
         if weight is None:
             weight = IPA_WEIGHT if model.ipa_width else 0.0
         elif weight and not model.ipa_width:
+            from demega_jax.phonemes import (
+                feature_table,
+            )  # imports numpy, for which errors of the command line do not wait
+
             feature_table(model.classes or ())  # raises the error that names the classes
         return self.model_copy(update={"model": model, "loss": self.loss.model_copy(update={"ipa_weight": weight})})
 
