@@ -33,7 +33,7 @@ def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
 def test_own_data(tmp_path, monkeypatch, capsys):
     names = run(ROOT / "examples" / "own_data.ipynb", tmp_path, monkeypatch)
     scores = names["found"].scores
-    assert scores.chance == 0.25 and scores.rows == 50
+    assert scores.chance == 0.25 and abs(scores.rows - 50) <= 4  # an eighth of each class
     assert scores.macro_f1 > 0.5  # the patterns are there to be found
     assert names["predicted"].probabilities.shape == (3, 4)
     assert "best step" in capsys.readouterr().out
