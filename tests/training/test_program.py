@@ -156,11 +156,12 @@ def test_the_step_lowers_for_accelerators(platform, dtype, source):
     assert ("bf16" in text) == (dtype == "bfloat16")
     if source == "statistics":  # layouts that suit a CPU are not forced on others (those of raw input are everyone's)
         layers = training.config.model.layers
-        # Of each layer: q, k, v, the probabilities, and the gradient of the values; in both passes, four products
-        # before their biases, and the filter. In both passes, six products of the heads. The windows; the new state.
-        wanted = (5 + 2 * 5) * layers + 2 * 6 + 2
-        # For a TPU, the words of six masks of each layer and of three of the heads.
-        wanted += 6 * layers + 3 if platform == "tpu" else 0
+        # Of each layer: q, k, v, the probabilities, and the gradient of the values; in both passes, the filter. The
+        # windows; the new state.
+        wanted = (5 + 2) * layers + 2
+        # For a GPU, in both passes, four products of each layer before their biases, and six products of the heads. For
+        # a TPU, the words and the masks of six sites of each layer and of three of the heads.
+        wanted += 2 * (4 * layers + 6) if platform == "cuda" else 2 * (6 * layers + 3)
         assert text.count("stablehlo.optimization_barrier") == wanted
     if dtype == "bfloat16":  # the large products; those of losses and statistics stay in float32
         products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
