@@ -40,6 +40,7 @@ def test_own_data(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow(seconds=20)
+@pytest.mark.long
 def test_recordings_to_report(tmp_path, monkeypatch):
     names = run(ROOT / "examples" / "recordings_to_report.ipynb", tmp_path, monkeypatch)
     assert names["found"].report == Path("runs/recordings/report/index.html")

@@ -38,6 +38,7 @@ def write_data(folder):
 
 
 @pytest.mark.slow(seconds=50)
+@pytest.mark.long
 def test_every_command_takes_other_sensors_rates_windows_and_classes(tmp_path, capsys):
     data, run, shards = tmp_path / "data", tmp_path / "run", tmp_path / "shards"
     write_data(data)

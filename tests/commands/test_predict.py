@@ -39,6 +39,7 @@ def softmax(x):
     return odds / odds.sum(-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_csv_of_a_data_folder(run, data, grouped_test, tmp_path, capsys):
     of("predict", run, "--input", data, "--split", "test", "--output", tmp_path / "p.csv")
     x, labels = grouped_test
@@ -54,6 +55,7 @@ def test_csv_of_a_data_folder(run, data, grouped_test, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "file"])
+@pytest.mark.slow
 def test_every_kind_of_input_gives_the_same(run, data, grouped_test, tmp_path, kind):
     x, labels = grouped_test
     source = {"npy": tmp_path / "x.npy", "npz": tmp_path / "x.npz"}.get(kind, data / "grouped_100/test_grouped.h5")
@@ -113,6 +115,7 @@ def test_evaluate_shows_models_and_methods(run, second, data, grouped_test, tmp_
     assert found["standard_deviation"] == pytest.approx(np.std(each, ddof=1))
 
 
+@pytest.mark.slow
 def test_tta_is_reported_with_and_without(run, data, tmp_path, capsys):
     for name, words in (("plain", ()), ("tta", ("--tta",))):
         of("evaluate", run, "--split", "test", "--json", tmp_path / f"{name}.json", *words)
@@ -179,7 +182,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_written(run, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", ["evaluate", "predict"])
+@pytest.mark.parametrize("asked", ["evaluate", pytest.param("predict", marks=pytest.mark.long)])
 def test_weights_are_fitted_at_the_level_that_is_scored(asked, tmp_path, monkeypatch):
     """The runs were trained at level 100; the rows are of level 5. The spy sees which validation rows are used."""
     data = tmp_path / "data"

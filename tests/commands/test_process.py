@@ -36,6 +36,7 @@ def without_reader(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
         "train {root}/configs/tiny.yaml --data {data} --dry-run --devices 1",
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_a_command_with_141(data, run, tmp_path, line):
     words = line.format(data=data, run=run, root=os.getcwd()).split()
     done = without_reader(words, tmp_path)
@@ -111,6 +112,7 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 """
 
 
+@pytest.mark.slow
 def test_a_signal_is_answered_while_compiled_code_holds_the_main_thread():
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr.readline().startswith("warning: interrupted")

@@ -44,6 +44,7 @@ def test_run_folder(run):
     assert (run / "report" / "training_curve.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_dry_run_changes_nothing(data, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", folder, "--dry-run", "--devices", "1", *SMALL]
@@ -66,6 +67,7 @@ def test_dry_run_changes_nothing(data, tmp_path, capsys):
 
 @pytest.mark.parametrize(("parallel", "devices"), [pytest.param("jit", "8", marks=pytest.mark.long), ("pmap", "8")])
 @pytest.mark.slow
+@pytest.mark.long
 def test_many_devices_give_the_run_of_one(data, run, tmp_path, parallel, devices):
     folder = tmp_path / "run"
     arguments = ["train", "configs/tiny.yaml", "--data", str(data), "--run", str(folder), *SMALL]
@@ -160,6 +162,7 @@ def newest_step_and_row(folder: RunFolder) -> tuple[int, list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     """Hardly any memory: the message names a batch size, and that one runs."""
     monkeypatch.setattr(dispatch, "available_memory", lambda device: 1_500_000)
@@ -171,6 +174,7 @@ def test_a_batch_that_memory_cannot_hold(data, tmp_path, capsys, monkeypatch):
     assert main([str(a) for a in again]) == 0
 
 
+@pytest.mark.slow
 def test_a_device_that_runs_out_of_memory(data, tmp_path, capsys, monkeypatch):
     """What a device says when it has no memory left, at any step, becomes a line with a smaller batch size."""
     original = loop.compile_dispatch
@@ -210,6 +214,7 @@ def test_compiled_programs_are_remembered(data, tmp_path):
     assert kept[0] and kept[0] == kept[1]
 
 
+@pytest.mark.slow
 def test_nothing_leaves_the_device_between_log_points(data, tmp_path, monkeypatch):
     """What a step returns is read at log points alone, nothing goes in with it, and one program serves all steps."""
     reads, steps = [], []
@@ -280,6 +285,7 @@ def test_no_space_left_for_a_checkpoint(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_weights_of_classes_are_validated_too(data, tmp_path):
     """The compiled step holds an array of weights, which has no hash."""
     keys = [*SMALL, "train.steps=2", "train.eval_every=2", "loss.class_weights=inverse_sqrt"]

@@ -41,6 +41,7 @@ def rows_of(folder, level) -> np.ndarray:
 
 
 @pytest.mark.parametrize("how", ["median_iqr", "raw"])
+@pytest.mark.slow
 def test_the_step_sees_the_same_windows_from_shards(data, how):
     from_files = rows_of(data / "files", 10)
     from_shards = rows_of(data / how, 10)

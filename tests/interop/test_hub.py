@@ -37,6 +37,7 @@ def windows() -> np.ndarray:
     return np.random.default_rng(3).normal(size=(6, 5, 9)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_pushed_run_is_loaded_with_the_same_numbers(hub, run, windows, capsys):
     push(run, "--message", "First")
     assert set(pushed(hub)) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
@@ -127,6 +128,7 @@ def test_nothing_of_this_machine_is_sent(hub, run, data):
     assert json.loads(pushed(hub)["config.json"])["config"]["data"]["path"] is None
 
 
+@pytest.mark.slow
 def test_the_cache_answers_where_there_is_no_hub(hub, run, windows, tmp_path, monkeypatch, capsys):
     push(run)
     want = demega_jax.load(REPO).predict(windows)
@@ -161,6 +163,7 @@ def test_a_folder_of_this_machine_goes_first(hub, run, windows, tmp_path, monkey
         demega_jax.load("a/path/of/three")
 
 
+@pytest.mark.slow
 def test_published_files_in_a_folder_are_loaded(hub, run, windows, tmp_path):
     push(run)
     for name, content in pushed(hub).items():
@@ -170,6 +173,7 @@ def test_published_files_in_a_folder_are_loaded(hub, run, windows, tmp_path):
     assert DeMEGa.from_pretrained(tmp_path)(windows).logits.shape == want.shape
 
 
+@pytest.mark.slow
 def test_repositories_that_cannot_be_had(hub, run, tmp_path, capsys):
     out = tmp_path / "pulled"
     push(run)

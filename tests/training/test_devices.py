@@ -20,7 +20,11 @@ from demega_jax.training.state import build
 STEPS, ROWS = 4, 16
 CASES = [("jit", 1), ("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)]
 MORE_CASES = [("jit", 2), ("pmap", 1), ("pmap", 8)]  # what is the same on 8 devices, and with pmap on 2, is so here
-UNEVEN = [pytest.param("jit", 5, 1, marks=pytest.mark.long), ("pmap", 3, 1), ("jit", 3, 4)]  # with microbatches
+UNEVEN = [
+    pytest.param("jit", 5, 1, marks=pytest.mark.long),
+    pytest.param("pmap", 3, 1, marks=pytest.mark.long),
+    ("jit", 3, 4),
+]  # with microbatches
 
 
 def tiny(**train) -> Config:

@@ -119,6 +119,7 @@ def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, cap
 
 @pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_program_of_many_steps_is_those_steps(data, members):
     """What accelerators run; a CPU starts the steps of a dispatch one by one."""
     config = load_config(Path("configs/tiny.yaml"), [*SMALL, "train.steps=4", f"train.members={members}"])

@@ -111,6 +111,7 @@ def commands(run: Path, data: Path, out: Path) -> list[list]:
     ]
 
 
+@pytest.mark.slow
 def test_every_command_names_the_changed_key(run, data, tmp_path, capsys):
     rewrite(run / "config.yaml", "focal_gamma: 2.0", "focal_gamma: 2.5")
     before = files_in(run)

@@ -98,6 +98,7 @@ def test_a_signal_ends_the_step_saves_and_resumes(data, whole, tmp_path, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sigkill_in_mid_epoch(data, whole, tmp_path):
     """A real process, really killed, at whatever it is doing after its second checkpoint."""
     run = tmp_path / "run"

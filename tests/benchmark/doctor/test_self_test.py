@@ -13,7 +13,7 @@ from demega_jax.config.load import override
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_sound_device_passes(count):
     """With three devices, two rows of padding make the parts equal, and change nothing."""
     result = self_test.run(jax.devices()[:count])

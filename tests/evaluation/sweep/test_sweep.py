@@ -81,6 +81,7 @@ def test_the_page_holds_the_matrix_and_both_figures(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_member_is_what_train_gives_with_its_seed(whole, data, tmp_path):
     alone = tmp_path / "alone"
     assert train(data, alone, *KEYS, "--level", 20, "train.seed=778") == 0
@@ -89,6 +90,7 @@ def test_a_member_is_what_train_gives_with_its_seed(whole, data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_shares_of_two_processes_are_the_whole(whole, data, tmp_path, capsys):
     folder = tmp_path / "shared"
     for share in ("2/2", "1/2"):
@@ -133,6 +135,7 @@ def test_another_sweep_in_the_folder_is_refused(whole, data, capsys):
     damaged.write_text(before)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_time_and_memory_and_writes_nothing(data, tmp_path, capsys):
     assert run_command(*arguments(data, tmp_path / "none", "--dry-run", "--level", "20")) == 0
     shown = capsys.readouterr().out
