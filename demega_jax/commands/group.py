@@ -7,7 +7,7 @@ from typer import Argument, Context, Option
 
 from demega_jax.api.lists import share
 from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, refuse_idle, seed_option
-from demega_jax.names import MAX_COUNT
+from demega_jax.names import MAX_COUNT, MAX_RATE
 
 EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
@@ -51,7 +51,7 @@ def command(
     events: Annotated[str | None, Option(metavar="COLUMN=VALUE", help=EVENTS, rich_help_panel=OTHER)] = None,
     label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
     top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,
-    resample: Annotated[float | None, Option(metavar="HZ", help=RESAMPLE, rich_help_panel=OTHER)] = None,
+    resample: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RESAMPLE, rich_help_panel=OTHER)] = None,
 ) -> int:
     """Average windows of recordings in groups of K windows."""
     shares = None if split_shares is None else [share(text) for text in split_shares]

@@ -6,11 +6,12 @@ import re
 import pytest
 from helpers import ROOT
 
-from demega_jax.benchmark.cases import SENSORS, TIME_POINTS
+from demega_jax.benchmark.cases import TIME_POINTS
 from demega_jax.benchmark.simulated import noise_split
 from demega_jax.config.load import load_config
 from demega_jax.data.combined import combine
 from demega_jax.data.open import plan_rows
+from demega_jax.names import PHONEMES, PUBLISHED_SENSORS
 
 # Name: (groups of 1.6 M phonemes, bytes of a number on the device, modelled program in benchmarks/results).
 CARDS = {
@@ -24,7 +25,7 @@ GIB = 2**30
 
 @pytest.fixture(scope="module")
 def block():
-    return noise_split(BLOCK, SENSORS, TIME_POINTS)
+    return noise_split(BLOCK, PUBLISHED_SENSORS, TIME_POINTS)
 
 
 def config_text(name: str) -> str:
@@ -53,7 +54,8 @@ def test_comments_agree_with_the_plan_and_with_the_model(name, block):
     result = json.loads((ROOT / "benchmarks" / "results" / file).read_text())
     case, model = result["targets"][0], result["config"]["model"]
     assert file in config_text(name)
-    assert model | {"dtype": case["precision"]} == config.model.model_dump(mode="json")
+    now = config.model.model_copy(update={"classes": PHONEMES}).with_ipa().model_dump(mode="json") | {"classes": None}
+    assert model | {"dtype": case["precision"], "ipa_width": 64} == now
     assert (case["batch_size"], case["members"]) == (config.train.batch_size, config.train.members)
 
     held = groups * 306 * 125 * nbytes

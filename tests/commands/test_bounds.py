@@ -9,7 +9,7 @@ import pytest
 from helpers.errors import fails_with, has_fact, refused
 from typer.models import OptionInfo
 
-from demega_jax.cli import COMMANDS
+from demega_jax.cli import COMMANDS, MODULES
 from demega_jax.config import Config, ModelConfig
 from demega_jax.config.load import flat_keys, override
 from demega_jax.files import parse_bytes
@@ -39,7 +39,7 @@ def test_every_number_of_the_configuration_has_a_bound(key):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_number_of_a_command_has_a_bound(name):
-    module = importlib.import_module(f"demega_jax.commands.{name.replace('-', '_')}")
+    module = importlib.import_module(f"demega_jax.commands.{MODULES.get(name, name.replace('-', '_'))}")
     hints = {n: h for n, h in inspect.signature(module.command).parameters.items() if n != "ctx"}
     for parameter, hint in hints.items():
         kind, *extras = typing.get_args(hint.annotation) or (hint.annotation,)

@@ -52,6 +52,7 @@ def score(run, rows) -> float:
     return f1_score(labels, demega_jax.load(run).predict(x).argmax(1), labels=np.unique(labels), average="macro")
 
 
+@pytest.mark.slow
 def test_compare_two_models(run, single, rows, tmp_path, capsys):
     of("compare", run, "--against", single, "--split", "test", "--json", tmp_path / "c.json")
     shown, found = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
@@ -101,6 +102,7 @@ def test_a_member_has_a_seed_of_its_own(two, other, tmp_path):
     assert members["over_seeds"] == runs["over_seeds"] and members["over_rows"] == runs["over_rows"]
 
 
+@pytest.mark.slow
 def test_audit_of_a_run(single, rows, tmp_path, capsys):
     of("audit", single, "--split", "test", "--rows", 12, "--json", tmp_path / "a.json", "--seed", 2)
     of("audit", single, "--split", "test", "--json", tmp_path / "b.json")

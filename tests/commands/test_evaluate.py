@@ -13,6 +13,7 @@ from demega_jax.cli import main
 from demega_jax.data.simulate.grouped import simulate_grouped
 
 
+@pytest.mark.slow
 def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     assert main(["evaluate", str(run), "--split", "test", "--json", str(out)]) == 0

@@ -31,6 +31,7 @@ def shown(page, score):
     return float(re.search(rf"<td>{score}</td><td>([\d.]+)</td>", page).group(1))
 
 
+@pytest.mark.slow
 def test_report_shows_what_evaluate_finds(copy, tmp_path, capsys):
     assert main(["report", str(copy), "--split", "test"]) == 0
     assert f"report {copy}/report/index.html" in capsys.readouterr().out

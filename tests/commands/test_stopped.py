@@ -86,6 +86,7 @@ with aside_of(Path(sys.argv[1])) as aside:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_pull_or_import_was_writing_is_removed(tmp_path):
     run, ready = tmp_path / "runs" / "run[1]", tmp_path / "ready"
     killed_when([sys.executable, "-c", WRITING, str(run), str(ready)], ready)

@@ -90,6 +90,7 @@ def test_predict_says_so(tesla, run, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_standardised_data_are_no_news(tmp_path, capsys):
     simulate_grouped(tmp_path, levels=[100], groups=96, sensors=5, time_points=9, seed=1)
     capsys.readouterr()

@@ -36,6 +36,7 @@ def windows(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 8, 31, 200])
+@pytest.mark.slow
 def test_any_number_of_windows(run, count):
     model, x = demega_jax.load(run), windows(count)
     p = model.predict(x)

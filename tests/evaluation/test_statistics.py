@@ -46,6 +46,7 @@ def test_interval_holds_the_truth_as_often_as_it_says():
     assert 0.90 <= hits / 200 <= 0.99
 
 
+@pytest.mark.slow
 def test_paired_difference_is_that_of_resampled_rows():
     labels, one = rows(0.7, 0)
     _, other = rows(0.5, 1, labels)

@@ -61,6 +61,7 @@ def test_the_window_counts_twice_and_each_copy_once():
     np.testing.assert_allclose(p, np.tile([2 / 11, 9 / 11], (8, 1)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_row_is_changed_the_same_in_any_batch():
     x = jnp.asarray(windows()[:12])
     tta, rows = TestTimeAugmentation(seed=4), jnp.arange(12, dtype=jnp.uint32)

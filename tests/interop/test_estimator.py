@@ -47,6 +47,7 @@ def fitted(windows) -> DemegaClassifier:
     return classifier().fit(*windows)
 
 
+@pytest.mark.slow
 def test_it_learns_windows_that_differ(fitted, windows):
     x, y = windows
     assert fitted.classes_.tolist() == ["foot", "left", "right"] == np.unique(y).tolist()

@@ -127,6 +127,7 @@ def test_five_classes(numbers, tmp_path):
         convert(file, {"model.classes": names[:2]})
 
 
+@pytest.mark.slow
 def test_moments_make_the_next_update(numbers):
     """The update of AdamW with a gradient of zeros, from the moments in their layout, by its formula in numpy."""
     file = tiny_file(numbers)

@@ -41,6 +41,7 @@ def with_gradients(function, arguments, g, dropped):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("time", "rate"), [(8, 0.0), (9, 0.5), (5, 0.3), (1, 0.0)])
+@pytest.mark.slow
 def test_values_and_gradients(kind, time, rate):
     arguments, g, rows, dropped = case(kind, time, rate)
     ours = with_gradients(functools.partial(attend, rows), arguments, g, dropped)

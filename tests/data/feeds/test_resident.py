@@ -157,6 +157,7 @@ def test_train_on_one_or_eight_devices_and_after_a_stop(data, tmp_path):
     assert losses(tmp_path / "half") == losses(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_held(data, tmp_path, capsys):
     files, options = data / "files", ("--level", 10, *SMALL)
     assert train(files, tmp_path / "dry", *options, "--dry-run") == 0
