@@ -72,7 +72,7 @@ def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
     formats: of the figures, among `PICTURES`. Those of an earlier report in other formats are removed.
     UserError: the folder cannot be written.
     """
-    folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion)
+    folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion, found.scores.right_at_10)
     figures = dict(draw_all(folder, found, intervals))
 
     def page(pictures: Sequence[Picture]) -> str:
