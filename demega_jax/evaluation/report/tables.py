@@ -40,10 +40,10 @@ def _summary_table(scores: Scores) -> Table:
     ]
     if scores.loss is not None:
         pairs.append(("loss", f"{scores.loss:.4f}"))
-    if reference is not None:
-        pairs.append(("reference macro-F1", f"{reference:.4f} ({scores.macro_f1 - reference:+.4f})"))
     if scores.ipa_accuracy is not None:
         pairs.append(("IPA accuracy", f"{scores.ipa_accuracy:.4f}"))
+    if reference is not None:
+        pairs.append(("reference macro-F1", f"{reference:.4f} ({scores.macro_f1 - reference:+.4f})"))
     table = Table(show_header=False, box=None, padding=(0, 1))
     for _ in range(2):
         table.add_column(style="cyan", no_wrap=True)

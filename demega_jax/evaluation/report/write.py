@@ -90,7 +90,8 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     lines = metrics_lines(folder, found.config)
     if lines:
         reference = scores.reference_macro_f1 if found.split.name == "validation" else None
-        yield "training_curve", draw_training(lines, found.name, chance=scores.chance, reference=reference)
+        options = {"chance": scores.chance, "reference": reference}
+        yield "training_curve", draw_training(lines, found.name, monitor=found.config.train.monitor, **options)
     yield from draw_scores(scores, intervals)
     if found.saliency is not None:
         data, rows = found.config.data, min(MOST_ROWS, found.split.rows)
