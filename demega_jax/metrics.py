@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 BINS = 15  # of confidence, as in Guo et al. (2017)
+TOP = 10  # classes of a row that balanced accuracy at 10 looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +46,21 @@ def calibration_of(p: Float[np.ndarray, "N V"], labels: Int[np.ndarray, " N"]) -
     return Calibration(rows, of_right, np.bincount(place, weights=confidence, minlength=BINS))
 
 
+def right_at_10_of(p: Float[np.ndarray, "N V"], labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, " V"]:
+    """Rows of each class whose label is among the 10 classes of the largest probabilities.
+
+    Of equal probabilities the class that is listed first is the larger one, so that the first of the 10 is `argmax`.
+    """
+    rank = np.argsort(-p, axis=-1, kind="stable")[:, :TOP]
+    return np.bincount(labels[(rank == labels[:, None]).any(axis=-1)], minlength=p.shape[-1])
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """The scores of a split. All are shares from 0 to 1 but `loss` (nats) and `support` (rows).
 
     macro_f1, balanced_accuracy: means of F1 and of recall over the classes present in the labels.
+    right_at_10: rows of each class [V] whose label is among the 10 largest probabilities, if they are known.
     chance: 1 / number of classes present.  classes: the V names.  confusion: counts [V, V] of (label, prediction).
     f1, precision, recall, support: of each class [V]; a quotient by 0 is 0, as in scikit-learn.
     ipa_accuracy, ipa_feature_accuracy: of the IPA feature head, for all features together and for each by name.
@@ -67,6 +78,7 @@ class Scores:
     support: Int[np.ndarray, " V"]
     confusion: Int[np.ndarray, "V V"]
     classes: tuple[str, ...]
+    right_at_10: Int[np.ndarray, " V"] | None = None
     loss: float | None = None
     ipa_accuracy: float | None = None
     ipa_feature_accuracy: Mapping[str, float] | None = None
@@ -78,12 +90,21 @@ class Scores:
         """Rows counted."""
         return int(self.support.sum())
 
+    @property
+    def balanced_accuracy_at_10(self) -> float | None:
+        """The mean over the classes present of the share of their rows whose label is among the 10 largest
+        probabilities. None where it is not known, or where there are 10 classes or fewer, as it would always be 1."""
+        if self.right_at_10 is None or len(self.classes) <= TOP:
+            return None
+        return float(_divide(self.right_at_10, self.support)[self.support > 0].mean())
+
     def summary(self) -> dict[str, float]:
-        """The values of a validation line in metrics.jsonl. loss is there only where it is known."""
+        """The values of a validation line in metrics.jsonl. loss and the score at 10 are there only where known."""
         values = {
             "loss": self.loss,
             "macro_f1": self.macro_f1,
             "balanced_accuracy": self.balanced_accuracy,
+            "balanced_accuracy_at_10": self.balanced_accuracy_at_10,
             "accuracy": self.accuracy,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -96,6 +117,7 @@ class Scores:
             "loss": _finite(self.loss),
             "macro_f1": self.macro_f1,
             "balanced_accuracy": self.balanced_accuracy,
+            "balanced_accuracy_at_10": self.balanced_accuracy_at_10,
             "accuracy": self.accuracy,
             "chance": self.chance,
             "rows": self.rows,
@@ -108,6 +130,7 @@ class Scores:
                 for name, f1, precision, recall, support in zip(self.classes, *by_class, strict=True)
             },
             "confusion": self.confusion.tolist(),
+            "right_at_10": None if self.right_at_10 is None else self.right_at_10.tolist(),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
 
@@ -116,13 +139,14 @@ def scores(
     confusion: Int[np.ndarray, "V V"],
     classes: Sequence[str],
     *,
+    right_at_10: Int[np.ndarray, " V"] | None = None,
     loss: float | None = None,
     ipa_accuracy: float | None = None,
     ipa_feature_accuracy: Mapping[str, float] | None = None,
     reference_macro_f1: float | None = None,
     calibration: Calibration | None = None,
 ) -> Scores:
-    """The scores of a split from its counts of (label, prediction).
+    """The scores of a split from its counts of (label, prediction), and of labels among the 10 largest probabilities.
 
     Equal to scikit-learn's `f1_score(average="macro", labels=classes present)` and `balanced_accuracy_score`.
     ValueError: no rows, or counts that do not fit the classes.
@@ -148,6 +172,7 @@ def scores(
         support=support,
         confusion=counts,
         classes=tuple(classes),
+        right_at_10=right_at_10,
         loss=loss,
         ipa_accuracy=ipa_accuracy,
         ipa_feature_accuracy=ipa_feature_accuracy,

@@ -6,6 +6,14 @@ SPLITS = ("train", "validation", "test")
 FEEDS = ("stream", "resident", "regroup")  # of `data.feed`
 Target = Literal["h200", "h100", "a100", "rtx4090", "rtx4080", "v5e", "v6e"]  # devices that programs are compiled for
 TARGETS: tuple[str, ...] = get_args(Target)
+# Scores of validation that `train.monitor` may name, and how they are called in words.
+Monitor = Literal["macro_f1", "balanced_accuracy", "balanced_accuracy_at_10", "loss"]
+SCORE_NAMES: dict[Monitor, str] = {
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "balanced_accuracy_at_10": "balanced accuracy at 10",
+    "loss": "loss",
+}
 PRECISIONS = ("float32", "bfloat16")  # of `model.dtype`
 
 # Normalisations of windows: for `model.input_norm`, and for `shard --norm`, where raw leaves windows unchanged.

@@ -16,11 +16,13 @@ from demega_jax.config.load import to_yaml
 from demega_jax.data.split import Split
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.report.curves import plot_training_curve
+from demega_jax.names import SCORE_NAMES, Monitor
 from demega_jax.saying import say_more, say_result
 from demega_jax.training.alone import alone_in
 from demega_jax.training.loop import Loop
 from demega_jax.training.members import Standing
 from demega_jax.training.meta import Meta
+from demega_jax.training.monitor import is_better
 from demega_jax.training.quiet import quiet_failed_saves
 from demega_jax.training.restore import start_state
 from demega_jax.training.run import RunFolder
@@ -33,12 +35,13 @@ Share = Callable[[Any, list[Meta] | None], tuple[Any, list[Meta] | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A model of a training run. run: its folder.  best_step, best_macro_f1: of the checkpoint `best`, by validation;
-    both None where there was no validation."""
+    """A model of a training run. run: its folder.  best_step, best_score: of the checkpoint `best`, by validation; both
+    None where there was no validation.  monitor: which score of validation that is (train.monitor)."""
 
     run: Path
     best_step: int | None
-    best_macro_f1: float | None
+    best_score: float | None
+    monitor: Monitor
 
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: losses and rates of training, and scores of validations, by step."""
@@ -63,8 +66,12 @@ class TrainResult:
 
     @property
     def best(self) -> Trained:
-        """The model with the best macro-F1 on validation."""
-        return max(self.models, key=lambda model: -1.0 if model.best_macro_f1 is None else model.best_macro_f1)
+        """The model with the best score of validation (train.monitor)."""
+        best = self.models[0]
+        for model in self.models[1:]:
+            if model.best_score is not None and is_better(model.monitor, model.best_score, best.best_score):
+                best = model
+        return best
 
     @property
     def status(self) -> int:
@@ -119,8 +126,8 @@ def _result(
     models = []
     for member, standing in zip(folder.members(experiment.config), standings, strict=True):
         validated = standing.best_step > 0
-        best = (standing.best_step, standing.best_macro_f1) if validated else (None, None)
-        models.append(Trained(member.path, *best))
+        step, score = (standing.best_step, standing.best_score) if validated else (None, None)
+        models.append(Trained(member.path, step, score, standing.monitor))
     validation = experiment.data.validation
     chance = 1 / int((validation.class_counts() > 0).sum())
     return TrainResult(folder.path, tuple(models), seconds, chance, validation.reference_macro_f1, signal)
@@ -128,9 +135,9 @@ def _result(
 
 def _score(model: Trained) -> str:
     """The best validation in words; one that was resumed at its end may have none."""
-    if model.best_macro_f1 is None:
+    if model.best_score is None:
         return "no validation so far"
-    return f"best validation macro-F1 {model.best_macro_f1:.4f} at step {model.best_step}"
+    return f"best validation {SCORE_NAMES[model.monitor]} {model.best_score:.4f} at step {model.best_step}"
 
 
 def _finish(result: TrainResult, validation: Split, console: Console) -> None:
@@ -141,7 +148,9 @@ def _finish(result: TrainResult, validation: Split, console: Console) -> None:
     for model in result.models:
         member, title = RunFolder(model.run), result.run.name
         to = member.report / "training_curve.png"
-        curve = plot_training_curve(member.metrics, to, title=title, chance=chance, reference=reference)
+        curve = plot_training_curve(
+            member.metrics, to, title=title, monitor=model.monitor, chance=chance, reference=reference
+        )
         which = f"{model.run.relative_to(result.run)}: " if len(result.models) > 1 else ""
         say_result(f"{which}{_score(model)} ({against})")
         console.print(f"curve {curve}")

@@ -16,7 +16,7 @@ from demega_jax.config.section import (
     UpToThousand,
     unfit,
 )
-from demega_jax.names import MAX_COUNT
+from demega_jax.names import MAX_COUNT, Monitor
 
 MAX_RATE = 1000.0  # see OptimConfig
 LearningRate = Annotated[float, Field(gt=0.0, le=MAX_RATE, allow_inf_nan=False)]
@@ -50,8 +50,13 @@ class TrainConfig(Section):
     """Number of steps between checkpoints; null: as eval_every."""
     log_every: Positive = 50
     """Number of steps between lines of training metrics in metrics.jsonl."""
+    monitor: Monitor = "macro_f1"
+    """Score of validation that chooses the best checkpoint and stops training early. balanced_accuracy_at_10: the mean
+    over classes of the share of their rows whose class is among the 10 of the largest probabilities, for more than 10
+    classes; loss: the class loss, of which a smaller one is better. Resuming cannot change it."""
     early_stopping: Positive | None = None
-    """Early-stopping patience: stop after so many validations in a row without a better macro-F1; null: never."""
+    """Early-stopping patience: stop after so many validations in a row without a better score (train.monitor); null:
+    never."""
     averaging: Literal["none", "ema", "swa"] = "none"
     """Average of the parameters over steps, which validation and prediction then use. ema: exponential moving average;
     swa: plain mean over the last part of the schedule (stochastic weight averaging)."""

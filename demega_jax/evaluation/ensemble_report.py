@@ -13,7 +13,7 @@ from rich.text import Text
 from demega_jax.evaluation.ensemble import METHODS, Disagreement, combine, disagreement
 from demega_jax.evaluation.predict import Predictions
 from demega_jax.evaluation.statistics import Interval, bootstrap_macro_f1
-from demega_jax.metrics import Scores, calibration_of, confusion_matrix, scores
+from demega_jax.metrics import Scores, calibration_of, confusion_matrix, right_at_10_of, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,10 @@ def scores_of_probabilities(
 ) -> Scores:  # fmt: skip
     """The scores of probabilities. The loss is not known, as it is that of one model's logits."""
     confusion = confusion_matrix(labels, p.argmax(axis=-1), len(classes))
-    return scores(confusion, classes, reference_macro_f1=reference_macro_f1, calibration=calibration_of(p, labels))
+    return scores(
+        confusion, classes, right_at_10=right_at_10_of(p, labels), reference_macro_f1=reference_macro_f1,
+        calibration=calibration_of(p, labels),
+    )  # fmt: skip
 
 
 def print_ensemble(report: EnsembleReport, console: Console) -> None:

@@ -71,7 +71,7 @@ def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
     ipa = np.asarray(counts.ipa_correct, np.float64) / rows
     names = FEATURES if len(ipa) == len(FEATURES) else tuple(f"feature_{i}" for i in range(len(ipa)))
     return scores(
-        confusion, split.classes, loss=float(loss),
+        confusion, split.classes, right_at_10=np.asarray(counts.right_at_10, np.int64), loss=float(loss),
         ipa_accuracy=float(ipa.mean()) if len(ipa) else None,
         ipa_feature_accuracy=dict(zip(names, ipa.tolist(), strict=True)) if len(ipa) else None,
         reference_macro_f1=split.reference_macro_f1,

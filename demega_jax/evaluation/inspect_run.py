@@ -11,9 +11,11 @@ from demega_jax.data.inspect.report import Report
 from demega_jax.errors import UserError, warn
 from demega_jax.files import visible
 from demega_jax.model.parameters import TABLE, Arrays
+from demega_jax.names import Monitor
 from demega_jax.training.checkpoint import MODEL_FIELDS, Checkpoints, Damaged, Kind, check_arrays, unflatten
 from demega_jax.training.members import check_members, read_log
 from demega_jax.training.meta import Meta, check_config
+from demega_jax.training.monitor import best_validation
 from demega_jax.training.quiet import quiet_failed_saves
 from demega_jax.training.run import RunFolder
 from demega_jax.training.state import abstract
@@ -37,15 +39,16 @@ class CheckpointFacts:
 class RunFacts:
     """The facts of a run folder.
 
-    step: the last one that was logged or saved.  planned: the last one of the training run.  best, best_step: highest
-    macro-F1 of validation.  last: macro-F1 of the last validation.  skipped: training lines without a finite loss.
-    parameters: of the model.
+    step: the last one that was logged or saved.  planned: the last one of the training run.  monitor: the score of
+    validation that chooses the best one.  best, best_step: the best score.  last: that of the last validation.
+    skipped: training lines without a finite loss.  parameters: of the model.
     """
 
     step: int
     planned: int | None
     epoch: float | None
     validations: int
+    monitor: Monitor
     best: float | None
     best_step: int | None
     last: float | None
@@ -103,16 +106,15 @@ def _facts(
     meta: dict[str, Any],
     parameters: int | None,
 ) -> RunFacts:
-    train = [line for line in lines if line.get("split") == "train"]
-    scored = [line for line in lines if line.get("split") == "validation" and line.get("macro_f1") is not None]
-    # Of equal validations the first counts, as in training.
-    best = max(scored, key=lambda line: line["macro_f1"], default={})
+    train, monitor = [line for line in lines if line.get("split") == "train"], config.train.monitor
+    scored = [line for line in lines if line.get("split") == "validation" and line.get(monitor) is not None]
+    best = best_validation(monitor, scored) or {}
     classes = config.model.classes
     return RunFacts(
         step=max([line["step"] for line in lines] + [checkpoint.step for checkpoint in checkpoints], default=0),
         planned=config.train.steps, epoch=max((line["epoch"] for line in lines if "epoch" in line), default=None),
-        validations=len(scored), best=best.get("macro_f1"), best_step=best.get("step"),
-        last=scored[-1]["macro_f1"] if scored else None, train_loss=train[-1].get("loss") if train else None,
+        validations=len(scored), monitor=monitor, best=best.get(monitor), best_step=best.get("step"),
+        last=scored[-1][monitor] if scored else None, train_loss=train[-1].get("loss") if train else None,
         skipped=sum(line.get("loss") is None for line in train),
         window=(config.model.sensors, config.model.time_points),
         classes=None if classes is None else len(classes), level=config.data.level, data=config.data.path,

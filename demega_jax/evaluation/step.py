@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from demega_jax.config import Config
 from demega_jax.losses.focal import class_sums, row_losses
 from demega_jax.losses.reduce import psum
-from demega_jax.metrics import BINS
+from demega_jax.metrics import BINS, TOP
 from demega_jax.model.demega import Outputs
 from demega_jax.training.step import Batch, inputs
 
@@ -32,6 +32,20 @@ def confusion_counts(
     return counts.astype(jnp.int32)
 
 
+def right_at_10(logits: Float[Array, "B V"], label: Int[Array, " B"], valid: Bool[Array, " B"]) -> Int32[Array, " V"]:
+    """Valid rows of each class whose label is among the 10 largest logits, as `right_at_10_of` counts them.
+
+    The rank of the label is a count of comparisons, which needs no sort. A logit that is not a number ranks before it.
+    """
+    classes = jnp.arange(logits.shape[-1])
+    is_label = label[:, None] == classes
+    of_label = jnp.max(jnp.where(is_label, logits, -jnp.inf), axis=-1, keepdims=True)
+    listed_first = classes < label[:, None]
+    before = ~is_label & jnp.where(listed_first, ~(logits < of_label), ~(logits <= of_label))
+    within = (jnp.sum(before, axis=-1) < TOP) & valid
+    return jnp.sum(is_label & within[:, None], axis=0, dtype=jnp.int32)
+
+
 def mean_probabilities(logits: Float[Array, "M B V"]) -> Float[Array, "B V"]:
     """Probabilities of the classes, averaged over members."""
     return jnp.mean(jax.nn.softmax(logits), axis=0)
@@ -50,10 +64,11 @@ def calibration_sums(
 
 
 class EvaluationCounts(NamedTuple):
-    """Sums over rows: counts of (label, prediction) [V, V], losses of each class [V], right IPA features [F], and
-    rows, right rows and confidence of each bin of confidence [b]."""
+    """Sums over rows: counts of (label, prediction) [V, V], rows of each class that are right at 10 [V], losses of each
+    class [V], right IPA features [F], and rows, right rows and confidence of each bin of confidence [b]."""
 
     confusion: Int[Array, "V V"]
+    right_at_10: Int[Array, " V"]
     focal: Float[Array, " V"]
     cross_entropy: Float[Array, " V"]
     ipa_correct: Int[Array, " F"]
@@ -65,8 +80,8 @@ class EvaluationCounts(NamedTuple):
     def zero(cls, classes: int, features: int) -> "EvaluationCounts":
         """The counts of no rows."""
         confusion, right = jnp.zeros((classes, classes), jnp.int32), jnp.zeros(features, jnp.int32)
-        bins = jnp.zeros(BINS, jnp.int32)
-        return cls(confusion, jnp.zeros(classes), jnp.zeros(classes), right, bins, bins, jnp.zeros(BINS))
+        at_10, bins = jnp.zeros(classes, jnp.int32), jnp.zeros(BINS, jnp.int32)
+        return cls(confusion, at_10, jnp.zeros(classes), jnp.zeros(classes), right, bins, bins, jnp.zeros(BINS))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +128,8 @@ class EvaluateStep:
             right = (ipa_logits > 0) == (table[label] > 0.5)
             ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
         batch_counts = EvaluationCounts(
-            confusion_counts(logits, label, valid), class_sums(focal, label, valid, classes),
-            class_sums(cross_entropy, label, valid, classes), ipa_correct, *calibration_sums(logits, label, valid),
+            confusion_counts(logits, label, valid), right_at_10(logits, label, valid),
+            class_sums(focal, label, valid, classes), class_sums(cross_entropy, label, valid, classes), ipa_correct,
+            *calibration_sums(logits, label, valid),
         )  # fmt: skip
         return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))

@@ -62,7 +62,8 @@ def write_run(
         for each, model in zip(folder.members(config), models, strict=True):
             checkpoints = Checkpoints(each.checkpoints)
             state = {"params": model.params, "buffers": model.buffers, "step": model.step}
-            standing = Standing(model.validation.get("macro_f1", -1.0), model.step)
+            monitor = config.train.monitor
+            standing = Standing(monitor, model.validation.get(monitor), model.step)
             described = dict(meta, standing=dataclasses.asdict(standing), validation=dict(model.validation))
             try:
                 checkpoints.save("best", state, described | {"config": each.read_config().model_dump(mode="json")})

@@ -78,7 +78,9 @@ class Loop:
                 stack.enter_context(member.opened(self.start if resumed else None))
             feed = stack.enter_context(closing(self.experiment.feed()))
             feed.restore({"next_step": self.start})
-            progress = stack.enter_context(Progress(self.total, start_step=self.start, console=console))
+            monitor = self.config.train.monitor
+            shown = Progress(self.total, start_step=self.start, console=console, monitor=monitor)
+            progress = stack.enter_context(shown)
             if self.start < self.total and not all(member.stopped for member in self.members):
                 stack.enter_context(self._memory_error())
                 self._steps(feed, progress, signals)
@@ -209,14 +211,14 @@ class Loop:
             scores = self._validate_model(params, buffers).summary()
             found.append(scores)
             member.log("validation", step, epoch, scores)
-            if member.standing.update(scores["macro_f1"], step):
+            if member.standing.update(scores[self.config.train.monitor], step):
                 best = True
                 member.save("best", self.state, self._meta(step) | {"validation": scores})
             if member.stopped and step < self.total:
                 standing = member.standing
                 progress.message(
                     f"{member.name}stopped early after step {step}: none of the last {standing.stale} validations "
-                    f"was better than macro-F1 {standing.best_macro_f1:.4f} at step {standing.best_step}"
+                    f"was better than {standing.best} at step {standing.best_step}"
                 )
         means = {name: float(np.mean([one[name] for one in found])) for name in VALIDATION_FORMATS if name in found[0]}
         progress.log_validation(step, epoch, means, best)

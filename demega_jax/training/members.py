@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from demega_jax.config import Config
 from demega_jax.config.load import differing_keys
 from demega_jax.errors import UserError, warn
+from demega_jax.names import SCORE_NAMES, Monitor
 from demega_jax.training.checkpoint import Arrays, Checkpoints, Kind, Meta, best_missing, damage_of
+from demega_jax.training.monitor import is_better
 from demega_jax.training.run import RunFolder, free_to_change
 from demega_jax.training.writers import Values, Writers, check_log, log_record, open_writers, read_metrics
 
@@ -20,18 +22,33 @@ from demega_jax.training.writers import Values, Writers, check_log, log_record, 
 class Standing:
     """How well a model has done so far. It is saved with each checkpoint.
 
-    stale: validations since the best one, for early stopping.
+    monitor: the score that is compared.  best_score: None before the first validation.  stale: validations since the
+    best one, for early stopping.
     """
 
-    best_macro_f1: float = -1.0
+    monitor: Monitor = "macro_f1"
+    best_score: float | None = None
     best_step: int = 0
     stale: int = 0
 
-    def update(self, macro_f1: float, step: int) -> bool:
+    @classmethod
+    def of(cls, meta: Meta) -> "Standing":
+        """The standing that a checkpoint holds. Earlier versions compared macro-F1 alone, -1 before the first one."""
+        raw = dict(meta["standing"])
+        if "best_macro_f1" in raw:
+            raw["best_score"] = raw.pop("best_macro_f1")
+        return cls(**raw)
+
+    @property
+    def best(self) -> str:
+        """The best score in words, such as `macro-F1 0.4512`."""
+        return f"{SCORE_NAMES[self.monitor]} {self.best_score or 0.0:.4f}"
+
+    def update(self, score: float, step: int) -> bool:
         """Add a validation; returns whether it is the best so far."""
-        better = macro_f1 > self.best_macro_f1
+        better = is_better(self.monitor, score, self.best_score)
         if better:
-            self.best_macro_f1, self.best_step, self.stale = macro_f1, step, 0
+            self.best_score, self.best_step, self.stale = score, step, 0
         else:
             self.stale += 1
         return better
@@ -78,7 +95,7 @@ class Member:
 
     def _describe(self, folder: RunFolder, config: Config, number: int | None, meta: Meta | None, skipped: int) -> None:
         self.folder, self.config, self.number, self.skipped = folder, config, number, skipped
-        self.standing = Standing() if meta is None else Standing(**meta["standing"])
+        self.standing = Standing(config.train.monitor) if meta is None else Standing.of(meta)
 
     @property
     def name(self) -> str:
@@ -180,6 +197,5 @@ def _check_best(checkpoints: Checkpoints, newest: Meta) -> None:
     """Warn where the checkpoint of the best validation so far is damaged or missing."""
     best, damaged = checkpoints.search("best")
     step = None if best is None else int(best[1]["step"])
-    score = newest.get("standing", {}).get("best_macro_f1", 0.0)
     for line in damage_of(checkpoints, "best", damaged) or best_missing(checkpoints, step, newest):
-        warn(f"{line}; `evaluate` takes another one until a validation is better than macro-F1 {score:.4f}")
+        warn(f"{line}; `evaluate` takes another one until a validation is better than {Standing.of(newest).best}")

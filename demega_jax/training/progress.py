@@ -15,6 +15,7 @@ from rich.text import Text
 
 from demega_jax.console import new_console
 from demega_jax.errors import set_warning_sink
+from demega_jax.names import SCORE_NAMES, Monitor
 
 REFRESHES_PER_SECOND = 2
 # How a plain line writes the values, in this order.
@@ -23,6 +24,7 @@ VALIDATION_FORMATS = {
     "loss": "loss {:.4g}",
     "macro_f1": "macro-F1 {:.4f}",
     "balanced_accuracy": "balanced accuracy {:.4f}",
+    "balanced_accuracy_at_10": "at 10 {:.4f}",
 }
 
 
@@ -33,7 +35,8 @@ class Progress:
     nothing else. On a terminal warnings appear above the bar; where stderr leads elsewhere, they appear there too.
     Nothing here waits for a device: values are Python floats, and a thread redraws the bar twice a second.
 
-    console: where to show it; None: stdout.  clock: seconds, monotonic.  now: the date and time of a line.
+    console: where to show it; None: stdout.  monitor: the score of validation that the bar shows.  clock: seconds,
+    monotonic.  now: the date and time of a line.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Progress:
         *,
         start_step: int = 0,
         console: Console | None = None,
+        monitor: Monitor = "macro_f1",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime.datetime] = datetime.datetime.now,
     ):
@@ -53,7 +57,8 @@ class Progress:
         self._logged = False
         self._end: float | None = None  # when the training run is expected to end
         self._train: Mapping[str, float] = {}
-        self._macro_f1: float | None = None
+        self._monitor: Monitor = monitor
+        self._score: float | None = None  # the one that is monitored
         self._best: float | None = None
         self._live: Live | None = None
         # A quiet console shows no bar, and no warnings above it either: they go to stderr as always.
@@ -87,14 +92,14 @@ class Progress:
             self.message(" ".join(parts if left is None else [*parts, f"left {duration(left)}"]))
 
     def log_validation(self, step: int, epoch: float, values: Mapping[str, float], best: bool) -> None:
-        """Show a validation: of the values `loss`, `macro_f1` and `balanced_accuracy`, where they are given.
+        """Show a validation: of the values those in VALIDATION_FORMATS, where they are given.
 
         best: whether it is the best so far.
         """
         self._step, self._epoch = step, epoch
-        self._macro_f1 = values.get("macro_f1")
+        self._score = values.get(self._monitor)
         if best:
-            self._best = self._macro_f1
+            self._best = self._score
         if self._live is None:
             parts = [f"step {step}/{self._total} epoch {epoch:.1f} validation", *_parts(values, VALIDATION_FORMATS)]
             self.message(" ".join([*parts, "best"] if best else parts))
@@ -139,9 +144,10 @@ class Progress:
         parts = [] if self._epoch is None else [f"epoch {self._epoch:.1f}"]
         if "loss" in self._train:
             parts.append(f"loss {self._train['loss']:.4g}")
-        if self._macro_f1 is not None:
+        if self._score is not None:
             best = "" if self._best is None else f" (best {self._best:.3f})"
-            parts.append(f"macro-F1 {self._macro_f1:.3f}{best}")
+            name = "validation loss" if self._monitor == "loss" else SCORE_NAMES[self._monitor]
+            parts.append(f"{name} {self._score:.3f}{best}")
         if "samples_per_second" in self._train:
             parts.append(f"{self._train['samples_per_second']:.0f} samples/s")
         return Group(bar, Text("  ".join(parts), no_wrap=True, overflow="ellipsis"))

@@ -14,6 +14,7 @@ from demega_jax.errors import UserError, warn
 from demega_jax.losses.focal import class_weights
 from demega_jax.phonemes import PHONEMES
 from demega_jax.training.members import member_config, stack
+from demega_jax.training.monitor import check_monitor
 from demega_jax.training.optimizer import (
     ParameterGroups,
     Schedule,
@@ -57,6 +58,7 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     """Fill in the configuration from the data, and build optimizer, schedule and step. UserError: they do not fit."""
     rows = data.train
     check_classes(rows)
+    check_monitor(config.train.monitor, rows)
     model = config.model.for_data(sensors=rows.sensors, time_points=rows.time_points, classes=rows.classes)
     data.plan.check(placement)
     warn_of_padding(data.plan, placement)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from command_line import fails
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, top_k_accuracy_score
 
 import demega_jax
 from demega_jax.cli import main
@@ -28,6 +28,11 @@ def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
     present = np.unique(label)
     assert scores["macro_f1"] == pytest.approx(f1_score(label, predicted, labels=present, average="macro"), abs=1e-12)
     assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted), abs=1e-12)
+    at_10 = [
+        top_k_accuracy_score(label[label == one], probabilities[label == one], k=10, labels=range(39))
+        for one in present
+    ]
+    assert scores["balanced_accuracy_at_10"] == pytest.approx(np.mean(at_10), abs=1e-12)
     assert scores["chance"] == pytest.approx(1 / len(present))
     assert (scores["level"], scores["version"]) == (100, demega_jax.__version__)
     assert scores["data"] == str(data / "grouped_100" / "test_grouped.h5") and scores["steps"] == list(model.steps)
@@ -40,7 +45,7 @@ def test_validation_in_training_is_what_evaluate_says(run, tmp_path):
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max((m for m in read if m["split"] == "validation"), key=lambda m: m["macro_f1"])
     scores = json.loads(out.read_text())
-    for name in ("macro_f1", "balanced_accuracy", "accuracy"):
+    for name in ("macro_f1", "balanced_accuracy", "balanced_accuracy_at_10", "accuracy"):
         assert scores[name] == pytest.approx(best[name], abs=1e-12)
     assert scores["loss"] == pytest.approx(best["loss"], rel=1e-5)
 

@@ -20,7 +20,7 @@ def assert_same_scores(ours: Path, theirs: dict) -> None:
     """The counts agree, and so do the losses beyond rounding."""
     scores = json.loads(ours.read_text())
     assert scores.keys() == theirs.keys() and scores["confusion"] == theirs["confusion"]
-    for name in ("macro_f1", "balanced_accuracy", "accuracy", "loss"):
+    for name in ("macro_f1", "balanced_accuracy", "balanced_accuracy_at_10", "accuracy", "loss"):
         assert (scores[name] is None) == (theirs[name] is None)
         if theirs[name] is not None:
             np.testing.assert_allclose(scores[name], theirs[name], rtol=2e-5, err_msg=name)

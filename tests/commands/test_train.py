@@ -37,7 +37,9 @@ def test_run_folder(run):
         "step", "epoch", "split", "loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm", "learning_rate",
         "samples_per_second", "input_wait", "skipped",
     }  # fmt: skip
-    assert set(validation) == {"step", "epoch", "split", "loss", "macro_f1", "balanced_accuracy", "accuracy"}
+    assert set(validation) == {
+        "step", "epoch", "split", "loss", "macro_f1", "balanced_accuracy", "balanced_accuracy_at_10", "accuracy",
+    }  # fmt: skip
     assert train["epoch"] == pytest.approx(3 / 8)
     total = train["class_loss"] + 0.5 * train["contrastive_loss"] + 0.2 * train["ipa_loss"]
     assert train["loss"] == pytest.approx(total, rel=1e-6)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from demega_jax.evaluation.step import calibration_sums, confusion_counts
-from demega_jax.metrics import calibration_of, scores
+from demega_jax.evaluation.step import calibration_sums, confusion_counts, right_at_10
+from demega_jax.metrics import calibration_of, right_at_10_of, scores
 
 CLASSES = ("aa", "ae", "ah", "ao", "aw", "ay", "b")
 V = len(CLASSES)
@@ -104,6 +104,7 @@ def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
         "loss": 1.5,
         "macro_f1": got.macro_f1,
         "balanced_accuracy": got.balanced_accuracy,
+        "balanced_accuracy_at_10": None,
         "accuracy": 5 / 7,
         "chance": 0.5,
         "rows": 7,
@@ -116,6 +117,7 @@ def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
             "b": {"f1": 4 / 6, "precision": 2 / 3, "recall": 2 / 3, "support": 3},
         },
         "confusion": [[3, 1], [1, 2]],
+        "right_at_10": None,
         "calibration": None,
     }
     assert set(got.summary()) == {"loss", "macro_f1", "balanced_accuracy", "accuracy"}
@@ -123,6 +125,47 @@ def test_json_holds_everything_and_the_summary_what_a_validation_line_needs():
     assert set(bare.summary()) == {"macro_f1", "balanced_accuracy", "accuracy"}
     assert bare.to_json()["loss"] is None
     assert scores(counts, ("a", "b"), loss=math.inf).to_json()["loss"] is None
+
+
+count_right_at_10 = jax.jit(right_at_10)
+
+
+def test_balanced_accuracy_at_10_is_the_mean_of_scikit_learn_s_top_10_accuracies():
+    rng = np.random.default_rng(5)
+    logits, label = rng.normal(size=(300, 12)).astype(np.float32), rng.integers(0, 11, 300)
+    counts = sk.confusion_matrix(label, logits.argmax(-1), labels=range(12))
+    got = scores(counts, tuple("abcdefghijkl"), right_at_10=right_at_10_of(logits, label))
+    shares = [
+        sk.top_k_accuracy_score(label[label == one], logits[label == one], k=10, labels=range(12)) for one in range(11)
+    ]
+    assert got.balanced_accuracy_at_10 == pytest.approx(np.mean(shares), rel=1e-12)
+    assert got.summary()["balanced_accuracy_at_10"] == got.to_json()["balanced_accuracy_at_10"] < 1
+
+
+def test_of_equal_probabilities_the_class_listed_first_is_the_larger():
+    # By hand: a row of 12 equal values holds the classes 0 to 9; where the last is larger, it and the classes 0 to 8.
+    equal, larger, lost = np.zeros(12), np.eye(12)[11], np.full(12, np.nan)
+    logits = np.stack([equal, equal, larger, larger, larger, lost]).astype(np.float32)
+    label, valid = np.array([9, 10, 11, 9, 8, 11]), np.ones(6, bool)
+    want = np.bincount([9, 11, 8], minlength=12)
+    np.testing.assert_array_equal(right_at_10_of(logits, label), want)
+    np.testing.assert_array_equal(count_right_at_10(logits, label, valid), want)
+
+
+def test_right_at_10_on_the_device_does_not_depend_on_the_batch_size_and_padding_counts_nowhere():
+    rng = np.random.default_rng(4)
+    logits = rng.integers(0, 6, (300, 12)).astype(np.float32)  # of a few values, so that many are equal
+    label, valid = rng.integers(0, 11, 300).astype(np.int32), rng.random(300) < 0.9
+    want = right_at_10_of(logits[valid], label[valid])
+    for size in (6, 300):
+        each = (slice(start, start + size) for start in range(0, 300, size))
+        np.testing.assert_array_equal(sum(count_right_at_10(logits[s], label[s], valid[s]) for s in each), want)
+    assert 0 < want.sum() < valid.sum()
+
+
+def test_at_10_is_left_out_where_there_are_10_classes():
+    got = scores(np.eye(10, dtype=int), tuple("abcdefghij"), right_at_10=np.ones(10, int))
+    assert got.balanced_accuracy_at_10 is None and "balanced_accuracy_at_10" not in got.summary()
 
 
 # Five rows of two classes by hand. Bins of 1/15: confidences 0.55 and 0.60 lie in the ninth (above 8/15, up to 9/15),

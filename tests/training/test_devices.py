@@ -153,6 +153,7 @@ def test_evaluation_is_the_same(mode, devices):
     assert np.asarray(counts.confusion).sum() == rows
     if (mode, devices) != ("jit", 1):
         return
+    np.testing.assert_array_equal(counts.right_at_10, support)  # of five classes all are among the 10 largest
     # One device against the model called row by row.
     model = nnx.merge(graphdef, *map(jax.device_get, (params, buffers)))
     x = np.concatenate([b["x"][b["valid"]] for b in batches()])

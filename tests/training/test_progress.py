@@ -119,6 +119,14 @@ def test_the_bar_shows_all_and_never_wraps():
     assert out.getvalue().endswith("\x1b[?25h")  # the cursor is back
 
 
+def test_the_bar_shows_the_score_that_is_monitored():
+    for monitor, shown in (("loss", "validation loss 0.500"), ("balanced_accuracy_at_10", "at 10 0.250")):
+        progress, out, _ = bar(10, monitor=monitor)
+        with progress:
+            progress.log_validation(5, 1.0, {"loss": 0.5, "macro_f1": 0.1, "balanced_accuracy_at_10": 0.25}, True)
+        assert f"{shown} (best {shown.split()[-1]})" in out.getvalue()
+
+
 def test_a_narrow_terminal_cuts_instead_of_wrapping():
     out = io.StringIO()
     console = Console(force_terminal=True, file=out, width=40, _environ={"TERM": "xterm"})

@@ -143,6 +143,7 @@ def test_resume_with_another_configuration_is_refused(data, whole, tmp_path, cap
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     fails_with(capsys, command(data, run, "--resume", "optim.weight_decay=0.5"), "optim.weight_decay", "0.001", "0.5")
+    fails_with(capsys, command(data, run, "--resume", "train.monitor=loss"), "train.monitor", "macro_f1", "loss")
 
 
 def test_an_existing_run_is_not_overwritten(data, whole, capsys):

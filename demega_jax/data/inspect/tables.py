@@ -17,6 +17,7 @@ from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, toget
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import listed
 from demega_jax.files import format_bytes
+from demega_jax.names import SCORE_NAMES
 
 BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
@@ -239,8 +240,9 @@ def _print_run(facts: Any, console: Console) -> None:
     if facts.best is None:
         pairs["validation"] = "none yet"
     else:
-        pairs["best macro-F1"] = f"{facts.best:.4f} at step {facts.best_step:,}"
-        pairs["last macro-F1"] = f"{facts.last:.4f}, of {facts.validations} validations"
+        name = SCORE_NAMES[facts.monitor]
+        pairs[f"best {name}"] = f"{facts.best:.4f} at step {facts.best_step:,}"
+        pairs[f"last {name}"] = f"{facts.last:.4f}, of {facts.validations} validations"
     if facts.train_loss is not None:
         pairs["training loss"] = f"{facts.train_loss:.4f}"
     if facts.skipped:

@@ -10,25 +10,42 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from demega_jax.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, RED, bare, new_figure, plain, save_figure
+from demega_jax.names import Monitor
+from demega_jax.training.monitor import best_validation
 from demega_jax.training.writers import read_metrics
 
 Lines = Sequence[Mapping[str, Any]]
 
 
 def plot_training_curve(
-    metrics_jsonl: Path, path: Path, *, title: str, chance: float | None, reference: float | None
+    metrics_jsonl: Path,
+    path: Path,
+    *,
+    title: str,
+    monitor: Monitor = "macro_f1",
+    chance: float | None,
+    reference: float | None,
 ) -> Path:
     """Write the curves of a training run, finished or not, as the ending of `path` says; returns `path`.
 
-    chance, reference: macro-F1 to draw lines at.  UserError: there is no such file, or it cannot be written.
+    monitor, chance, reference: as for `draw_training`.  UserError: there is no such file, or it cannot be written.
     """
-    return save_figure(draw_training([read_metrics(metrics_jsonl)], title, chance=chance, reference=reference), path)
+    lines = [read_metrics(metrics_jsonl)]
+    return save_figure(draw_training(lines, title, monitor=monitor, chance=chance, reference=reference), path)
 
 
-def draw_training(members: Sequence[Lines], title: str, *, chance: float | None, reference: float | None) -> Figure:
+def draw_training(
+    members: Sequence[Lines],
+    title: str,
+    *,
+    monitor: Monitor = "macro_f1",
+    chance: float | None,
+    reference: float | None,
+) -> Figure:
     """Losses, validation scores and learning rate over the steps of training, of one model or of several members.
 
-    members: the lines of each one's metrics.jsonl.  chance, reference: macro-F1 to draw lines at.
+    members: the lines of each one's metrics.jsonl.  monitor: the score whose best validation is marked.  chance,
+    reference: macro-F1 to draw lines at.
     """
     figure = new_figure(10, 4.5)
     losses, shares, rates = figure.subplots(1, 3, sharex=True)
@@ -44,7 +61,9 @@ def draw_training(members: Sequence[Lines], title: str, *, chance: float | None,
         _curve(shares, validation, "macro_f1", "macro-F1" if named else None, BLUE)
         _curve(shares, validation, "balanced_accuracy", "balanced accuracy" if named else None, ORANGE)
         _curve(rates, train, "learning_rate", "learning rate" if named else None, BLUE)
-        _mark_best(losses, shares, validation, named=len(members) == 1)
+        if monitor == "balanced_accuracy_at_10":
+            _curve(shares, validation, monitor, "balanced accuracy at 10" if named else None, GREEN)
+        _mark_best(losses, shares, validation, monitor, named=len(members) == 1)
     losses.set_ylabel("loss (nats)")
     shares.set_ylabel("validation score (0 to 1)")
     rates.set_ylabel("learning rate")
@@ -73,17 +92,16 @@ def _curve(axes: Axes, lines: Lines, key: str, label: str | None, color: str) ->
     )  # fmt: skip
 
 
-def _mark_best(losses: Axes, shares: Axes, validation: Lines, *, named: bool) -> None:
-    """Mark the step with the highest macro-F1; of equal ones the first, as in training."""
-    scored = [line for line in validation if line.get("macro_f1") is not None]
-    if not scored:
+def _mark_best(losses: Axes, shares: Axes, validation: Lines, monitor: Monitor, *, named: bool) -> None:
+    """Mark the step of the best validation, as training chooses it."""
+    best = best_validation(monitor, validation)
+    if best is None:
         return
-    best = max(scored, key=lambda line: line["macro_f1"])
     for axes in (losses, shares):
         axes.axvline(best["step"], color=GREY, linewidth=0.8, alpha=0.6, zorder=0)
-    shares.plot(
-        best["step"], best["macro_f1"], marker="*", markersize=12, color=RED, linestyle="none", zorder=3,
-        label=f"best {best['macro_f1']:.3f} at step {best['step']}" if named else None,
+    (losses if monitor == "loss" else shares).plot(
+        best["step"], best[monitor], marker="*", markersize=12, color=RED, linestyle="none", zorder=3,
+        label=f"best {best[monitor]:.3f} at step {best['step']}" if named else None,
     )  # fmt: skip
 
 

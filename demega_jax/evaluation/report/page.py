@@ -12,12 +12,14 @@ from demega_jax.metrics import Scores
 
 METHOD = (
     "All scores are computed from counts over the whole split. Macro-F1 and balanced accuracy are means over the "
-    "classes that occur in it. Intervals hold the middle 95 % of 2,000 bootstrap samples of the rows (percentile "
-    "intervals, Efron 1979): they say how much the score depends on the rows that were drawn, not on the training's "
-    "seed. For a class of few rows they are too narrow. Chance is 1 / number of classes that occur; for accuracy it is "
-    "the share of the most frequent class, and for phonetic features the accuracy of always saying the more frequent "
-    "value. ECE is the expected calibration error (Naeini et al. 2015, in the form of Guo et al. 2017) with 15 bins of "
-    "equal width. Phonetic features are those of Chomsky and Halle (1968) and Hayes (2009)."
+    "classes that occur in it. Balanced accuracy at 10 counts a row as right whose class is among the 10 of the "
+    "largest probabilities; of equal ones the class that is listed first is the larger. Intervals hold the middle 95 % "
+    "of 2,000 bootstrap samples of the rows (percentile intervals, Efron 1979): they say how much the score depends on "
+    "the rows that were drawn, not on the training's seed. For a class of few rows they are too narrow. Chance is 1 / "
+    "number of classes that occur; at 10 it is 10 / number of all classes, for accuracy the share of the most frequent "
+    "class, and for phonetic features the accuracy of always saying the more frequent value. ECE is the expected "
+    "calibration error (Naeini et al. 2015, in the form of Guo et al. 2017) with 15 bins of equal width. Phonetic "
+    "features are those of Chomsky and Halle (1968) and Hayes (2009)."
 )
 CLASS_COLUMNS = ("class", "n", "F1", "95 % interval", "precision", "recall", "seen as")
 

@@ -8,7 +8,7 @@ from demega_jax.evaluation.ensemble_report import EnsembleReport
 from demega_jax.evaluation.report.features import features_of_predictions, majority
 from demega_jax.evaluation.report.intervals import ScoreIntervals
 from demega_jax.evaluation.report.tables import class_cells
-from demega_jax.metrics import Scores
+from demega_jax.metrics import TOP, Scores
 from demega_jax.phonemes import manner_groups
 
 NONE = "\N{EN DASH}"
@@ -20,6 +20,10 @@ def score_rows(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str,
     most = f"{scores.support.max() / scores.rows:.4f}"
     yield "macro-F1", f"{scores.macro_f1:.4f}", str(intervals.macro_f1), chance
     yield "balanced accuracy", f"{scores.balanced_accuracy:.4f}", str(intervals.balanced_accuracy), chance
+    if scores.balanced_accuracy_at_10 is not None:
+        any_order = f"{TOP / len(scores.classes):.4f}"
+        interval = str(intervals.balanced_accuracy_at_10)
+        yield "balanced accuracy at 10", f"{scores.balanced_accuracy_at_10:.4f}", interval, any_order
     yield "accuracy", f"{scores.accuracy:.4f}", str(intervals.accuracy), most
     if scores.calibration is not None:
         yield "ECE, expected calibration error", f"{scores.calibration.ece:.4f}", NONE, NONE

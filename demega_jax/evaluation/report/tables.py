@@ -34,15 +34,16 @@ def _summary_table(scores: Scores) -> Table:
         ("macro-F1", f"{scores.macro_f1:.4f}"),
         ("balanced accuracy", f"{scores.balanced_accuracy:.4f}"),
         ("accuracy", f"{scores.accuracy:.4f}"),
+        *_at_10(scores),
         ("chance", f"{scores.chance:.4f}"),
         ("rows", f"{scores.rows:,}"),
     ]
     if scores.loss is not None:
         pairs.append(("loss", f"{scores.loss:.4f}"))
-    if reference is not None:
-        pairs.append(("reference macro-F1", f"{reference:.4f} ({scores.macro_f1 - reference:+.4f})"))
     if scores.ipa_accuracy is not None:
         pairs.append(("IPA accuracy", f"{scores.ipa_accuracy:.4f}"))
+    if reference is not None:
+        pairs.append(("reference macro-F1", f"{reference:.4f} ({scores.macro_f1 - reference:+.4f})"))
     table = Table(show_header=False, box=None, padding=(0, 1))
     for _ in range(2):
         table.add_column(style="cyan", no_wrap=True)
@@ -50,6 +51,12 @@ def _summary_table(scores: Scores) -> Table:
     for start in range(0, len(pairs), 2):
         table.add_row(*(cell for pair in pairs[start : start + 2] for cell in pair))
     return table
+
+
+def _at_10(scores: Scores) -> list[tuple[str, str]]:
+    """The balanced accuracy at 10, where there are more than 10 classes."""
+    found = scores.balanced_accuracy_at_10
+    return [] if found is None else [("balanced accuracy at 10", f"{found:.4f}")]
 
 
 def _class_table(scores: Scores) -> Table:

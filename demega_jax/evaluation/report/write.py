@@ -72,7 +72,7 @@ def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
     formats: of the figures, among `PICTURES`. Those of an earlier report in other formats are removed.
     UserError: the folder cannot be written.
     """
-    folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion)
+    folder, intervals = RunFolder(Path(found.name)), score_intervals(found.scores.confusion, found.scores.right_at_10)
     figures = dict(draw_all(folder, found, intervals))
 
     def page(pictures: Sequence[Picture]) -> str:
@@ -90,7 +90,8 @@ def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> 
     lines = metrics_lines(folder, found.config)
     if lines:
         reference = scores.reference_macro_f1 if found.split.name == "validation" else None
-        yield "training_curve", draw_training(lines, found.name, chance=scores.chance, reference=reference)
+        options = {"chance": scores.chance, "reference": reference}
+        yield "training_curve", draw_training(lines, found.name, monitor=found.config.train.monitor, **options)
     yield from draw_scores(scores, intervals)
     if found.saliency is not None:
         data, rows = found.config.data, min(MOST_ROWS, found.split.rows)

@@ -27,7 +27,7 @@ METHOD = (
 
 def write_stack_report(plan: StackPlan, reports: Sequence[StackReport], scores: Scores) -> Path:
     """Write the figures and the page; returns the page. scores: of the stack that predicts, on the last split."""
-    last, intervals = reports[-1], score_intervals(scores.confusion)
+    last, intervals = reports[-1], score_intervals(scores.confusion, scores.right_at_10)
     figures = dict(draw_scores(scores, intervals))
 
     def page(pictures: Sequence[Picture]) -> str:

@@ -17,7 +17,7 @@ def trained(tmp_path_factory) -> Path:
     simulate_grouped(base / "data", levels=[5], groups=48, sensors=3, time_points=12, seed=1)
     (base / "tiny.yaml").write_text(
         "model: {width: 8, layers: 1, heads: 2, embedding_width: 8, projection_width: 4, ipa_width: 4}\n"
-        "train: {steps: 4, batch_size: 16, eval_every: 2, save_every: 2, log_every: 1}\n"
+        "train: {steps: 4, batch_size: 16, eval_every: 2, save_every: 2, log_every: 1, monitor: loss}\n"
     )
     assert run_command("train", base / "tiny.yaml", "--data", base / "data", "--run", base / "run") == 0
     return base / "run"
@@ -28,9 +28,9 @@ def test_run_is_reported_with_its_best_step_and_verified_checkpoints(trained, tm
     assert inspect(capsys, trained, "--json", tmp_path / "run.json")[0] == 0
     (report,) = json.loads((tmp_path / "run.json").read_text())["reports"]
     facts = report["facts"]
-    best = max(split_lines(trained, "validation").values(), key=lambda line: line["macro_f1"])
+    best = min(split_lines(trained, "validation").values(), key=lambda line: line["loss"])
     assert (facts["step"], facts["planned"], facts["validations"]) == (4, 4, 2)
-    assert (facts["best"], facts["best_step"]) == (best["macro_f1"], best["step"])
+    assert (facts["best"], facts["best_step"]) == (best["loss"], best["step"])
     states = [(found["kind"], found["step"], found["state"]) for found in facts["checkpoints"]]
     assert states == [("latest", 2, "whole"), ("latest", 4, "whole"), ("best", best["step"], "whole")]
     assert facts["parameters"] > 100 and facts["window"] == [3, 12] and report["sound"]

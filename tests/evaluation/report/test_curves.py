@@ -53,6 +53,18 @@ def test_the_best_step_is_the_first_highest_macro_f1(tmp_path, monkeypatch):
     assert not any("reference" in text for text in texts)
 
 
+@pytest.mark.parametrize(("monitor", "place", "step"), [("loss", 0, 30), ("balanced_accuracy_at_10", 1, 10)])
+def test_the_best_step_by_another_score(monitor, place, step):
+    """By hand: the smallest loss is 0.2 at step 30; the largest score at 10 is 0.6 at step 10."""
+    lines = [
+        validation(step, 0.5) | {"loss": loss, "balanced_accuracy_at_10": at_10}
+        for step, loss, at_10 in ((10, 0.9, 0.6), (20, None, 0.5), (30, 0.2, 0.4), (40, 0.2, 0.6))
+    ]
+    figure = draw_training([lines], "run", monitor=monitor, chance=None, reference=None)
+    (star,) = [line for line in figure.axes[place].lines if line.get_marker() == "*"]
+    assert star.get_xdata() == [step]
+
+
 def test_a_curve_of_no_file_is_refused_and_leaves_nothing(tmp_path):
     with refused("no such file", where=tmp_path / "metrics.jsonl"):
         plot_training_curve(tmp_path / "metrics.jsonl", tmp_path / "c.png", title="", chance=None, reference=None)

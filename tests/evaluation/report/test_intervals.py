@@ -35,6 +35,15 @@ def test_a_class_of_one_row_counts_only_where_it_was_drawn():
     np.testing.assert_array_equal(found.f1, [[1, 1], [1, 1], [0, 0]])
 
 
+def test_the_interval_at_10_is_that_of_balanced_accuracy_where_as_many_rows_are_right():
+    """Oracle: the interval of balanced accuracy, which is drawn from the whole confusion matrix."""
+    counts = np.array([[60, 20, 20], [10, 70, 20], [5, 5, 40]])
+    found = score_intervals(counts, np.diagonal(counts))
+    one, other = found.balanced_accuracy, found.balanced_accuracy_at_10
+    assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=0.01)
+    assert score_intervals(counts).balanced_accuracy_at_10 is None
+
+
 def test_wilson_is_that_of_scipy():
     right, rows = np.array([0, 3, 10, 7]), np.array([0, 10, 10, 300])
     got = wilson(right, rows)

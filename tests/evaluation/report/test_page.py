@@ -21,7 +21,8 @@ HOSTILE = '<script src="http://example.org/x.js">&'
 
 def content(what, ensemble=None, title="runs/x on test", config="model:\n  width: 8\n"):
     pictures = [Picture("f1", b"<svg/>", 5, "bars", "F1 of each class.")]
-    return Content(title, ["test split"], what, score_intervals(what.confusion), ensemble, "mean", pictures, config)
+    intervals = score_intervals(what.confusion, what.right_at_10)
+    return Content(title, ["test split"], what, intervals, ensemble, "mean", pictures, config)
 
 
 def test_scores_of_all_classes_with_intervals_and_chance():
@@ -30,6 +31,7 @@ def test_scores_of_all_classes_with_intervals_and_chance():
     rows = {row[0]: row[1:] for row in page.rows}
     intervals = score_intervals(what.confusion)
     assert rows["macro-F1"] == [f"{what.macro_f1:.4f}", str(intervals.macro_f1), f"{1 / 38:.4f}"]
+    assert rows["balanced accuracy at 10"][::2] == [f"{what.balanced_accuracy_at_10:.4f}", f"{10 / 39:.4f}"]
     assert rows["accuracy"][2] == f"{what.support.max() / what.rows:.4f}"
     assert rows["ECE, expected calibration error"][0] == f"{what.calibration.ece:.4f}"
     assert rows["reference macro-F1 (best possible)"][0] == "0.4500" and rows["class loss (nats)"][0] == "2.2500"
