@@ -191,8 +191,8 @@ def test_group(tmp_path):
 
 
 def test_a_model_without_a_validation_has_no_score():
-    assert training_run._score(training_run.Trained(Path("run"), None, None)) == "no validation so far"
-    assert "0.5000 at step 3" in training_run._score(training_run.Trained(Path("run"), 3, 0.5))
+    assert training_run._score(training_run.Trained(Path("run"), None, None, "macro_f1")) == "no validation so far"
+    assert "0.5000 at step 3" in training_run._score(training_run.Trained(Path("run"), 3, 0.5, "macro_f1"))
 
 
 def test_the_room_of_benchmarks_is_called_as_the_function():

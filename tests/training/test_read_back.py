@@ -219,6 +219,8 @@ def test_a_step_that_is_not_that_of_the_folder(run, tmp_path, warnings, old):
     meta = json.loads(path.read_text()) | {"step": 7}
     if old:
         del meta["seal"], meta["log"], meta["skipped_in_a_row"]
+        standing = meta["standing"]
+        meta["standing"] = {"best_macro_f1": standing.pop("best_score"), "best_step": 3, "stale": standing["stale"]}
     path.write_text(json.dumps(meta))
     assert newest_arrays(run)["step"] == 3
     the_warning(warnings, run / "checkpoints" / "latest" / "6", "step is 7", "6")
