@@ -39,7 +39,10 @@ def quiet_closed_loops() -> None:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Within this block orbax logs nothing: what is wrong is raised. Afterwards loggers and hooks are as before."""
+    """Within this block orbax logs nothing: what is wrong is raised. Afterwards loggers and hooks are as before.
+
+    After a failure the filters and the hook stay: threads of the failed save may still end, and report it again.
+    """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, filters = [each.level for each in loggers], [list(each.filters) for each in loggers]
     hook = sys.unraisablehook
@@ -47,9 +50,10 @@ def quiet_orbax() -> Iterator[None]:
     quiet_failed_saves()
     try:
         yield
-    finally:
-        for each, level, kept in zip(loggers, levels, filters, strict=True):
-            each.setLevel(level)
+        for each, kept in zip(loggers, filters, strict=True):
             each.filters[:] = kept
         if sys.unraisablehook is _unless_loop_closed:
             sys.unraisablehook = hook
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
