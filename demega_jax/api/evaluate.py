@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from demega_jax import __version__
-from demega_jax.api.models import Asked, Method, Runs, config_of, expand, run_paths
+from demega_jax.api.models import Asked, Method, Runs, config_of, expand, rows_to_fit, run_paths
 from demega_jax.api.paths import PathLike, check_one_of, expanded_path, path_of
 from demega_jax.api.scoring import asked_config, check_report, open_scored, score
 from demega_jax.api.settings import settings_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from demega_jax.evaluation.model import Model
     from demega_jax.metrics import Scores
 
-Agree = Callable[["Split", "Sequence[Model]"], None]
+Agree = Callable[["Sequence[Split]", "Sequence[Model]"], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +134,8 @@ def _evaluated(
     if asked.method == "weighted" and name == "validation":
         warn("--ensemble weighted: the weights are fitted on the rows that are scored, so the score is too good")
     if agree is not None:
-        agree(split, models)
+        fitted = rows_to_fit(models, data, asked)
+        agree([split] if fitted is None else [split, fitted], models)
     scores, ensemble = score(models, split, data, asked)
     page = _report(models[0], split, scores, ensemble, asked) if report else None
     steps = tuple(step for model in models for step in model.steps)

@@ -101,22 +101,28 @@ def validation_data(model: "Model", folder: str | None, rows: "Split") -> "DataC
     return data.model_copy(update={"level": rows.level}) if there else data
 
 
+def rows_to_fit(models: "Sequence[Model]", data: "DataConfig", asked: Asked) -> "Split | None":
+    """The validation split of `data` that weights are fitted on; None where no weights are asked for."""
+    from demega_jax.data.folder import data_folder
+    from demega_jax.data.open import open_split
+
+    if asked.stack is not None or asked.method != "weighted":
+        return None
+    first = models[0]
+    split = open_split(data_folder(data.path), "validation", data, classes=first.classes, expect_shape=first.window)
+    return prepared(split, models, asked)
+
+
 def fit_combination(ensemble: "Ensemble", data: "DataConfig", asked: Asked) -> "Combination | StackCombination":
     """The combination that is asked for; weights are fitted on the validation split of `data`."""
     if asked.stack is not None:
         from demega_jax.evaluation.stack.use import StackCombination
 
         return StackCombination.read(asked.stack, ensemble.models)
-    from demega_jax.data.folder import data_folder
-    from demega_jax.data.open import open_split
     from demega_jax.evaluation.runs import Combination
 
-    if asked.method != "weighted":
-        return Combination(asked.method)
-    if ensemble.members < 2:
+    if asked.method == "weighted" and ensemble.members < 2:
         wanted, way_out = "two models or more", "name more training runs, or leave out --ensemble"
         raise UserError("--ensemble", "weighted, for one model", wanted, way_out)
-    first = ensemble.models[0]
-    folder = data_folder(data.path)
-    validation = open_split(folder, "validation", data, classes=first.classes, expect_shape=first.window)
-    return Combination.fit(asked.method, ensemble, prepared(validation, ensemble.models, asked))
+    rows = rows_to_fit(ensemble.models, data, asked)
+    return Combination(asked.method) if rows is None else Combination.fit(asked.method, ensemble, rows)

@@ -71,11 +71,11 @@ def _taking_part(process: Process, ours: Ours | None) -> "Iterator[Together | No
         yield together
 
 
-def _agree(together: "Together", split: "DataSplit", models: "Sequence[Model]") -> None:
+def _agree(together: "Together", splits: "Sequence[DataSplit]", models: "Sequence[Model]") -> None:
     """UserError: this process sees other rows or other models than process 0."""
     from demega_jax.commands.shared.joined import check_same_models, check_same_rows
 
-    check_same_rows(together, split)
+    check_same_rows(together, *splits)
     check_same_models(together, models)
     placement, _ = models[0].placement(1)
     placement.connect(lambda: together.meet("devices"))

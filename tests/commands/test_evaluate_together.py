@@ -78,3 +78,21 @@ def test_another_input_in_one_of_them_ends_both(other, run, data, tmp_path):
         assert ended.status == 2
         (line,) = ended.errors
         assert line.startswith("error: ") and fact in line
+
+
+@pytest.mark.long
+def test_other_rows_for_the_weights_in_one_of_them_end_both(data, tmp_path):
+    """The rows that are scored are the same, and those that the weights are fitted on differ."""
+    run, places = tmp_path / "run", [tmp_path / "0", tmp_path / "1"]
+    assert train(data, run, *SMALL, "data.feed=resident", "train.members=2") == 0
+    for place in places:
+        shutil.copytree(run, place / "run")
+        shutil.copytree(data, place / "data")
+    simulate_grouped(tmp_path / "other", levels=[100], groups=100, sensors=5, time_points=9, seed=1)
+    validation = Path("grouped_100", "validation_grouped.h5")
+    shutil.copy(tmp_path / "other" / validation, places[1] / "data" / validation)
+    words = ("--data", "data", "--split", "test", "--ensemble", "weighted")
+    for ended in evaluated("run", *words, folders=places):
+        assert ended.status == 2
+        (line,) = ended.errors
+        assert "validation" in line and "other rows or labels" in line
