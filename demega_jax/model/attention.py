@@ -12,9 +12,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
+from demega_jax.config.model import MOST_KERNEL_TIME_POINTS
 from demega_jax.model import cpu_layout
 from demega_jax.model.attend import PairRows, Tables, attend
-from demega_jax.model.dropout import Dropped, Noise, apply_dropout, dropout
+from demega_jax.model.dropout import Dropped, Noise, apply_dropout, at, dropout
 from demega_jax.model.fused.attention import attend_fused
 from demega_jax.model.fused.bits import PairBits
 from demega_jax.model.fused.plan import Plan
@@ -135,17 +136,27 @@ class DisentangledAttention(nnx.Module):
         joint = side_by_side(x, (self.query, self.key, self.value))
         return joint.reshape(*joint.shape[:3], self.config.heads, -1)
 
-    def branch(self, x: Float[Array, "B T E"], noise: Noise, tables: LayerTables) -> Float[Array, "B T E"]:
-        """Attended values in training by the kernels for accelerators, before the bias and dropout that come last."""
-        return product(self.out, self._fused(self._joint(x), *tables, noise.at(0)).reshape(x.shape))
+    def branch(
+        self, x: Float[Array, "B T E"], keep: Bool[Array, "B T"] | None, noise: Noise | None, tables: LayerTables
+    ) -> Float[Array, "B T E"]:
+        """Attended values by the kernels for accelerators, before the bias and dropout that come last."""
+        return product(self.out, self._fused(self._joint(x), *tables, keep, at(noise, 0)).reshape(x.shape))
 
-    def _fused(self, qkv: Float[Array, "B T 3 H D"], tables: Tables, rows: PairRows, noise: Noise) -> Array:
-        """Attended values by the kernels for accelerators, in training."""
+    def _fused(
+        self,
+        qkv: Float[Array, "B T 3 H D"],
+        tables: Tables,
+        rows: PairRows,
+        keep: Bool[Array, "B T"] | None,
+        noise: Noise | None,
+    ) -> Float[Array, "B T H D"]:
+        """Attended values by the kernels for accelerators."""
         batch, time, _, heads, width = qkv.shape
         terms = (tables.keys is not None, tables.queries is not None)
-        bits = PairBits.of(noise.site, time, self.config.dropout)
-        plan = Plan(batch, time, heads, width, rows, terms, bits)
-        return attend_fused(plan, functools.partial(attend_by_pairs, rows, None), noise.keys, qkv, tables)
+        bits = None if noise is None else PairBits.of(noise.site, time, self.config.dropout)
+        words = jnp.zeros((batch, 2), jnp.uint32) if noise is None else noise.keys
+        plan = Plan(batch, time, heads, width, rows, terms, bits, masked=keep is not None)
+        return attend_fused(plan, functools.partial(attend_by_pairs, rows), words, keep, qkv, tables)
 
     def __call__(
         self,
@@ -162,21 +173,20 @@ class DisentangledAttention(nnx.Module):
         """
         rate, time = self.config.dropout, x.shape[1]
         tables = tables or self.tables(time)
-        if self.config.attention == "fused" and keep is None and noise is not None:
-            return dropout(
-                self.out(self._fused(self._joint(x), *tables, noise.at(0)).reshape(x.shape)), rate, noise.at(1)
-            )
         qkv, (of_layer, rows) = self._joint(x), tables
-        dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
         by_pairs = functools.partial(attend_by_pairs, rows, keep)
-        if keep is None:
-            attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, of_layer, dropped)
+        if self.config.attention == "fused" and time <= MOST_KERNEL_TIME_POINTS:
+            y = self.out(self._fused(qkv, of_layer, rows, keep, at(noise, 0)).reshape(x.shape))
         else:
-            attended = by_pairs(qkv, of_layer, dropped)
-        y = affine(self.out, attended.reshape(x.shape))
+            dropped = noise.at(0).keep((self.config.heads, time, time), rate) if noise is not None and rate else None
+            if keep is None:
+                attended = cpu_layout.on_cpu_or_not(by_pairs, functools.partial(attend, rows), qkv, of_layer, dropped)
+            else:
+                attended = by_pairs(qkv, of_layer, dropped)
+            y = affine(self.out, attended.reshape(x.shape))
         if keep is not None:
             y = jnp.where(keep[:, :, None], y, jnp.zeros((), y.dtype))
-        return dropout(y, rate, noise and noise.at(1))
+        return dropout(y, rate, at(noise, 1))
 
 
 def tables_of(layers: Sequence[DisentangledAttention], time_points: int) -> list[LayerTables]:

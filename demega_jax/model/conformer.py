@@ -10,9 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
+from demega_jax.config.model import MOST_KERNEL_TIME_POINTS
 from demega_jax.model import cpu_layout
 from demega_jax.model.attention import DisentangledAttention, LayerTables, tables_of
-from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.dropout import Noise, at, dropout
 from demega_jax.model.fused.feedforward import feedforward, weights_of
 from demega_jax.model.fused.residual import Stream, add_and_normalize, gains_of, stream_of
 from demega_jax.model.layers import DepthwiseConv, LayerNorm, affine, conv, linear, product
@@ -100,34 +101,38 @@ class ConformerLayer(nnx.Module):
         keep: real positions; others are hidden from convolution and attention.  tables: of its attention, if they are
         at hand.
         """
-        at = noise.at if noise is not None else lambda site: None
+        of_conv, of_attention, after_attention, of_feedforward = (at(noise, site) for site in range(4))
+        attention = functools.partial(self.attention, keep=keep, noise=of_attention, tables=tables)
         if self.pre_norm:
-            x = x + dropout(self.conv(_hide(self.norm1(x), keep)), self.rate, at(0))
-            x = x + dropout(self.attention(self.norm2(x), keep=keep, noise=at(1), tables=tables), self.rate, at(2))
-            return x + self.feedforward(self.norm3(x), noise=at(3))
+            x = x + dropout(self.conv(_hide(self.norm1(x), keep)), self.rate, of_conv)
+            x = x + dropout(attention(self.norm2(x)), self.rate, after_attention)
+            return x + self.feedforward(self.norm3(x), noise=of_feedforward)
         x = self.norm1(x + self.conv(_hide(x, keep)))
-        x = self.norm2(x + dropout(self.attention(x, keep=keep, noise=at(1), tables=tables), self.rate, at(2)))
-        return self.norm3(x + self.feedforward(x, noise=at(3)))
+        x = self.norm2(x + dropout(attention(x), self.rate, after_attention))
+        return self.norm3(x + self.feedforward(x, noise=of_feedforward))
 
     def fused(
         self,
         x: Stream,
         normed: Float[Array, "B T E"],
         add: Callable[..., tuple[Stream, Float[Array, "B T E"]]],
-        noise: Noise,
+        keep: Bool[Array, "B T"] | None,
+        noise: Noise | None,
         tables: LayerTables,
         feedforward: Callable[..., Float[Array, "B T E"]],
     ) -> tuple[Stream, Float[Array, "B T E"]]:
-        """The layer in training, by the kernels for accelerators.
+        """The layer by the kernels for accelerators.
 
         x: the residual stream.  normed: what the first branch takes.  add: (x, branch, number of the sum, sites of
         dropout) -> the stream after it, and what the next branch takes.  feedforward: (x, noise) -> the branch before
-        its last bias and dropout. Returns what `add` does, after the layer.
+        its last bias and dropout. Returns what `add` does, after the layer. Where `keep` hides a position, it has
+        other values than those of `__call__`, which no kept position sees.
         """
-        at = noise.at
-        x, normed = add(x, self.conv.branch(normed), 0, (at(0),) if self.pre_norm else ())
-        x, normed = add(x, self.attention.branch(normed, at(1), tables), 1, (at(1).at(1), at(2)))
-        return add(x, feedforward(normed, at(3).at(0)), 2, (at(3).at(1),))
+        of_attention, of_feedforward = at(noise, 1), at(noise, 3)
+        x, normed = add(x, self.conv.branch(_hide(normed, keep)), 0, (at(noise, 0),) if self.pre_norm else ())
+        attended = self.attention.branch(normed, keep, of_attention, tables)
+        x, normed = add(x, attended, 1, (at(of_attention, 1), at(noise, 2)))
+        return add(x, feedforward(normed, at(of_feedforward, 0)), 2, (at(of_feedforward, 1),))
 
     def sites(self, noise: Noise) -> list[Noise]:
         """Where dropout acts on an array like the layer's input."""
@@ -157,11 +162,11 @@ class ConformerEncoder(nnx.Module):
         if noise is not None and self.rate:
             noise = self._drawn_ahead(noise, x.shape[1] * self.width)
         tables = tables_of([layer.attention for layer in self.layers], x.shape[1])
-        if self.is_fused and keep is None and noise is not None:
-            return self._fused(x, noise, tables)
+        if self.is_fused and x.shape[1] <= MOST_KERNEL_TIME_POINTS:
+            return self._fused(x, keep, noise, tables)
         x = self.stem(x, keep=keep)
         for number, (layer, of_layer) in enumerate(zip(self.layers, tables, strict=True)):
-            x = layer(x, keep=keep, noise=noise and noise.at(number), tables=of_layer)
+            x = layer(x, keep=keep, noise=at(noise, number), tables=of_layer)
         return self.final_norm(x)
 
     def _drawn_ahead(self, noise: Noise, elements: int) -> Noise:
@@ -171,8 +176,14 @@ class ConformerEncoder(nnx.Module):
         inner = [noise.at(i).at(3).at(0) for i, _ in each]
         return noise.drawn_ahead(inner, elements * self.factor, self.rate)
 
-    def _fused(self, x: Float[Array, "B T C"], noise: Noise, tables: Sequence[LayerTables]) -> Float[Array, "B T E"]:
-        """The layers in training, by the kernels for accelerators."""
+    def _fused(
+        self,
+        x: Float[Array, "B T C"],
+        keep: Bool[Array, "B T"] | None,
+        noise: Noise | None,
+        tables: Sequence[LayerTables],
+    ) -> Float[Array, "B T E"]:
+        """The layers by the kernels for accelerators."""
         layers = list(self.layers)
         ends = [end for layer in layers for end in (layer.conv.pointwise, layer.attention.out, layer.feedforward.down)]
         norms = [norm for layer in layers for norm in (layer.norm1, layer.norm2, layer.norm3)]
@@ -180,22 +191,25 @@ class ConformerEncoder(nnx.Module):
             ends, norms = [self.stem.skip, *ends], [*norms, self.final_norm]
         gains = gains_of(ends, norms)
 
-        def add(first: int, x: Stream, branch: Array, number: int, sites: Sequence[Noise]) -> tuple[Stream, Array]:
+        def add(
+            first: int, x: Stream, branch: Array, number: int, sites: Sequence[Noise | None]
+        ) -> tuple[Stream, Array]:
             x, normed = add_and_normalize(x, branch, gains, first + number, sites, self.rate)
             return (x if self.pre_norm else x._replace(x=normed)), normed
 
         if self.pre_norm:
-            stream, normed = add(0, stream_of(self.stem.convolved(x), gains), self.stem.branch(x), 0, ())
+            x = _hide(x, keep)
+            stream, normed = add(0, stream_of(self.stem.convolved(x, keep), gains), self.stem.branch(x), 0, ())
         else:
-            normed = self.stem(x)
+            normed = self.stem(x, keep=keep)
             stream = stream_of(normed, gains)
         weights = weights_of([(layer.feedforward.up, layer.feedforward.down) for layer in layers], normed.dtype)
 
-        def branch(number: int, x: Array, noise: Noise) -> Array:
+        def branch(number: int, x: Array, noise: Noise | None) -> Array:
             return feedforward(x, weights, number, noise, self.rate)
 
         for number, layer in enumerate(layers):
             sums = functools.partial(add, 3 * number + int(self.pre_norm))
             of_layer = tables[number], functools.partial(branch, number)
-            stream, normed = layer.fused(stream, normed, sums, noise.at(number), *of_layer)
+            stream, normed = layer.fused(stream, normed, sums, keep, at(noise, number), *of_layer)
         return normed if self.pre_norm else self.final_norm(normed)

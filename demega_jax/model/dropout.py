@@ -126,6 +126,11 @@ class Noise:
         return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=2)[:, :, :count]
 
 
+def at(noise: Noise | None, site: int) -> Noise | None:
+    """The noise of a sub-site; in evaluation there is none."""
+    return None if noise is None else noise.at(site)
+
+
 class Dropped(NamedTuple):
     """What dropout does to an array. keep: the elements that stay.  kept: the share of elements that stay."""
 

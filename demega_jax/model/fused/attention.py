@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.dropout import Dropped
@@ -12,22 +13,38 @@ from demega_jax.model.fused import gpu, tpu
 from demega_jax.model.fused.bits import keep_pairs
 from demega_jax.model.fused.plan import Plan
 
-# (qkv, tables, dropped) -> attended values, by plain products
-Plain = Callable[[Array, Tables, Dropped | None], Array]
+# (keep, qkv, tables, dropped) -> attended values, by plain products
+Plain = Callable[[Array | None, Array, Tables, Dropped | None], Array]
+
+
+class _Window(NamedTuple):
+    """What the kernels take as it is. words [B, 2]: the rows' keys of dropout.  keep [B, T]: real positions."""
+
+    words: UInt32[Array, "B 2"]
+    keep: Bool[Array, "B T"] | None
 
 
 def attend_fused(
-    plan: Plan, plain: Plain, words: UInt32[Array, "B 2"], qkv: Float[Array, "B T 3 H D"], tables: Tables
+    plan: Plan,
+    plain: Plain,
+    words: UInt32[Array, "B 2"],
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
 ) -> Float[Array, "B T H D"]:
-    """Attended values. plain: what computes them on devices without a kernel.  words: the rows' keys of dropout."""
+    """Attended values; 0 at positions that are not kept.
+
+    plain: what computes them on devices without a kernel.  words: the rows' keys of dropout.  keep: real positions of
+    padded windows; None: all are real.
+    """
     with jax.named_scope("attention_fused"):
-        return _attend(plan, plain, words, qkv, tables)
+        return _attend(plan, plain, _Window(words, keep), qkv, tables)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables) -> Float[Array, "B T H D"]:
+def _attend(plan: Plan, plain: Plain, window: _Window, qkv: Array, tables: Tables) -> Float[Array, "B T H D"]:
     return jax.lax.platform_dependent(
-        words,
+        *window,
         qkv,
         tables,
         cuda=partial(gpu.forward, plan),
@@ -36,28 +53,33 @@ def _attend(plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables) 
     )
 
 
-def _plain_forward(plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables) -> Float[Array, "B T H D"]:
+def _plain_forward(
+    plan: Plan, plain: Plain, words: Array, keep: Array | None, qkv: Array, tables: Tables
+) -> Float[Array, "B T H D"]:
     dropped = None if plan.bits is None else keep_pairs(words, plan.heads, plan.bits)
-    return plain(qkv, tables, dropped)
+    return plain(keep, qkv, tables, dropped)
 
 
 def _plain_backward(
-    plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables, g: Array
+    plan: Plan, plain: Plain, words: Array, keep: Array | None, qkv: Array, tables: Tables, g: Array
 ) -> tuple[Float[Array, "B T 3 H D"], Tables]:
-    _, back = jax.vjp(partial(_plain_forward, plan, plain, words), qkv, tables)
+    _, back = jax.vjp(partial(_plain_forward, plan, plain, words, keep), qkv, tables)
     return back(g)
 
 
-def _forward(
-    plan: Plan, plain: Plain, words: Array, qkv: Array, tables: Tables
-) -> tuple[Array, tuple[Array, Array, Tables]]:
-    return _attend(plan, plain, words, qkv, tables), (words, qkv, tables)
+Saved = tuple[_Window, Array, Tables]
 
 
-def _backward(plan: Plan, plain: Plain, saved: tuple[Array, Array, Tables], g: Array) -> tuple[None, Array, Tables]:
+def _forward(plan: Plan, plain: Plain, window: _Window, qkv: Array, tables: Tables) -> tuple[Array, Saved]:
+    return _attend(plan, plain, window, qkv, tables), (window, qkv, tables)
+
+
+def _backward(plan: Plan, plain: Plain, saved: Saved, g: Array) -> tuple[None, Array, Tables]:
+    window, *others = saved
     with jax.named_scope("attention_fused"):
         dqkv, d_tables = jax.lax.platform_dependent(
-            *saved,
+            *window,
+            *others,
             g,
             cuda=partial(gpu.backward, plan),
             tpu=partial(tpu.backward, plan),

@@ -38,9 +38,10 @@ def weights_of(layers: Sequence[tuple[nnx.Linear, nnx.Linear]], dtype: jnp.dtype
 
 
 def feedforward(
-    x: Float[Array, "B T E"], weights: Weights, layer: int, noise: Noise, rate: float
+    x: Float[Array, "B T E"], weights: Weights, layer: int, noise: Noise | None, rate: float
 ) -> Float[Array, "B T E"]:
-    """The branch of a layer before its last bias and dropout. noise: of the dropout of the hidden features."""
+    """The branch of a layer before its last bias and dropout. noise: of the dropout of the hidden features;
+    None in evaluation."""
     masks, words = draw([noise], rate, x.shape[1] * weights.bias.shape[1])
     of = Branch(layer, masks)
     with jax.named_scope("feedforward_fused"):

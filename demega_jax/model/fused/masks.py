@@ -11,16 +11,17 @@ from demega_jax.model.fused.plan import Masks
 Words = UInt32[Array, "S B count"] | None
 
 
-def draw(sites: Sequence[Noise], rate: float, elements: int) -> tuple[Masks | None, Words]:
-    """The dropouts of `sites`, and the words of random bits that they read; nothing without sites or at rate 0.
+def draw(sites: Sequence[Noise | None], rate: float, elements: int) -> tuple[Masks | None, Words]:
+    """The dropouts of `sites`, and the words of random bits that they read; nothing in evaluation, or at rate 0.
 
-    elements: of a row of the batch.
+    sites: None in evaluation.  elements: of a row of the batch.
     """
-    if not rate or not sites:
+    noisy = [site for site in sites if site is not None]
+    if not rate or not noisy:
         return None, None
     share = Share.of(rate)
-    drawn = sites[0].words(sites, share.words(elements))
-    return Masks(share, tuple(drawn.place(site) for site in sites)), drawn.words
+    drawn = noisy[0].words(noisy, share.words(elements))
+    return Masks(share, tuple(drawn.place(site) for site in noisy)), drawn.words
 
 
 def apply(masks: Masks | None, words: Words, x: Float[Array, "B T E"]) -> Float[Array, "B T E"]:

@@ -21,7 +21,8 @@ class Plan:
     """Sizes and settings of a fused attention.
 
     batch, time, heads, width: B, T, H, D.  rows: the table's row for every pair.  terms: which position terms there
-    are (of keys, of queries).  bits: the dropout of the probabilities; None: there is none.
+    are (of keys, of queries).  bits: the dropout of the probabilities; None: there is none.  masked: whether only some
+    positions of a window are real.
     """
 
     batch: int
@@ -31,6 +32,7 @@ class Plan:
     rows: PairRows
     terms: tuple[bool, bool]
     bits: PairBits | None
+    masked: bool = False
 
     @property
     def scales(self) -> tuple[float, float]:

@@ -56,12 +56,12 @@ _room.defvjp(lambda parts, gains: (_room(parts, gains), None), lambda parts, _, 
 
 
 def add_and_normalize(
-    stream: Stream, y: Float[Array, "B T E"], gains: Gains, number: int, sites: Sequence[Noise], rate: float
+    stream: Stream, y: Float[Array, "B T E"], gains: Gains, number: int, sites: Sequence[Noise | None], rate: float
 ) -> tuple[Stream, Float[Array, "B T E"]]:
     """(the stream of x', LayerNorm(x')) with x' = x + dropout(y + bias).
 
     y: the product that a branch ends with.  number: of this sum in `gains`.  sites: where dropout acts, one after the
-    other.
+    other; None in evaluation.
     """
     masks, words = draw(sites, rate, y.shape[1] * y.shape[2])
     with jax.named_scope("residual_fused"):

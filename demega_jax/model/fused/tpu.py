@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.fused.plan import Plan
@@ -42,6 +42,12 @@ class Sizes:
     def width(self) -> int:
         """E."""
         return self.plan.heads * self.plan.width
+
+    def kept(self, keep: Bool[Array, "B T"] | None) -> Float[Array, "B 1 S"]:
+        """1 at the real positions of each row; without `keep`, one line that no kernel reads."""
+        if keep is None:
+            return jnp.zeros((1, 1, self.keys), jnp.float32)
+        return jnp.pad(keep.astype(jnp.float32), ((0, 0), (0, self.keys - self.plan.time)))[:, None]
 
     def of_distances(self, falling: bool) -> Float[Array, "2S R"]:
         """1 where a place of a line of [T, 2S] has that row of the table.
@@ -137,7 +143,7 @@ def _head(sizes: Sizes, qkv: Ref, of_keys: Ref, of_queries: Ref, head: int) -> _
     return _Head(q, k, v, of_keys[:, columns], of_queries[:, columns])
 
 
-def _probabilities(sizes: Sizes, words: Ref, row: Array, head: int, of: _Head) -> tuple[Array, Array]:
+def _probabilities(sizes: Sizes, words: Ref, keep: Ref, row: Array, head: int, of: _Head) -> tuple[Array, Array]:
     """The probabilities of a head before and after dropout, [T, S], float32."""
     plan, keys = sizes.plan, sizes.keys
     content, position = plan.scales
@@ -146,24 +152,30 @@ def _probabilities(sizes: Sizes, words: Ref, row: Array, head: int, of: _Head) -
         scores = scores + _pairs_of(sizes, _dot(of.q, of.of_keys, (1, 1)) * position)
     if plan.terms[1]:
         scores = scores + _pairs_of(sizes, _dot(of.k, of.of_queries, (1, 1)) * position).T
-    s = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
-    scores = jnp.where(s < plan.time, scores, jnp.finfo(jnp.float32).min)
+    there = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < plan.time
+    if plan.masked:
+        there = _dot(keep[0], keep[0], (0, 0)) > 0.5  # every pair of real positions
+    scores = jnp.where(there, scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     p = weights / jnp.sum(weights, axis=1, keepdims=True)
+    if plan.masked:
+        p = jnp.where(there, p, 0.0)  # also where a line attends to nothing
     if plan.bits is None:
         return p, p
     query = jax.lax.broadcasted_iota(jnp.int32, (keys, 1), 0).astype(jnp.uint32)
     line = jax.lax.broadcasted_iota(jnp.int32, (1, keys), 1).astype(jnp.uint32)
-    keep = plan.bits.keep((words[row, 0], words[row, 1]), head, 0, query, line)
-    return p, jnp.where(keep, p * (1 / plan.kept), 0.0)
+    stays = plan.bits.keep((words[row, 0], words[row, 1]), head, 0, query, line)
+    return p, jnp.where(stays, p * (1 / plan.kept), 0.0)
 
 
-def _forward_kernel(sizes: Sizes, words: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, out: Ref) -> None:
+def _forward_kernel(
+    sizes: Sizes, words: Ref, keep: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, out: Ref
+) -> None:  # fmt: skip
     row = pl.program_id(0)
     heads = []
     for head in range(sizes.plan.heads):
         of = _head(sizes, qkv, of_keys, of_queries, head)
-        _, a = _probabilities(sizes, words, row, head, of)
+        _, a = _probabilities(sizes, words, keep, row, head, of)
         heads.append(_dot(a.astype(of.v.dtype), of.v).astype(out.dtype))
     out[0] = jnp.concatenate(heads, axis=1)
 
@@ -186,13 +198,13 @@ def _head_gradients(sizes: Sizes, of: _Head, g: Array, p: Array, a: Array) -> _H
 
 
 def _backward_kernel(
-    sizes: Sizes, words: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, keys_back: Ref, queries_back: Ref, g: Ref,
-    dqkv: Ref, d_keys: Ref, d_queries: Ref,
+    sizes: Sizes, words: Ref, keep: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, keys_back: Ref, queries_back: Ref,
+    g: Ref, dqkv: Ref, d_keys: Ref, d_queries: Ref,
 ) -> None:  # fmt: skip
     row = pl.program_id(0)
     found = []
     for head in range(sizes.plan.heads):
-        p, a = _probabilities(sizes, words, row, head, _head(sizes, qkv, of_keys, of_queries, head))
+        p, a = _probabilities(sizes, words, keep, row, head, _head(sizes, qkv, of_keys, of_queries, head))
         of = _head(sizes, qkv, keys_back, queries_back, head)
         found.append(_head_gradients(sizes, of, _lines(sizes, g, 0, head), p, a))
     whole = _Head(*(jnp.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
@@ -207,14 +219,17 @@ def _backward_kernel(
 
 
 def _call(
-    sizes: Sizes, kernel: Callable[..., None], lines: Sequence[Array], words: Array, tables: Sequence[Array],
-    outputs: Sequence[jax.ShapeDtypeStruct], cost: dict[str, int],
+    sizes: Sizes, kernel: Callable[..., None], lines: Sequence[Array], words: Array, keep: Array,
+    tables: Sequence[Array], outputs: Sequence[jax.ShapeDtypeStruct], cost: dict[str, int],
 ) -> list[Array]:  # fmt: skip
     """Run a kernel, row by row. lines: arrays [B, T, n E], the first before the tables and the others after them."""
 
     def of_row(shape: Sequence[int]) -> pl.BlockSpec:
         # Filled up to S: what is read beyond T is undefined, and what is written there is lost.
         return pl.BlockSpec((1, sizes.keys, shape[2]), lambda row: (row, 0, 0))
+
+    def of_kept() -> pl.BlockSpec:
+        return pl.BlockSpec((1, 1, sizes.keys), lambda row: (row if sizes.plan.masked else 0, 0, 0))
 
     def whole(shape: Sequence[int]) -> pl.BlockSpec:
         return pl.BlockSpec(tuple(shape), lambda row: (0, 0))
@@ -224,32 +239,33 @@ def _call(
         partial(kernel, sizes),
         grid=(sizes.plan.batch,),
         in_specs=[
-            pl.BlockSpec(memory_space=tpu.SMEM), of_row(first.shape), *(whole(table.shape) for table in tables),
-            *(of_row(other.shape) for other in others),
+            pl.BlockSpec(memory_space=tpu.SMEM), of_kept(), of_row(first.shape),
+            *(whole(table.shape) for table in tables), *(of_row(other.shape) for other in others),
         ],
         out_specs=[(of_row if len(each.shape) == 3 else whole)(each.shape) for each in outputs],
         out_shape=list(outputs),
         cost_estimate=pl.CostEstimate(**cost),
         interpret=sizes.interpret,
         name="fused_attention" + kernel.__name__.removesuffix("_kernel"),
-    )(words, first, *tables, *others)  # fmt: skip
+    )(words, keep, first, *tables, *others)  # fmt: skip
 
 
 def forward(
-    plan: Plan, words: UInt32[Array, "B 2"], qkv: Float[Array, "B T 3 H D"], tables: Tables, *, interpret: bool = False
-) -> Float[Array, "B T H D"]:
+    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
+    tables: Tables, *, interpret: bool = False,
+) -> Float[Array, "B T H D"]:  # fmt: skip
     """Attended values."""
     sizes = Sizes.of(plan, interpret)
     outputs = [jax.ShapeDtypeStruct((plan.batch, plan.time, sizes.width), qkv.dtype)]
     cost = plan.cost(4, 2, qkv.dtype.itemsize)
     by_distance = sizes.by_distance(tables, FORWARD, qkv)
-    (out,) = _call(sizes, _forward_kernel, [_flat(qkv)], words, by_distance, outputs, cost)
+    (out,) = _call(sizes, _forward_kernel, [_flat(qkv)], words, sizes.kept(keep), by_distance, outputs, cost)
     return out.reshape(plan.batch, plan.time, plan.heads, plan.width)
 
 
 def backward(
-    plan: Plan, words: UInt32[Array, "B 2"], qkv: Float[Array, "B T 3 H D"], tables: Tables, g: Float[Array, "B T H D"],
-    *, interpret: bool = False,
+    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
+    tables: Tables, g: Float[Array, "B T H D"], *, interpret: bool = False,
 ) -> tuple[Float[Array, "B T 3 H D"], Tables]:  # fmt: skip
     """The gradients of q, k and v, and of the tables."""
     sizes = Sizes.of(plan, interpret)
@@ -257,7 +273,8 @@ def backward(
     outputs = [jax.ShapeDtypeStruct((plan.batch, plan.time, 3 * sizes.width), qkv.dtype), of_table, of_table]
     by_distance = [each for order in (FORWARD, BACKWARD) for each in sizes.by_distance(tables, order, qkv)]
     cost = plan.cost(7, 5, qkv.dtype.itemsize)
-    dqkv, *sums = _call(sizes, _backward_kernel, [_flat(qkv), _flat(g)], words, by_distance, outputs, cost)
+    lines = [_flat(qkv), _flat(g)]
+    dqkv, *sums = _call(sizes, _backward_kernel, lines, words, sizes.kept(keep), by_distance, outputs, cost)
     gradients = (sizes.by_row(*each) for each in zip(sums, BACKWARD, tables, strict=True))
     return dqkv.reshape(qkv.shape), Tables(*gradients)
 

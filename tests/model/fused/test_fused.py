@@ -33,6 +33,8 @@ MORE = [
     ("gpu", "p2c", 130, 0.5), ("tpu", "both", 130, 0.5), ("tpu", "c2p", 1, 0.0), ("tpu", "p2c", 9, 0.3),
     ("tpu", "none", 8, 0.5), ("tpu", "distances", 33, 0.5), ("tpu", "shared", 70, 0.0),
 ]  # fmt: skip
+# Two windows of 9 and of 70 time points with positions that are not real; the last window has no other.
+KEPT = {9: [[1, 1, 1, 1, 0, 0, 0, 0, 0], [1] * 9], 70: [[1] * 69 + [0], [0] * 70]}
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
 
 
@@ -55,17 +57,18 @@ def case(kind: str, time: int, rate: float, dtype=jnp.float32):
     return plan, qkv, jax.tree.map(lambda table: table.astype(dtype), tables), g
 
 
-def plain(plan: Plan, qkv, tables, g):
+def plain(plan: Plan, qkv, tables, g, keep=None):
     """The attended values and the gradients, by products of every pair."""
     dropped = None if plan.bits is None else keep_pairs(WORDS, H, plan.bits)
-    y, back = jax.vjp(lambda *each: attend_by_pairs(plan.rows, None, *each, dropped), qkv, tables)
+    y, back = jax.vjp(lambda *each: attend_by_pairs(plan.rows, keep, *each, dropped), qkv, tables)
     return y, *back(g)
 
 
-def fused(device: str, plan: Plan, qkv, tables, g):
+def fused(device: str, plan: Plan, qkv, tables, g, keep=None):
     """The same by the kernels of a device."""
+    plan = dataclasses.replace(plan, masked=keep is not None)
     forward, backward = (functools.partial(each, plan, interpret=True) for each in KERNELS[device])
-    return jax.jit(forward)(WORDS, qkv, tables), *jax.jit(backward)(WORDS, qkv, tables, g)
+    return jax.jit(forward)(WORDS, keep, qkv, tables), *jax.jit(backward)(WORDS, keep, qkv, tables, g)
 
 
 @pytest.mark.parametrize(("device", "kind", "time", "rate"), CASES)
@@ -74,6 +77,19 @@ def test_values_and_gradients(device, kind, time, rate):
     got, want = jax.tree.leaves(fused(device, *arguments)), jax.tree.leaves(plain(*arguments))
     for ours, theirs in zip(got, want, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "time", "rate"),
+    [("gpu", 9, 0.0), ("tpu", 9, 0.5), *(pytest.param(each, 70, 0.3, marks=pytest.mark.long) for each in KERNELS)],
+)
+def test_positions_that_are_not_real(device, time, rate):
+    keep = jnp.asarray(KEPT[time], bool)
+    arguments = case("both", time, rate)
+    got, want = (jax.tree.leaves(each) for each in (fused(device, *arguments, keep), plain(*arguments, keep)))
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
+    assert not np.asarray(got[0])[~np.asarray(keep)].any()
 
 
 @pytest.mark.parametrize("shift", [0, 5, 9])
@@ -103,9 +119,9 @@ def test_members_side_by_side_have_the_values_of_each(device):
     forward = functools.partial(KERNELS[device][0], plan, interpret=True)
     pair = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (qkv, tables))
     words = jnp.stack([WORDS, WORDS + 1])
-    together = jax.vmap(forward)(words, *pair)
+    together = jax.vmap(forward, in_axes=(0, None, 0, 0))(words, None, *pair)
     for member in range(2):
-        alone = forward(words[member], *jax.tree.map(lambda x, member=member: x[member], pair))
+        alone = forward(words[member], None, *jax.tree.map(lambda x, member=member: x[member], pair))
         np.testing.assert_allclose(together[member], alone, rtol=1e-6, atol=1e-6)
 
 
@@ -142,7 +158,8 @@ def test_on_a_cpu_a_layer_in_training_takes_the_plain_products_with_these_pairs(
     layer, plain_layer = attention("both"), attention("both")
     plain_layer.config = layer.config.model_copy(update={"attention": "plain"})
     x = jnp.asarray(np.random.default_rng(0).standard_normal((B, 9, H * D)), jnp.float32)
-    np.testing.assert_array_equal(layer(x), plain_layer(x))  # in scoring there is one path
+    for keep in (None, jnp.asarray(KEPT[9], bool)):
+        np.testing.assert_allclose(layer(x, keep=keep), plain_layer(x, keep=keep), rtol=1e-5, atol=1e-6)
     noise = Noise(WORDS, SITE)
     tables, rows = layer.tables(9)
     qkv = jnp.stack([layer._heads(each(x)) for each in (layer.query, layer.key, layer.value)], axis=2)
@@ -151,7 +168,7 @@ def test_on_a_cpu_a_layer_in_training_takes_the_plain_products_with_these_pairs(
     outer = noise.at(1).keep(x.shape[1:], 0.5).keep
     np.testing.assert_allclose(layer(x, noise=noise), jnp.where(outer, 2 * attended, 0), rtol=1e-5, atol=1e-6)
     of_values = jax.grad(lambda qkv: jnp.sum(attend_by_pairs(rows, None, qkv, tables, dropped)))(qkv)
-    of_layer = jax.grad(lambda qkv: jnp.sum(layer._fused(qkv, tables, rows, noise.at(0))))(qkv)
+    of_layer = jax.grad(lambda qkv: jnp.sum(layer._fused(qkv, tables, rows, None, noise.at(0))))(qkv)
     np.testing.assert_allclose(of_layer, of_values, rtol=1e-5, atol=1e-6)
 
 

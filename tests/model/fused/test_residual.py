@@ -118,6 +118,28 @@ def test_an_encoder_of_them_is_the_plain_encoder(norm):
     close(ours, theirs)
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_it_evaluates_as_the_plain_encoder(norm):
+    """Without noise, rates act nowhere. Of padded windows the features of real positions are the same; the gradient,
+    which saliency needs, too."""
+    plain, fused = encoders(width=32, heads=2, layers=2, norm=norm, dropout=0.5, num_buckets=6, max_distance=12)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 3, 9)), jnp.float32)
+    real = np.ones((2, 9), bool)
+    close(fused(x), plain(x))
+    real[1, 5:] = False
+    of_real = [
+        jax.value_and_grad(lambda x, encoder=encoder: jnp.sum(encoder(x, keep=jnp.asarray(real))[real] ** 2))(x)
+        for encoder in (fused, plain)
+    ]
+    close(*of_real)
+
+
+def test_longer_windows_than_the_kernels_take_are_evaluated_by_plain_products():
+    plain, fused = encoders(width=32, heads=2, layers=1, num_buckets=6, max_distance=12, kernel_size=3)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 3, 513)), jnp.float32)
+    np.testing.assert_array_equal(fused(x), plain(x))
+
+
 def test_a_fused_encoder_drops_where_the_plain_one_does():
     """The same features with dropout, but for that of probabilities, which the two paths draw otherwise."""
     shape = {"width": 32, "heads": 2, "layers": 1, "position_terms": (), "dropout": 0.5}

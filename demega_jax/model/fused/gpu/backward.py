@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.fused.gpu.forward import Lookups, probabilities
@@ -49,6 +49,7 @@ class _Pass(NamedTuple):
     """What the backward kernel reads and writes in memory."""
 
     words: Ref
+    keep: Ref
     qkv: Ref
     of_keys: Ref
     of_queries: Ref
@@ -80,7 +81,7 @@ def _tile_gradients(
     q, g = window.read(refs.qkv, queries, 0), window.read(refs.g, queries)
     lookups.fill(0, q, down(sizes.tile))
     sizes.wait()
-    p, a = probabilities(sizes, q, k, lookups.of_tile(first), refs.words, window, first)
+    p, a = probabilities(sizes, q, k, lookups.of_tile(first), refs.words, refs.keep, window, first)
     da = dot(g, v, trans_b=True)
     of_row = jnp.sum(a * da, axis=1, keepdims=True)
     ds = (content * (a * da - p * of_row)).astype(q.dtype)
@@ -137,12 +138,12 @@ def _backward_kernel(sizes: Sizes, *memory: Ref) -> None:
 
 
 def backward(
-    plan: Plan, words: UInt32[Array, "B 2"], qkv: Float[Array, "B T 3 H D"], tables: Tables, g: Float[Array, "B T H D"],
-    *, interpret: bool = False,
+    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
+    tables: Tables, g: Float[Array, "B T H D"], *, interpret: bool = False,
 ) -> tuple[Float[Array, "B T 3 H D"], Tables]:  # fmt: skip
     """The gradients of q, k and v, and of the tables."""
     sizes = Sizes.of(plan, qkv.dtype.itemsize, interpret)
-    inputs = [words, qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]
+    inputs = [words, sizes.kept(keep), qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]
     inputs += [sizes.of_distances(qkv.dtype), g]
     each, tile, keys, table = sizes.grid, sizes.tile, sizes.keys, sizes.table
     outputs = [(qkv.shape, qkv.dtype, False)]
@@ -150,7 +151,7 @@ def backward(
     pages = ((tile, table), (keys, table), (tile, 2 * keys), (keys, 2 * keys))
     outputs += [((*each, *page), qkv.dtype, True) for page in pages]
     cost = plan.cost(7, 5, qkv.dtype.itemsize)
-    dqkv, shares, *_ = call(sizes, _backward_kernel, inputs, (2, 3), outputs, cost)
+    dqkv, shares, *_ = call(sizes, _backward_kernel, inputs, (3, 4), outputs, cost)
 
     found = jnp.sum(shares, axis=1)  # [H, 2, R, D]
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.fused.gpu.kernel import Ref, along, dot, down, load, store
@@ -41,25 +41,31 @@ class Lookups:
 
 
 def probabilities(
-    sizes: Sizes, q: Array, k: Array, added: Array | float, words: Ref, window: Window, first: Array
+    sizes: Sizes, q: Array, k: Array, added: Array | float, words: Ref, keep: Ref, window: Window, first: Array
 ) -> tuple[Float[Array, "t S"], Float[Array, "t S"]]:
     """The probabilities of a tile before and after dropout, float32."""
-    plan = sizes.plan
+    plan, there = sizes.plan, along(sizes.keys) < sizes.plan.time
+    if plan.masked:
+        real = [load(keep, window.row, t) > 0 for t in (down(sizes.tile, first), along(sizes.keys))]
+        there = real[0] & real[1]
     scores = dot(q, k, trans_b=True) * plan.scales[0] + added
-    scores = jnp.where(along(sizes.keys) < plan.time, scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(there, scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     p = weights / jnp.sum(weights, axis=1, keepdims=True)
+    if plan.masked:
+        p = jnp.where(there, p, 0.0)  # also where a line attends to nothing
     if plan.bits is None:
         return p, p
     key = (load(words, window.row, 0), load(words, window.row, 1))
     query, s = down(sizes.tile).astype(jnp.uint32), along(sizes.keys).astype(jnp.uint32)
-    keep = plan.bits.keep(key, window.head, first, query, s)
-    return p, jnp.where(keep, p * (1 / plan.kept), 0.0)
+    stays = plan.bits.keep(key, window.head, first, query, s)
+    return p, jnp.where(stays, p * (1 / plan.kept), 0.0)
 
 
 def _forward_kernel(
     sizes: Sizes,
     words: Ref,
+    keep: Ref,
     qkv: Ref,
     of_keys: Ref,
     of_queries: Ref,
@@ -83,7 +89,7 @@ def _forward_kernel(
             q = window.read(qkv, queries, 0)
             lookups.fill(0, q, down(sizes.tile))
             sizes.wait()
-            a = probabilities(sizes, q, k, lookups.of_tile(first), words, window, first)[1]
+            a = probabilities(sizes, q, k, lookups.of_tile(first), words, keep, window, first)[1]
             window.write(out, queries, dot(a.astype(v.dtype), v))
             sizes.wait()
 
@@ -93,12 +99,13 @@ def _forward_kernel(
 
 
 def forward(
-    plan: Plan, words: UInt32[Array, "B 2"], qkv: Float[Array, "B T 3 H D"], tables: Tables, *, interpret: bool = False
-) -> Float[Array, "B T H D"]:
+    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
+    tables: Tables, *, interpret: bool = False,
+) -> Float[Array, "B T H D"]:  # fmt: skip
     """Attended values."""
     sizes = Sizes.of(plan, qkv.dtype.itemsize, interpret)
-    inputs = [words, qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]
+    inputs = [words, sizes.kept(keep), qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]
     pages = [(*sizes.grid, lines, sizes.table) for lines in (sizes.tile, sizes.keys)]
     out = (plan.batch, plan.time, plan.heads, plan.width)
     outputs = [(out, qkv.dtype, False), *((page, qkv.dtype, True) for page in pages)]
-    return call(sizes, _forward_kernel, inputs, (2, 3), outputs, plan.cost(4, 2, qkv.dtype.itemsize))[0]
+    return call(sizes, _forward_kernel, inputs, (3, 4), outputs, plan.cost(4, 2, qkv.dtype.itemsize))[0]

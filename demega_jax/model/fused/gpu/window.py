@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int32
 
 from demega_jax.model.fused.gpu.kernel import LEAST, Ref, along, launch, load, store, whole
 from demega_jax.model.fused.plan import Plan, power_of_two
@@ -62,6 +62,12 @@ class Sizes:
         there, more = self.plan.by_distance, self.keys - self.plan.time
         padded = np.pad(there, (more, 2 * self.keys - len(there) - more), constant_values=-1)
         return jnp.asarray(padded[:, None] == np.arange(self.table), dtype)
+
+    def kept(self, keep: Bool[Array, "B T"] | None) -> Int32[Array, "B S"]:
+        """1 at the real positions of each row; without `keep`, one number that no kernel reads."""
+        if keep is None:
+            return jnp.zeros((1, 1), jnp.int32)
+        return jnp.pad(keep.astype(jnp.int32), ((0, 0), (0, self.keys - self.plan.time)))
 
     def filled(self, table: Float[Array, "R H D"] | None, like: Array) -> Float[Array, "H R D"]:
         """A table with rows of zeros up to `table`; zeros for one that is not there."""
