@@ -247,7 +247,9 @@ class Placement:
             devices = list(self.mesh.devices.flat)
             return jax.pmap(with_axis, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
         whole = self.sharding(REPLICATED)
-        return jax.jit(step, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
+        with_axis = functools.partial(step, axis_name=AXIS)
+        on_all = step if self.devices == 1 else self._on_rows(with_axis, PartitionSpec())
+        return jax.jit(on_all, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
 
     def compile_predict(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
         """Compile a step (params, buffers, first, batch) -> arrays [M, B, ..], for mode `jit`.
@@ -257,7 +259,21 @@ class Placement:
         whole = self.sharding(REPLICATED)
         shardings = (whole, whole, whole, self.sharding(SHARDED))
         rows = self.sharding(MEMBER_SHARDED) if self.processes == 1 else whole
-        return jax.jit(step, in_shardings=shardings, out_shardings=rows)
+
+        def of_share(params: PyTree, buffers: PyTree, first: jax.Array, batch: Mapping[str, jax.Array]) -> PyTree:
+            here = next(iter(batch.values())).shape[0]
+            return step(params, buffers, first + jax.lax.axis_index(AXIS).astype(first.dtype) * here, batch)
+
+        on_all = step if self.devices == 1 else self._on_rows(of_share, mesh_spec(MEMBER_SHARDED))
+        return jax.jit(on_all, in_shardings=shardings, out_shardings=rows)
+
+    def _on_rows(self, step: Callable[..., PyTree], result: PartitionSpec) -> Callable[..., PyTree]:
+        """A function of three arguments and a batch that each device runs on its own rows.
+
+        Said so, as a compiler gathers all rows on every device for a kernel of ours.
+        """
+        specs = (PartitionSpec(),) * 3 + (mesh_spec(SHARDED),)
+        return jax.shard_map(step, mesh=self.mesh, in_specs=specs, out_specs=result, check_vma=False)
 
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:

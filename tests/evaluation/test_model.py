@@ -13,6 +13,10 @@ from helpers.runs import evaluate, train
 
 import demega_jax
 from demega_jax.data.arrays import array_split
+from demega_jax.evaluation.model import Model
+from demega_jax.evaluation.predict import Predictor, predict_split
+from demega_jax.evaluation.tta import TestTimeAugmentation
+from demega_jax.training.parallel import make_placement
 
 MORE = [*TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4"]
 
@@ -49,11 +53,29 @@ def test_any_number_of_windows(run, count):
     assert model.embed(x).shape == (count, 8)
 
 
+@pytest.mark.slow
+def test_eight_devices_give_the_numbers_of_one(run, data, monkeypatch):
+    """Outputs and augmented copies, which depend on the number of a row, and the counts; the last batch is not full."""
+    model = demega_jax.load(run)
+    split = demega_jax.open_levels(data, 10, "test", classes=model.classes)
+    assert split.rows % 16 not in (0, 8)
+    found, counted = [], []
+    for devices in (1, 8):
+        placement = make_placement("jit", devices, 16)
+        predictor = Predictor(model, placement, embedding=True, tta=TestTimeAugmentation(seed=3))
+        found.append(predict_split([predictor], split, 16))
+        monkeypatch.setattr(Model, "placement", lambda self, rows, placement=placement: (placement, 16))
+        counted.append(model.count(split).to_json())
+    one, eight = found
+    for ours, theirs in ((eight.logits, one.logits), (eight.tta, one.tta), (*eight.embeddings, *one.embeddings)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert counted[0]["confusion"] == counted[1]["confusion"]
+    np.testing.assert_allclose(counted[1]["loss"], counted[0]["loss"], rtol=1e-5)
+
+
 def test_few_programs_for_any_number_of_windows(run, monkeypatch):
     """The sizes of batches are powers of two, so that numbers from 1 to 200 need few of them."""
     model, seen = demega_jax.load(run), set()
-    from demega_jax.evaluation.predict import Predictor
-
     start = Predictor.start
 
     def spy(self, split, first, batch):

@@ -102,7 +102,8 @@ def lower_evaluation(experiment: Experiment) -> jax.stages.Lowered:
     counts = EvaluationCounts.zero(len(data.validation.classes), features)
     _, batch = placement.abstract(state, data.plan.batch, data.plan.placed_rows(placement))
     whole = placement.replicate((state.params, state.buffers, counts))
-    return placement.compile_evaluate(step).lower(*whole, batch)
+    with _as_there(placement):
+        return placement.compile_evaluate(step).lower(*whole, batch)
 
 
 def compile_for(lowered: jax.stages.Lowered, target: Target, devices: int) -> tuple[Modelled, str]:
