@@ -87,7 +87,7 @@ def stages(experiment: Experiment) -> list[Stage]:
 
     table = model.feature_table[...] if model.ipa is not None else None
     given = _GivenGradients(**vars(step))
-    gradients = (_like(jax.eval_shape(step.groups.vectors, state.params)), Losses(*jnp.zeros(4)))
+    gradients = (_like(jax.eval_shape(step.groups.vector, state.params)), Losses(*jnp.zeros(4)))
     return [
         *found,
         Stage("losses", 1, jax.value_and_grad(loss), (outputs, batch, table)),
@@ -99,7 +99,7 @@ class _GivenGradients(TrainStep):
     """A step that is given its gradients and losses in place of a batch: what is left is the optimizer."""
 
     def gradients(self, state: Any, batch: Any, axis_name: str | None) -> Any:
-        """What was given: vectors of the groups, and losses."""
+        """What was given: the vector of gradients, and losses."""
         return batch
 
 

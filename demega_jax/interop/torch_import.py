@@ -135,21 +135,20 @@ def write_run(model: ImportedModel, file: TorchFile, run: Path) -> None:
 def train_state(model: ImportedModel, step: int) -> TrainState:
     """The state of a training run after so many steps, with the moments of the optimizer where there are any."""
     config, groups = model.config, ParameterGroups.of(model.config, model.params)
-    tx = make_optimizer(config, lambda count: 0.0)
+    tx = make_optimizer(config, lambda count: 0.0, groups)
     state = initial_state(config, model.params, model.buffers, tx, groups)
     values = flatten(state.opt_state)
     known: Arrays = {}
     if model.moments is not None:
         for kind, tree in (("mu", model.moments.first), ("nu", model.moments.second)):
-            vectors = groups.vectors(unflatten(model.params, tree, Path(kind)))
-            known |= {f"{kind}.{group}": np.asarray(vector) for group, vector in vectors.items()}
+            known[kind] = np.asarray(groups.vector(unflatten(model.params, tree, Path(kind))))
     updates = 0 if model.moments is None else model.moments.updates
-    adam = {name.partition(".mu.")[0] for name in values if ".mu." in name}
+    adam = {name.removesuffix(".mu") for name in values if name.endswith(".mu")}
     for name, value in values.items():
         place, _, last = name.rpartition(".")
         if last == "count":  # AdamW counts its own updates, for its bias correction; the schedule counts the steps
             values[name] = np.full_like(value, updates if place in adam else step)
         else:
-            values[name] = known.get(".".join(name.split(".")[-2:]), value)
+            values[name] = known.get(last, value)
     opt_state = jax.tree.map(jax.numpy.asarray, unflatten(state.opt_state, values, Path("optimizer")))
     return dataclasses.replace(state, opt_state=opt_state, step=jax.numpy.asarray(step, jax.numpy.int32))

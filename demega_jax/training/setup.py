@@ -72,7 +72,7 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     graphdef, params, _ = abstract(model)
     schedule = learning_rate_schedule(config, steps_per_epoch, total)
     weights, groups = loss_weights(config, data.train.class_counts()), ParameterGroups.of(config, params)
-    tx, swa_start = make_optimizer(config, schedule), swa_start_step(config, steps_per_epoch, total)
+    tx, swa_start = make_optimizer(config, schedule, groups), swa_start_step(config, steps_per_epoch, total)
     normalized = is_normalized(config, data.train) or data.plan.normalization is not None
     train_step = TrainStep(graphdef, config, weights, groups, tx, swa_start, normalized)
     return Experiment(config, data, placement, train_step, schedule, steps_per_epoch, total)

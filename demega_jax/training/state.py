@@ -58,7 +58,7 @@ def initial_state(
     key = jax.random.key_data(jax.random.key(config.train.seed, impl="threefry2x32"))
     # An array for each counter: a donated array may occur only once.
     counters = {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "last_skipped", "averaged")}
-    return TrainState(params, buffers, tx.init(groups.vectors(params)), average, key, **counters)
+    return TrainState(params, buffers, tx.init(groups.vector(params)), average, key, **counters)
 
 
 def evaluation_params(state: TrainState) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt32
@@ -27,7 +26,7 @@ from demega_jax.training.optimizer import ParameterGroups
 from demega_jax.training.state import TrainState
 
 Batch = Mapping[str, Array]
-Vectors = Mapping[str, Float[Array, " N"]]
+Vector = Float[Array, " N"]
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -51,7 +50,7 @@ class TrainStep:
     """The function (state, batch) -> (state, metrics), with what stays the same in all steps.
 
     graphdef: static part of the model.  weights [V]: of the classes in the loss, or None.  groups: of the parameters.
-    tx: the optimizer of their vectors.  swa_start: the update after which averaging=swa begins.  normalized: whether
+    tx: the optimizer of their vector.  swa_start: the update after which averaging=swa begins.  normalized: whether
     windows are stored normalised.
     """
 
@@ -81,9 +80,8 @@ class TrainStep:
 
     def gradients(
         self, state: TrainState, batch: Batch, axis_name: str | None
-    ) -> tuple[dict[str, Float[Array, " N"]], Losses]:
-        """Gradients (as vectors of the groups) and losses of the global batch. With microbatches they are means over
-        those."""
+    ) -> tuple[Vector, Losses]:
+        """Gradient (as a vector) and losses of the global batch. With microbatches they are means over those."""
         run_key = jax.random.wrap_key_data(state.key, impl="threefry2x32")  # whatever JAX_DEFAULT_PRNG_IMPL says
         step_key = jax.random.key_data(jax.random.fold_in(run_key, state.step))
         keyed = dict(batch, keys=row_keys(step_key, global_rows(batch, axis_name)))
@@ -106,20 +104,16 @@ class TrainStep:
             zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, jax.tree.map(lambda a: a[0], parts)))
             (total, filled), _ = jax.lax.scan(add, (zeros, jnp.zeros(())), parts)
             grads, losses = jax.tree.map(lambda a: a / jnp.maximum(filled, 1), total)
-        return self._over_devices(self.groups.vectors(grads), losses, axis_name)
+        return self._over_devices(self.groups.vector(grads), losses, axis_name)
 
-    def _over_devices(
-        self, vectors: dict[str, Float[Array, " N"]], losses: Losses, axis_name: str | None
-    ) -> tuple[dict[str, Float[Array, " N"]], Losses]:
-        """Gradients and losses of the global batch: the sums of what each device found."""
+    def _over_devices(self, gradient: Vector, losses: Losses, axis_name: str | None) -> tuple[Vector, Losses]:
+        """Gradient and losses of the global batch: the sums of what each device found."""
         if axis_name is None:
-            return vectors, losses
-        # One array: the compiler would join several by copies of its own, and cut them again afterwards.
-        joined = cpu_layout.apart(jnp.concatenate([*vectors.values(), jnp.stack(losses)]))
-        total = cpu_layout.apart(jax.lax.psum(joined, axis_name))
-        ends = np.cumsum([len(vector) for vector in vectors.values()])
-        *found, scalars = jnp.split(total, ends)
-        return dict(zip(vectors, found, strict=True)), Losses(*scalars)
+            return gradient, losses
+        # One array: the compiler would join two by copies of its own, and cut them again afterwards.
+        joined = cpu_layout.apart(jnp.concatenate([gradient, jnp.stack(losses)]))
+        total, scalars = jnp.split(cpu_layout.apart(jax.lax.psum(joined, axis_name)), [len(gradient)])
+        return total, Losses(*scalars)
 
     def flat(self, state: TrainState) -> TrainState:
         """A state whose parameters and average are vectors, as the optimizer wants them."""
@@ -134,20 +128,20 @@ class TrainStep:
     def __call__(self, state: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         """One update. Where the loss or the gradient is not finite, nothing changes but the count of such steps."""
         flat, metrics = self.on_flat(self.flat(state), batch, axis_name)
-        # Else every leaf that is cut from the vectors would compute the update again.
+        # Else every leaf that is cut from the vector would compute the update again.
         return self.tree(cpu_layout.apart(flat)), metrics
 
     def on_flat(self, flat: TrainState, batch: Batch, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
-        """One update of a `flat` state. Many steps in one program leave out joining and cutting the vectors."""
-        vectors, losses = self.gradients(self.tree(flat), batch, axis_name)
-        before = flat.params.vectors
-        grad_norm = optax.tree.norm(vectors)
-        updates, opt_state = self.tx.update(vectors, flat.opt_state, before)
+        """One update of a `flat` state. Many steps in one program leave out joining and cutting the vector."""
+        gradient, losses = self.gradients(self.tree(flat), batch, axis_name)
+        before = flat.params.vector
+        grad_norm = optax.tree.norm(gradient)
+        updates, opt_state = self.tx.update(gradient, flat.opt_state, before)
         after = optax.apply_updates(before, updates)
         # A finite gradient leads to finite parameters (OptimConfig). To look whether they are would be a pass over all
         # of them before they can be written.
         finite = jnp.isfinite(losses.loss) & jnp.isfinite(grad_norm)
-        old_average = None if flat.average is None else flat.average.vectors
+        old_average = None if flat.average is None else flat.average.vector
         average, averaged = self._average(flat, old_average, after)
         new = (after, opt_state, average, averaged)
         old = (before, flat.opt_state, old_average, flat.averaged)
@@ -156,8 +150,8 @@ class TrainStep:
         skipped = flat.skipped + jnp.where(finite, 0, 1)
         last_skipped = jnp.where(finite, flat.last_skipped, step)
         state = dataclasses.replace(
-            flat, params=dataclasses.replace(flat.params, vectors=after), opt_state=opt_state, step=step,
-            average=None if flat.average is None else dataclasses.replace(flat.average, vectors=average),
+            flat, params=dataclasses.replace(flat.params, vector=after), opt_state=opt_state, step=step,
+            average=None if flat.average is None else dataclasses.replace(flat.average, vector=average),
             skipped=skipped, last_skipped=last_skipped, averaged=averaged,
         )  # fmt: skip
         # Copies, because the counters of the state are donated to the next step.
@@ -165,8 +159,8 @@ class TrainStep:
         return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)
 
     def _average(
-        self, state: TrainState, average: Vectors | None, params: Vectors
-    ) -> tuple[Vectors | None, Int[Array, ""]]:
+        self, state: TrainState, average: Vector | None, params: Vector
+    ) -> tuple[Vector | None, Int[Array, ""]]:
         """The average with the new parameters: exponential (ema), or the mean of those after swa_start (swa)."""
         n = state.averaged
         if average is None:
@@ -177,4 +171,4 @@ class TrainStep:
         else:
             n = jnp.where(state.step >= self.swa_start, n + 1, 0)
             share = 1 / jnp.maximum(n, 1)
-        return jax.tree.map(lambda a, p: jnp.where(share == 1, p, a + share * (p - a)), average, params), n
+        return jnp.where(share == 1, params, average + share * (params - average)), n

@@ -65,7 +65,8 @@ def make_training(
     """A run of config.train.steps steps; weights [V]: of the classes.  parts: of a model that is there already."""
     graphdef, params, buffers = parts = parts or build(config.model, 0)
     schedule = learning_rate_schedule(config, steps_per_epoch, config.train.steps)
-    groups, tx = ParameterGroups.of(config, params), tx or make_optimizer(config, schedule)
+    groups = ParameterGroups.of(config, params)
+    tx = tx or make_optimizer(config, schedule, groups)
     weights = None if weights is None else jnp.asarray(weights)
     step = TrainStep(graphdef, config, weights, groups, tx, swa_start, normalized)
     return Training(config, parts, step, placement_of(mode, devices, config.train.batch_size, config.train.accumulate))

@@ -76,12 +76,12 @@ def test_two_steps_by_hand(clip):
     for gradient in gradients:
         gradient["encoder"]["final_norm"]["scale"] *= 1e6
     groups = ParameterGroups.of(config, params)
-    tx = make_optimizer(config, learning_rate_schedule(config, 5, 10))
-    ours, state = params, tx.init(groups.vectors(params))
+    tx = make_optimizer(config, learning_rate_schedule(config, 5, 10), groups)
+    ours, state = params, tx.init(groups.vector(params))
     for gradient in gradients:
-        vectors = groups.vectors(ours)
-        updates, state = tx.update(groups.vectors(gradient), state, vectors)
-        ours = groups.replace(ours, optax.apply_updates(vectors, updates))
+        vector = groups.vector(ours)
+        updates, state = tx.update(groups.vector(gradient), state, vector)
+        ours = groups.replace(ours, optax.apply_updates(vector, updates))
     body = [0.005, 0.01]  # two steps of warm-up
     rates = [{"stem": rate, "kernel": 3 * rate, "bias": 3 * rate} for rate in body]
     theirs = adamw_by_hand(flat(params), [flat(g) for g in gradients], rates, decay=0.2, clip=clip)
@@ -95,11 +95,10 @@ def test_without_clip_the_gradient_passes():
     """Adam forgets the scale of one gradient: only its first moment tells whether there was a clip."""
     config, params, gradient = configured(clip=0.0), parameters(0), parameters(1)
     groups = ParameterGroups.of(config, params)
-    tx = make_optimizer(config, learning_rate_schedule(config, 5, 10))
-    vectors = {name: 1e3 * v for name, v in groups.vectors(gradient).items()}
-    _, state = tx.update(vectors, tx.init(vectors), groups.vectors(params))
-    moments = optax.tree.get(state[1].inner_states["heads"], "mu")["heads"]
-    np.testing.assert_allclose(moments, 0.1 * vectors["heads"], rtol=1e-6)
+    tx = make_optimizer(config, learning_rate_schedule(config, 5, 10), groups)
+    vector = 1e3 * groups.vector(gradient)
+    _, state = tx.update(vector, tx.init(vector), groups.vector(params))
+    np.testing.assert_allclose(optax.tree.get(state, "mu"), 0.1 * vector, rtol=1e-6)
 
 
 def test_groups_of_leaves():
@@ -128,15 +127,15 @@ def test_wrong_groups_are_refused(params, groups, frozen, facts):
         assign_groups(params, groups, frozen)
 
 
-def test_vectors_and_replace_are_inverse():
+def test_vector_and_replace_are_inverse():
     params, other = parameters(0), parameters(1)
     groups = ParameterGroups.of(configured(frozen=["final_norm"]), params)
-    vectors = groups.vectors(params)
-    # A tree's leaves are in the order of its sorted keys.
-    np.testing.assert_array_equal(vectors["body"], params["encoder"]["stem"]["kernel"].ravel())
-    heads = params["classifier"]
-    np.testing.assert_array_equal(vectors["heads"], np.concatenate([heads["bias"], heads["kernel"].ravel()]))
-    back = groups.replace(other, vectors)
+    vector, heads = groups.vector(params), params["classifier"]
+    # The body comes first; a tree's leaves are in the order of its sorted keys.
+    body = params["encoder"]["stem"]["kernel"].ravel()
+    np.testing.assert_array_equal(vector, np.concatenate([body, heads["bias"], heads["kernel"].ravel()]))
+    np.testing.assert_array_equal(groups.multipliers(3.0), [1] * 6 + [3] * 6)
+    back = groups.replace(other, vector)
     np.testing.assert_array_equal(back["encoder"]["stem"]["kernel"], params["encoder"]["stem"]["kernel"])
     np.testing.assert_array_equal(back["classifier"]["kernel"], heads["kernel"])
     np.testing.assert_array_equal(back["classifier"]["bias"], heads["bias"])

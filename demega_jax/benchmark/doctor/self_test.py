@@ -72,7 +72,8 @@ def run(devices: Sequence[jax.Device], asked: Config | None = None) -> Result:
 def _losses(asked: Config, placement: Placement) -> tuple[float, ...]:
     graphdef, params, buffers = build(asked.model, 0)
     params = _known(params)
-    groups, tx = ParameterGroups.of(asked, params), make_optimizer(asked, lambda step: 3e-3)
+    groups = ParameterGroups.of(asked, params)
+    tx = make_optimizer(asked, lambda step: 3e-3, groups)
     step = placement.compile_train(TrainStep(graphdef, asked, None, groups, tx, 0))
     state: TrainState = placement.replicate(initial_state(asked, params, buffers, tx, groups))
     losses = []
