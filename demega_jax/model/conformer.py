@@ -69,8 +69,8 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: Float[Array, "B T E"], *, noise: Noise | None = None) -> Float[Array, "B T E"]:
-        hidden = dropout(jax.nn.silu(affine(self.up, x)), self.rate, noise and noise.at(0))
-        return dropout(affine(self.down, hidden), self.rate, noise and noise.at(1))
+        hidden = dropout(jax.nn.silu(affine(self.up, x)), self.rate, at(noise, 0))
+        return dropout(affine(self.down, hidden), self.rate, at(noise, 1))
 
 
 class ConformerLayer(nnx.Module):

@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
 from demega_jax.model.conformer import ConformerEncoder
-from demega_jax.model.dropout import Noise
+from demega_jax.model.dropout import Noise, at
 from demega_jax.model.heads import Aggregator, IPAHead, ProjectionHead, feature_similarity
-from demega_jax.model.layers import linear
+from demega_jax.model.layers import beside, linear
 from demega_jax.model.lstm import BidirectionalLSTM
 from demega_jax.phonemes import feature_table
 from demega_jax.signal.normalize import normalize
@@ -97,18 +97,23 @@ class DeMEGa(nnx.Module):
         if not normalized:
             x = normalize(x, self.config.input_norm)
         x = x.astype(jnp.dtype(self.config.dtype))
-        at = noise.at if noise is not None else lambda site: None
-        features = self.encoder(x, keep=keep, noise=at(0))
-        embedding = self.aggregator(features, keep=keep, noise=at(1))
-        ipa_logits = self.ipa(embedding, noise=at(2)) if self.ipa is not None else None
-        if self.classifier is not None:
-            logits = self.classifier(embedding).astype(jnp.float32)
-        else:
+        features = self.encoder(x, keep=keep, noise=at(noise, 0))
+        embedding = self.aggregator(features, keep=keep, noise=at(noise, 1))
+        return self._heads(features, embedding, at(noise, 2))
+
+    def _heads(self, features: Float[Array, "B T E"], z: Float[Array, "B Z"], noise: Noise | None) -> Outputs:
+        """What the heads make of an embedding. Their first layers, which all read it, are one product."""
+        layers = [] if self.classifier is None else [self.classifier]
+        layers += [head.hidden for head in (self.ipa, self.projection) if head is not None]
+        given = iter(beside(z, layers))
+        logits = None if self.classifier is None else next(given).astype(jnp.float32)
+        ipa_logits = None if self.ipa is None else self.ipa(next(given), noise=noise)
+        projection = None if self.projection is None else self.projection(next(given))
+        if logits is None:
             assert ipa_logits is not None  # ModelConfig refuses a similarity classifier without the IPA head
             metric = self.config.classifier.removeprefix("ipa_")
             logits = feature_similarity(ipa_logits, self.feature_table[...], metric)
-        projection = self.projection(embedding) if self.projection is not None else None
-        return Outputs(logits, ipa_logits, projection, embedding, features)
+        return Outputs(logits, ipa_logits, projection, z, features)
 
 
 def _generator(rngs: nnx.Rngs | np.random.Generator) -> np.random.Generator:

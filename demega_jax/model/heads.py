@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from demega_jax.config import ModelConfig
-from demega_jax.model.dropout import Noise, dropout
+from demega_jax.model.dropout import Noise, at, dropout
 from demega_jax.model.layers import affine, linear, uniform_fan_in
 
 SIMILARITY_SCALE = 10.0
@@ -49,8 +49,8 @@ class Aggregator(nnx.Module):
     def __call__(
         self, x: Float[Array, "B T E"], *, keep: Bool[Array, "B T"] | None = None, noise: Noise | None = None
     ) -> Float[Array, "B Z"]:
-        pooled = dropout(self.pooled(x, keep), self.rate, noise and noise.at(0))
-        return dropout(affine(self.embed, jax.nn.silu(affine(self.hidden, pooled))), self.rate, noise and noise.at(1))
+        pooled = dropout(self.pooled(x, keep), self.rate, at(noise, 0))
+        return dropout(affine(self.embed, jax.nn.silu(affine(self.hidden, pooled))), self.rate, at(noise, 1))
 
 
 class IPAHead(nnx.Module):
@@ -63,9 +63,9 @@ class IPAHead(nnx.Module):
         self.out = linear(config.ipa_width, features, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
-    def __call__(self, z: Float[Array, "B Z"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
-        hidden = dropout(jax.nn.silu(affine(self.hidden, z)), self.rate, noise and noise.at(0))
-        return affine(self.out, hidden).astype(jnp.float32)
+    def __call__(self, hidden: Float[Array, "B I"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
+        """The logits. hidden: what the first layer gives."""
+        return affine(self.out, dropout(jax.nn.silu(hidden), self.rate, at(noise, 0))).astype(jnp.float32)
 
 
 class ProjectionHead(nnx.Module):
@@ -76,8 +76,9 @@ class ProjectionHead(nnx.Module):
         self.hidden = linear(width, width, dtype=dtype, rng=rng)
         self.out = linear(width, config.projection_width, dtype=dtype, rng=rng)
 
-    def __call__(self, z: Float[Array, "B Z"]) -> Float[Array, "B P"]:
-        u = affine(self.out, jax.nn.relu(affine(self.hidden, z))).astype(jnp.float32)
+    def __call__(self, hidden: Float[Array, "B Z"]) -> Float[Array, "B P"]:
+        """The unit vectors. hidden: what the first layer gives."""
+        u = affine(self.out, jax.nn.relu(hidden)).astype(jnp.float32)
         # The floor is inside the root, so that a row of zeros has a gradient of zeros instead of NaN.
         return u * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(u), axis=-1, keepdims=True), NORM_FLOOR**2))
 

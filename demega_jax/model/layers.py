@@ -61,9 +61,26 @@ def product(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
 
 
 def affine(layer: nnx.Linear, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    """`layer(x)`. On a GPU the bias is added in what comes after: within the product, it would first be copied."""
-    y = cpu_layout.apart_on_gpu(product(layer, x))
-    return y if layer.bias is None else y + layer.bias[...].astype(y.dtype)
+    """`layer(x)`, as `beside` computes it."""
+    return beside(x, [layer])[0]
+
+
+def beside(x: Float[Array, "*B I"], layers: Sequence[nnx.Linear]) -> list[Float[Array, "*B O"]]:
+    """What linear layers, each of its own width, give for the same input, computed as one product.
+
+    On a GPU a bias is added in what comes after: within the product, it would first be copied.
+    """
+    dtype = layers[0].dtype or x.dtype
+    kernels = [layer.kernel[...] for layer in layers]
+    widths = [kernel.shape[1] for kernel in kernels]
+    # A GPU's product wants whole lines of eight numbers: its compiler would fill them up on both sides by copies.
+    more = jnp.zeros((kernels[0].shape[0], -sum(widths) % 8), kernels[0].dtype)
+    kernel = jnp.concatenate([*kernels, more], axis=1).astype(dtype)
+    y = cpu_layout.apart_on_gpu(x.astype(dtype) @ kernel)
+    ends = np.cumsum(widths).tolist()
+    parts = (y[..., end - width : end] for end, width in zip(ends, widths, strict=True))
+    biases = (layer.bias for layer in layers)
+    return [part if bias is None else part + bias[...].astype(dtype) for part, bias in zip(parts, biases, strict=True)]
 
 
 def side_by_side(x: Float[Array, "*B I"], layers: Sequence[nnx.Linear]) -> Float[Array, "*B n O"]:

@@ -78,9 +78,7 @@ class TrainStep:
         )  # fmt: skip
         return losses.loss, losses
 
-    def gradients(
-        self, state: TrainState, batch: Batch, axis_name: str | None
-    ) -> tuple[Vector, Losses]:
+    def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Vector, Losses]:
         """Gradient (as a vector) and losses of the global batch. With microbatches they are means over those."""
         run_key = jax.random.wrap_key_data(state.key, impl="threefry2x32")  # whatever JAX_DEFAULT_PRNG_IMPL says
         step_key = jax.random.key_data(jax.random.fold_in(run_key, state.step))

@@ -24,7 +24,7 @@ PARTS = tuple(
         (r"ConvModule|DepthwiseConv", "convolution"),
         (r"FeedForward|^feedforward|^weights_of$", "feed-forward"),
         (r"Stem", "stem"),
-        (r"Aggregator|IPAHead|ProjectionHead", "heads"),
+        (r"Aggregator|IPAHead|ProjectionHead|DeMEGa\._heads", "heads"),
         (r"objective|class_loss|nt_xent|ipa_loss|row_losses", "losses"),
         (r"LayerNorm", "layer norm"),
         (r"ConformerLayer|ConformerEncoder", "residuals"),
