@@ -28,7 +28,8 @@ from demega_jax.training.quiet import quiet_closed_loops
 from demega_jax.training.run import RunFolder, lock_of
 from demega_jax.training.state import TrainState
 
-FORMAT = 1
+FORMAT = 2
+WITH_ONE_VECTOR = 2  # the first format whose state of the optimizer is that of one vector of parameters
 KEPT = {"latest": 2, "best": 1}
 MODEL_FIELDS = ("params", "buffers", "average")
 PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")

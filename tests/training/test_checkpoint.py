@@ -73,7 +73,7 @@ def test_latest_comes_back_bit_for_bit(tmp_path, warnings):
     save(tmp_path, [7])
     arrays, meta = read_newest(tmp_path)
     assert_same(arrays, flatten(state_at(7)))
-    assert (meta["step"], meta["epoch"], meta["format"]) == (7, 0.7, 1)
+    assert (meta["step"], meta["epoch"], meta["format"]) == (7, 0.7, 2)
     assert {"jax", "flax", "demega-jax"} <= set(meta["versions"])
     back = unflatten(jax.eval_shape(lambda: state_at(7)), arrays, tmp_path)
     assert jax.tree.structure(back) == jax.tree.structure(state_at(7))
@@ -197,10 +197,10 @@ def test_all_damaged_is_an_error(spoil, warnings):
 def test_a_newer_format_is_an_error(spoil):
     """A later version seals what it writes; a later one still may seal it in another way."""
     path = spoil / "latest" / "2" / "meta" / "metadata"
-    written = {name: value for name, value in json.loads(path.read_text()).items() if name != SEAL} | {"format": 2}
+    written = {name: value for name, value in json.loads(path.read_text()).items() if name != SEAL} | {"format": 3}
     for meta in (sealed(written), written, written | {SEAL: "in another way"}):
         path.write_text(json.dumps(meta))
-        with refused("format 2", "format 1", "upgrade"):
+        with refused("format 3", "format 2", "upgrade"):
             read_newest(spoil)
 
 

@@ -1,5 +1,6 @@
 """A run that was stopped, however, and resumed is the run that never stopped: bit for bit (design rule 3)."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from helpers.data import simulate_grouped
 from helpers.errors import fails_with
 from helpers.feeds import signal_before_batch
 from helpers.runs import flip_bit, lines_of, newest_arrays, process, run_command, train_arguments
+
+from demega_jax.files import SEAL, sealed
 
 STEPS = 20  # 2.5 epochs of 8 steps
 TINY = [
@@ -144,6 +147,19 @@ def test_resume_with_another_configuration_is_refused(data, whole, tmp_path, cap
     shutil.copytree(whole, run)
     fails_with(capsys, command(data, run, "--resume", "optim.weight_decay=0.5"), "optim.weight_decay", "0.001", "0.5")
     fails_with(capsys, command(data, run, "--resume", "train.monitor=loss"), "train.monitor", "macro_f1", "loss")
+
+
+def test_a_checkpoint_of_format_1_is_evaluated_and_not_gone_on_from(data, whole, tmp_path, capsys):
+    """Format 1 kept the state of the optimizer in two groups."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for path in run.glob("checkpoints/*/*/meta/metadata"):
+        meta = {name: value for name, value in json.loads(path.read_text()).items() if name != SEAL}
+        path.write_text(json.dumps(sealed(meta | {"format": 1})))
+    before = (run / "metrics.jsonl").read_bytes()
+    fails_with(capsys, command(data, run, "--resume", steps=STEPS + 1), "format 1", f"--init {run}")
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert run_command("evaluate", run, "--data", data) == 0
 
 
 def test_an_existing_run_is_not_overwritten(data, whole, capsys):
