@@ -50,13 +50,18 @@ def restore(
     check_members(saved, folder)
     found = read_states(folders)
     step = 0 if found is None else int(found[1][0]["step"])
-    for number, (member, meta) in enumerate(zip(folders, found[1], strict=True) if found is not None else ()):
+    one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
+    states = []
+    # Everything is checked before anything is cut back.
+    for number, (member, arrays, meta) in enumerate(zip(folders, *found, strict=True) if found is not None else ()):
         if meta["format"] < WITH_ONE_VECTOR:
             came = f"format {meta['format']} of an older version, which kept the state of the optimizer otherwise"
             way_out = f"evaluate it as it is, or begin a new training run with --init {folder.path}"
             raise UserError(member.checkpoints, came, f"format {WITH_ONE_VECTOR} or newer to go on from", way_out)
         check_config(member_config(saved, number) if len(folders) > 1 else saved, meta, member)
+        check_arrays(one, arrays, member.checkpoints)
         check_log(member.metrics, step, meta.get("log"))
+        states.append(unflatten(one, arrays, member.checkpoints))
     for member in folders:
         drop_after(member, step)
         truncate_after(member.metrics, step)
@@ -67,10 +72,6 @@ def restore(
         return state, None
     rate = float(experiment.schedule(step))
     say(f"going on after step {step}, at a learning rate of {rate:.3g}")
-    one = state if len(folders) == 1 else jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), state)
-    for arrays, member in zip(found[0], folders, strict=True):
-        check_arrays(one, arrays, member.checkpoints)
-    states = [unflatten(one, arrays, member.checkpoints) for arrays, member in zip(found[0], folders, strict=True)]
     return experiment.placement.replicate(stack(states)), found[1]
 
 
