@@ -9,29 +9,21 @@ import h5py
 import numpy as np
 import pytest
 from helpers import GOLDEN
-from helpers.data import Hdf5Rows, MemoryRows, OffsetRows, open_grouped, open_rows, write_grouped
+from helpers.data import (
+    ROWS,
+    SENSORS,
+    TIME_POINTS,
+    Hdf5Rows,
+    MemoryRows,
+    OffsetRows,
+    open_grouped,
+    open_rows,
+    write_sound,
+)
 from helpers.errors import refused, the_warning
 
 from demega_jax.data.folder import find_levels, find_split
 from demega_jax.phonemes import PHONEMES
-
-ROWS, SENSORS, TIME_POINTS = 80, 3, 5
-
-
-def write(path: Path, data=None, labels=None, attributes=None, **layout) -> Path:
-    """A sound file of level 5; each class of the 39 has rows."""
-    if data is None:
-        data = np.random.default_rng(0).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)
-    if labels is None:
-        labels = np.sort(np.arange(len(data)) % 39)
-    return write_grouped(path, data, labels, level=5, attributes=attributes, **layout)
-
-
-@pytest.fixture
-def path(tmp_path):
-    """Where a sound file of level 5 goes."""
-    return tmp_path / "grouped_5" / "train_grouped.h5"
-
 
 LAYOUTS = {
     "hub": {"chunks": (32, SENSORS, TIME_POINTS)},
@@ -55,7 +47,7 @@ def test_levels_are_found_in_either_layout_and_in_the_folder_itself(tmp_path):
 
 
 def test_levels_are_known_by_the_names_of_links(tmp_path, monkeypatch, warnings):
-    write(tmp_path / "blobs" / "0a1b")
+    write_sound(tmp_path / "blobs" / "0a1b")
     folder = tmp_path / "grouped_5"
     folder.symlink_to(tmp_path / "blobs")
     (tmp_path / "blobs" / "train_grouped.h5").symlink_to("0a1b")
@@ -68,7 +60,7 @@ def test_levels_are_known_by_the_names_of_links(tmp_path, monkeypatch, warnings)
 
 
 def test_a_missing_folder_level_or_split_names_what_is_there(tmp_path):
-    write(tmp_path / "d" / "grouped_5" / "train_grouped.h5")
+    write_sound(tmp_path / "d" / "grouped_5" / "train_grouped.h5")
     assert find_split(tmp_path / "d", None, "train") == tmp_path / "d" / "grouped_5" / "train_grouped.h5"
     (tmp_path / "d" / "grouped_10").mkdir()
     (tmp_path / "empty" / "notes").mkdir(parents=True)
@@ -109,7 +101,7 @@ def test_golden_files_of_the_original(level, name, warnings):
 @pytest.mark.parametrize("dtype", ["<f4", "<f2", "<f8", ">f4"])
 def test_readers_give_the_bytes_that_h5py_gives(path, layout, dtype, warnings):
     data = np.random.default_rng(1).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(dtype)
-    split = open_grouped(write(path, data, **LAYOUTS[layout]))
+    split = open_grouped(write_sound(path, data, **LAYOUTS[layout]))
     with h5py.File(path) as file:
         expected = file["data"][:].astype(np.float32)
     rows = np.array([79, 0, 1, 2, 3, 40, 31, 32, 33, 79, 5, 4])  # runs, over a chunk's end, backwards, repeated
@@ -126,7 +118,7 @@ def test_readers_give_the_bytes_that_h5py_gives(path, layout, dtype, warnings):
 
 def test_chunks_may_lie_in_any_order(path):
     data = np.random.default_rng(2).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)
-    write(path, data)
+    write_sound(path, data)
     with h5py.File(path, "a") as file:
         del file["data"]
         dataset = file.create_dataset("data", data.shape, np.float32, chunks=LAYOUTS["hub"]["chunks"])
@@ -138,7 +130,7 @@ def test_chunks_may_lie_in_any_order(path):
 
 
 def test_a_user_block_is_read_through_hdf5(path):
-    write(path)
+    write_sound(path)
     with h5py.File(path) as file:
         data = file["data"][:]
     with h5py.File(path, "w", userblock_size=1024) as file:
@@ -148,17 +140,17 @@ def test_a_user_block_is_read_through_hdf5(path):
 
 
 def test_the_budget_chooses_the_reader_and_a_slow_one_is_warned_of(path, warnings):
-    split = open_grouped(write(path, **LAYOUTS["gzip"]))
+    split = open_grouped(write_sound(path, **LAYOUTS["gzip"]))
     size = ROWS * SENSORS * TIME_POINTS * 4
     assert isinstance(open_rows(split, size), MemoryRows) and warnings == []
     assert isinstance(open_rows(split, size - 1), Hdf5Rows)
     the_warning(warnings, "gzip", "slow")
-    split = open_grouped(write(path, **LAYOUTS["hub"]))
+    split = open_grouped(write_sound(path, **LAYOUTS["hub"]))
     assert isinstance(open_rows(split, size - 1), OffsetRows) and len(warnings) == 1
 
 
 def test_a_reader_serves_threads_and_pickles_without_its_descriptor(path):
-    split = open_grouped(write(path, **LAYOUTS["hub"]))
+    split = open_grouped(write_sound(path, **LAYOUTS["hub"]))
     reader = split.reader()
     expected = reader.read(np.arange(ROWS))
     orders = [np.random.default_rng(i).permutation(ROWS) for i in range(40)]
@@ -176,7 +168,7 @@ def test_a_reader_serves_threads_and_pickles_without_its_descriptor(path):
 
 def test_names_come_from_the_argument_the_file_or_the_inventory(path, warnings):
     data, labels = np.zeros((4, 1, 2), np.float32), np.array([0, 2, 1, 2], np.uint8)
-    split = open_grouped(write(path, data, labels, {"classes": ["x", "y", "z"], "reference_macro_f1": 0.5}))
+    split = open_grouped(write_sound(path, data, labels, {"classes": ["x", "y", "z"], "reference_macro_f1": 0.5}))
     assert split.classes == ("x", "y", "z") and split.labels.tolist() == [0, 2, 1, 2]
     assert split.reference_macro_f1 == 0.5
     split = open_grouped(path, classes=["z", "x", "y"])
@@ -185,7 +177,7 @@ def test_names_come_from_the_argument_the_file_or_the_inventory(path, warnings):
     assert warnings == []
     with refused("y", where=path):
         open_grouped(path, classes=["z", "x"])
-    write(path, data, labels)
+    write_sound(path, data, labels)
     assert open_grouped(path, classes=["a", "b", "c"]).labels.tolist() == [0, 2, 1, 2]
     the_warning(warnings, "a, b, c")
 
@@ -193,7 +185,7 @@ def test_names_come_from_the_argument_the_file_or_the_inventory(path, warnings):
 @pytest.mark.parametrize("names", [["x", "x", "z"], [1.0, 2.0, 3.0]])
 def test_names_that_are_no_names_are_refused(path, names):
     data, labels = np.zeros((3, 1, 2), np.float32), np.arange(3)
-    with refused("`classes`", where=write(path, data, labels, {"classes": names})):
+    with refused("`classes`", where=write_sound(path, data, labels, {"classes": names})):
         open_grouped(path)
 
 
@@ -201,12 +193,12 @@ def test_names_that_are_no_names_are_refused(path, names):
 
 
 def test_a_split_that_lacks_classes_is_one_line(path, warnings):
-    open_grouped(write(path, labels=np.arange(ROWS) % 37))
+    open_grouped(write_sound(path, labels=np.arange(ROWS) % 37))
     the_warning(warnings, path, "2 of 39 classes", "z zh")
 
 
 def test_absent_and_contradicting_attributes_are_one_line_and_shapes_win(path, warnings):
-    write(path, attributes={"n_channels": 99, "n_groups": "many", "grouped_samples": 7})
+    write_sound(path, attributes={"n_channels": 99, "n_groups": "many", "grouped_samples": 7})
     with h5py.File(path, "a") as file:
         del file.attrs["n_timepoints"], file["group_indices"]
     split = open_grouped(path)
@@ -217,7 +209,7 @@ def test_absent_and_contradicting_attributes_are_one_line_and_shapes_win(path, w
 
 
 def test_a_file_without_any_attribute_takes_its_level_from_the_folder(path, warnings):
-    write(path)
+    write_sound(path)
     with h5py.File(path, "a") as file:
         for name in list(file.attrs):
             del file.attrs[name]

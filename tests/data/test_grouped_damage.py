@@ -5,27 +5,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers.data import OffsetRows, open_grouped, open_rows, write_grouped
+from helpers.data import ROWS, SENSORS, TIME_POINTS, OffsetRows, open_grouped, open_rows, write_sound
 from helpers.errors import refused
 
-ROWS, SENSORS, TIME_POINTS = 80, 3, 5
 CHUNKS = {"chunks": (32, SENSORS, TIME_POINTS)}
 LAYOUTS = {"hub": CHUNKS, "contiguous": {}, "gzip": CHUNKS | {"compression": "gzip"}}
-
-
-def write(path: Path, data=None, labels=None, attributes=None, **layout) -> Path:
-    """A sound file of level 5; each class of the 39 has rows."""
-    if data is None:
-        data = np.random.default_rng(0).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)
-    if labels is None:
-        labels = np.sort(np.arange(len(data)) % 39)
-    return write_grouped(path, data, labels, level=5, attributes=attributes, **layout)
-
-
-@pytest.fixture
-def path(tmp_path):
-    """Where a sound file of level 5 goes."""
-    return tmp_path / "grouped_5" / "train_grouped.h5"
 
 
 def refuses(path: Path, *facts: object, read: bool = False, **arguments) -> None:
@@ -47,7 +31,7 @@ def test_what_is_no_hdf5_file_is_refused(path, tmp_path):
 
 
 def test_a_file_cut_anywhere_is_refused(path, tmp_path):
-    whole = write(path, **LAYOUTS["hub"]).read_bytes()
+    whole = write_sound(path, **LAYOUTS["hub"]).read_bytes()
     cut = tmp_path / "grouped_5" / "cut.h5"
     for size in [*range(1, 4000, 131), *range(4000, len(whole), 977), len(whole) - 1]:
         cut.write_bytes(whole[:size])
@@ -57,7 +41,7 @@ def test_a_file_cut_anywhere_is_refused(path, tmp_path):
 @pytest.mark.parametrize("layout", ["hub", "contiguous", "gzip"])
 def test_a_cut_file_that_still_opens_is_refused(path, layout):
     """Its superblock (version 0: end of file at byte 40) is made to agree with the size, as a salvaged file's may."""
-    write(path, **LAYOUTS[layout])
+    write_sound(path, **LAYOUTS[layout])
     with h5py.File(path) as file:  # `data` last in the file, so that everything else survives the cut
         data, labels = file["data"][:], file["labels"][:]
     with h5py.File(path, "w") as file:
@@ -78,7 +62,7 @@ def test_a_cut_file_that_still_opens_is_refused(path, layout):
 @pytest.mark.parametrize("name", ["data", "labels"])
 def test_what_was_never_written_is_refused(path, name):
     for chunks in (True, None):
-        write(path)
+        write_sound(path)
         with h5py.File(path, "a") as file:
             shape, dtype = file[name].shape, file[name].dtype
             del file[name]
@@ -92,7 +76,7 @@ def test_what_was_never_written_is_refused(path, name):
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
-    split = open_grouped(write(path, **LAYOUTS["contiguous"]))
+    split = open_grouped(write_sound(path, **LAYOUTS["contiguous"]))
     reader = split.reader()
     with open(path, "r+b") as file:
         file.truncate(int(reader.offsets[20]) + 1)
@@ -108,18 +92,18 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
 
 def test_wrong_ranks_types_shapes_and_lengths_are_refused(path):
     good, labels = np.zeros((ROWS, SENSORS, TIME_POINTS), np.float32), np.arange(ROWS) % 39
-    refuses(write(path, good[0], labels[:SENSORS]), "rank 2")
-    refuses(write(path, good.astype(np.int16), labels), "int16")
-    refuses(write(path, good.astype(np.complex64), labels), "complex64")
-    refuses(write(path, good, labels.astype(np.float32)), "`labels`", "float32")
-    refuses(write(path, good, labels[:, None]), "`labels`", "rank 2")
-    refuses(write(path, good, labels[:-3]), "80 rows", "77 labels")
-    refuses(write(path, good[:0], labels[:0], chunks=(1, SENSORS, TIME_POINTS), maxshape=(None, 3, 5)), "empty")
-    refuses(write(path, good, labels), "3 sensors", "5 time points", "4 x 5", expect_shape=(4, 5))
+    refuses(write_sound(path, good[0], labels[:SENSORS]), "rank 2")
+    refuses(write_sound(path, good.astype(np.int16), labels), "int16")
+    refuses(write_sound(path, good.astype(np.complex64), labels), "complex64")
+    refuses(write_sound(path, good, labels.astype(np.float32)), "`labels`", "float32")
+    refuses(write_sound(path, good, labels[:, None]), "`labels`", "rank 2")
+    refuses(write_sound(path, good, labels[:-3]), "80 rows", "77 labels")
+    refuses(write_sound(path, good[:0], labels[:0], chunks=(1, SENSORS, TIME_POINTS), maxshape=(None, 3, 5)), "empty")
+    refuses(write_sound(path, good, labels), "3 sensors", "5 time points", "4 x 5", expect_shape=(4, 5))
     refuses(path, "3 sensors", "5 time points", "3 x 6", expect_shape=(3, 6))
     assert open_grouped(path, expect_shape=(3, 5)).rows == open_grouped(path, expect_shape=(3, None)).rows == ROWS
     for name in ("data", "labels"):
-        write(path, good, labels)
+        write_sound(path, good, labels)
         with h5py.File(path, "a") as file:
             del file[name]
         refuses(path, "no dataset", f"`{name}`")
@@ -132,7 +116,7 @@ def test_wrong_ranks_types_shapes_and_lengths_are_refused(path):
 def test_a_label_outside_the_classes_is_named_with_its_row(path, label):
     labels = np.arange(ROWS) % 39
     labels[[17, 30]] = label
-    refuses(write(path, labels=labels), f"label {label}", "row 17", "39 classes")
+    refuses(write_sound(path, labels=labels), f"label {label}", "row 17", "39 classes")
 
 
 @pytest.mark.parametrize("layout", ["hub", "contiguous", "gzip"])
@@ -140,7 +124,7 @@ def test_a_label_outside_the_classes_is_named_with_its_row(path, label):
 def test_a_row_that_is_not_finite_is_named(path, layout, value):
     data = np.ones((ROWS, SENSORS, TIME_POINTS), np.float32)
     data[41, 2, 3] = value
-    split = open_grouped(write(path, data, **LAYOUTS[layout]))
+    split = open_grouped(write_sound(path, data, **LAYOUTS[layout]))
     refuses(path, "row 41", value, "sensor 2", "time point 3", read=True)
     with refused("row 41", where=path):
         open_rows(split, 2**30)
@@ -151,7 +135,9 @@ def test_a_row_that_is_not_finite_is_named(path, layout, value):
 
 def test_huge_numbers_are_finite_until_float32_cannot_hold_them(path):
     huge = np.full((ROWS, SENSORS, TIME_POINTS), 3e38, np.float64)
-    np.testing.assert_array_equal(open_rows(open_grouped(write(path, huge)), 0).read(np.arange(3)), np.float32(3e38))
+    np.testing.assert_array_equal(
+        open_rows(open_grouped(write_sound(path, huge)), 0).read(np.arange(3)), np.float32(3e38)
+    )
     huge[9, 0, 4] = 1e39
     for layout in ("hub", "gzip"):
-        refuses(write(path, huge, **LAYOUTS[layout]), "row 9", "inf", "float32", read=True)
+        refuses(write_sound(path, huge, **LAYOUTS[layout]), "row 9", "inf", "float32", read=True)

@@ -20,6 +20,9 @@ from demega_jax.data.split import RowReader
 __all__ = [
     "Hdf5Rows",
     "MemoryRows",
+    "ROWS",
+    "SENSORS",
+    "TIME_POINTS",
     "OffsetRows",
     "RowReader",
     "ShardSettings",
@@ -36,7 +39,11 @@ __all__ = [
     "verify",
     "write_grouped",
     "write_shards",
+    "write_sound",
 ]
+
+
+ROWS, SENSORS, TIME_POINTS = 80, 3, 5  # of `write_sound`
 
 
 def grouped_path(folder: Path, level: int = 1, split: str = "train") -> Path:
@@ -73,6 +80,15 @@ def write_grouped(
             file.attrs["grouped_samples"] = level
         file.attrs.update(attributes or {})
     return path
+
+
+def write_sound(path: Path, data=None, labels=None, attributes=None, **layout) -> Path:
+    """A sound file of level 5; each class of the 39 has rows."""
+    if data is None:
+        data = np.random.default_rng(0).standard_normal((ROWS, SENSORS, TIME_POINTS)).astype(np.float32)
+    if labels is None:
+        labels = np.sort(np.arange(len(data)) % 39)
+    return write_grouped(path, data, labels, level=5, attributes=attributes, **layout)
 
 
 def read_grouped(path: Path) -> dict:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from demega_jax.model.attend import Tables
 from demega_jax.model.fused.plan import Plan
+from demega_jax.model.fused.softmax import softmax_of
 
 LANES = 128
 
@@ -155,11 +156,7 @@ def _probabilities(sizes: Sizes, words: Ref, keep: Ref, row: Array, head: int, o
     there = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) < plan.time
     if plan.masked:
         there = _dot(keep[0], keep[0], (0, 0)) > 0.5  # every pair of real positions
-    scores = jnp.where(there, scores, jnp.finfo(jnp.float32).min)
-    weights = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
-    p = weights / jnp.sum(weights, axis=1, keepdims=True)
-    if plan.masked:
-        p = jnp.where(there, p, 0.0)  # also where a line attends to nothing
+    p = softmax_of(scores, there, masked=plan.masked)
     if plan.bits is None:
         return p, p
     query = jax.lax.broadcasted_iota(jnp.int32, (keys, 1), 0).astype(jnp.uint32)

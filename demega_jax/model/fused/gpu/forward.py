@@ -9,6 +9,7 @@ from demega_jax.model.attend import Tables
 from demega_jax.model.fused.gpu.kernel import Ref, along, dot, down, load, store
 from demega_jax.model.fused.gpu.window import Sizes, Window, call
 from demega_jax.model.fused.plan import Plan
+from demega_jax.model.fused.softmax import softmax_of
 
 
 class Lookups:
@@ -49,11 +50,7 @@ def probabilities(
         real = [load(keep, window.row, t) > 0 for t in (down(sizes.tile, first), along(sizes.keys))]
         there = real[0] & real[1]
     scores = dot(q, k, trans_b=True) * plan.scales[0] + added
-    scores = jnp.where(there, scores, jnp.finfo(jnp.float32).min)
-    weights = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
-    p = weights / jnp.sum(weights, axis=1, keepdims=True)
-    if plan.masked:
-        p = jnp.where(there, p, 0.0)  # also where a line attends to nothing
+    p = softmax_of(scores, there, masked=plan.masked)
     if plan.bits is None:
         return p, p
     key = (load(words, window.row, 0), load(words, window.row, 1))
