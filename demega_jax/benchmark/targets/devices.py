@@ -163,7 +163,7 @@ ADA: dict[str, Any] = {
     "platform": "cuda", "link": 32e9, "capability": (8, 9), "units": 128, "threads": 1536, "shared": 100 * 1024,
     "shared_block": 99 * 1024,
 }  # fmt: skip
-# FLOPs of Ada's GeForce cards: multiprocessors x boost clock x 512 a cycle (bfloat16 with sums in float32), which is the
+# FLOPs of Ada's GeForce cards: multiprocessors x boost clock x 512 a cycle (bfloat16 with sums in float32). That is the
 # 165 TFLOP/s that NVIDIA states for the RTX 4090 (128 x 2.52 GHz), and 97.5 for the RTX 4080 (76 x 2.505 GHz).
 RTX4090: dict[str, Any] = {"bandwidth": 1.008e12, "flops": 165e12, "cores": 128, "cache": 72 * MIB, "clock": 2.52}
 RTX4080: dict[str, Any] = {"bandwidth": 717e9, "flops": 97.5e12, "cores": 76, "cache": 64 * MIB, "clock": 2.51}
