@@ -116,12 +116,13 @@ slurm: $(STAMP) ## training runs in jobs of a real SLURM on this machine, as roo
 soak: $(STAMP) ## training runs of 5,000 steps on every feed and in two processes, twice each; benchmarks/results/soak.json
 	PYTHONPATH=.:tests $(BIN)/python -m soak.soak --steps 5000 --json benchmarks/results/soak.json
 
-# Known vulnerabilities are those of the Python Packaging Advisory Database, which PyPI answers with.
+# Known vulnerabilities are those of the Python Packaging Advisory Database, which PyPI answers with. A package that it
+# does not answer for is an error: an index of one's own may know none.
 advisories: ## look every locked version up among known vulnerabilities (pip-audit; needs the network)
 	@$(call FIND_PYTHON,$(VERSIONS)); [ -n "$$python" ] || { echo "error: no supported Python found" >&2; exit 1; }; \
 	rm -rf .venv-audit && "$$python" -m venv .venv-audit && .venv-audit/bin/python -m $(PIP_INSTALL) pip-audit \
 	&& for lock in requirements/*.lock; do \
-		echo "$$lock" && .venv-audit/bin/pip-audit --no-deps --disable-pip -r "$$lock" || exit 1; \
+		echo "$$lock" && .venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r "$$lock" || exit 1; \
 	done
 
 format: $(STAMP) ## let ruff fix and format
