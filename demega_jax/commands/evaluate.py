@@ -49,11 +49,10 @@ def command(
             split=split, splits=splits, ensemble=ensemble, tta=seed if tta else None, denoise=denoise,
             report=report and leads,
         )  # fmt: skip
-        if not leads:
-            return 0
-        if json_file is not None:
+        if leads and json_file is not None:
             write_results(json_file, found.to_json())
-        found.show()
+    if leads:
+        found.show()  # when the others have ended, so that a reader who goes away, as `| head`, does not end them
     return 0
 
 

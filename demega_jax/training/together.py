@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import jax
 import numpy as np
@@ -41,12 +41,13 @@ class Store(Protocol):
     def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...
 
 
-def end_at_once(line: str, status: int = STATUS) -> None:
-    """End the process with a line on stderr, without what jax would wait for at the end."""
+def end_at_once(line: str, status: int = STATUS) -> NoReturn:
+    """End the process with a line on stderr (if it is not empty), without what jax would wait for at the end."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode(errors="backslashreplace"))
+    if line:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode(errors="backslashreplace"))
     os._exit(status)
 
 

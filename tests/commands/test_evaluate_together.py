@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from command_line import SMALL
 from helpers.data import simulate_grouped
-from helpers.processes import SLURM_STEP, Ended, together
+from helpers.processes import SECONDS, SLURM_STEP, Ended, start, together
 from helpers.runs import evaluate, train
 
 
@@ -78,6 +78,17 @@ def test_another_input_in_one_of_them_ends_both(other, run, data, tmp_path):
         assert ended.status == 2
         (line,) = ended.errors
         assert line.startswith("error: ") and fact in line
+
+
+@pytest.mark.long
+def test_a_reader_who_goes_away_does_not_end_the_others(run):
+    """As in `srun .. | head -1`: process 0 writes into a closed pipe, with the status of any command there."""
+    started = start(2, run, command="evaluate")
+    started[0].stdout.close()
+    follower = started[1].communicate(timeout=SECONDS)
+    errors = started[0].stderr.read()
+    assert started[0].wait(SECONDS) == 141 and "Traceback" not in errors and "error:" not in errors
+    assert (started[1].returncode, *follower) == (0, "", "")
 
 
 @pytest.mark.long

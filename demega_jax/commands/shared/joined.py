@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -47,6 +48,8 @@ def joined(ours: Ours) -> Iterator[Together]:
             together.wait_for_verdict()
             _end(together, f"a failure of jax ({type(error).__name__})", traceback.format_exc(), 1)
         except BaseException as error:  # a bug, or Ctrl-C: the others must hear of it, and jax would wait for them
+            if without_reader(error):
+                _end(together, "nobody reads its output any more", "", 128 + signal.SIGPIPE)
             _end(together, f"a failure ({type(error).__name__})", traceback.format_exc(), 1)
         together.finish()
     leave()
@@ -73,8 +76,13 @@ def telling(together: Together) -> Iterator[None]:
             signal.signal(number, end_by_signal)
 
 
-def _end(together: Together, reason: str, line: str, status: int) -> None:
-    """End this process, once the others know."""
+def without_reader(error: BaseException) -> bool:
+    """Whether a process ends because nobody reads its output any more, as after `| head`. rich says it by status 1."""
+    return isinstance(error, BrokenPipeError) or (isinstance(error, SystemExit) and error.code == 1)
+
+
+def _end(together: Together, reason: str, line: str, status: int) -> NoReturn:
+    """End this process, once the others know. line: what it says of it; empty: nothing."""
     together.fail(reason)
     if together.leads:
         leave_alone()
