@@ -40,7 +40,8 @@ class TypeAmplitude:
 class Amplitude:
     """sampled: number of samples of each sensor that were read.  not_finite: places of sensors with NaN or infinity.
 
-    order: whether sensors are in triplets; None: it does not matter, as the file names their types.
+    order: whether sensors are in triplets; None: nothing expects it, as the file names their types, or as they are not
+    the 306 of the published system.
     """
 
     sampled: int
@@ -55,7 +56,7 @@ def measure(
 ) -> Amplitude:
     """Amplitudes over blocks of time. At least one is read, then more until `seconds` have passed.
 
-    types: of the sensors; where they are not known, 306 sensors are in triplets, and others are, if they look like it.
+    types: of the sensors; where they are not known, 306 sensors are taken for the triplets of the published system.
     """
     until = time.monotonic() + seconds
     parts, tops, finite = [], [], []
@@ -68,10 +69,10 @@ def measure(
         if time.monotonic() > until:
             break
     deviation, largest = pooled(parts).std, np.max(tops, axis=0)
-    order, reason = (None, "the file names the type of each sensor") if types else sensor_order(deviation)
+    order, reason = _order(deviation, types)
     if types:
         members = {kind: np.array(types) == kind for kind in dict.fromkeys(types)}
-    elif order == "holds" or len(deviation) == PUBLISHED_SENSORS:
+    elif order is not None:
         magnetometers = np.arange(len(deviation)) % 3 == 2
         members = {"gradiometers": ~magnetometers, "magnetometers": magnetometers}
     else:
@@ -95,6 +96,14 @@ def _of_type(
 
 def _places(which: Bool[np.ndarray, " C"]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(which).tolist())
+
+
+def _order(deviation: Float[np.ndarray, " C"], types: Sequence[str]) -> tuple[Verdict | None, str]:
+    if types:
+        return None, "the file names the type of each sensor"
+    if len(deviation) != PUBLISHED_SENSORS:
+        return None, f"the types of the {len(deviation)} sensors are not known"
+    return sensor_order(deviation)
 
 
 def sensor_order(deviation: Float[np.ndarray, " C"]) -> tuple[Verdict, str]:
