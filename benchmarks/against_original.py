@@ -70,6 +70,7 @@ def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     from demega_jax.benchmark.simulated import noise_split
     from demega_jax.config.load import load_config, override
     from demega_jax.data.open import TrainingData, plan_rows
+    from demega_jax.evaluation.compiled import compile_evaluate
     from demega_jax.evaluation.evaluate import make_evaluate_step
     from demega_jax.evaluation.step import EvaluationCounts
     from demega_jax.signal.normalize_numpy import median_and_iqr
@@ -89,8 +90,8 @@ def our_step(batch_size: int, mode: str, *, raw: bool) -> Callable[[], None]:
     batch = placement.put_batch(rows)
     train_step = placement.compile_train(experiment.train_step)
     graphdef, counts_of_classes = experiment.train_step.graphdef, split.class_counts()
-    evaluate_step = placement.compile_evaluate(
-        make_evaluate_step(experiment.config, graphdef, counts_of_classes, split)
+    evaluate_step = compile_evaluate(
+        placement, make_evaluate_step(experiment.config, graphdef, counts_of_classes, split)
     )
     counts = placement.replicate(EvaluationCounts.zero(CLASSES, state.buffers["feature_table"].shape[1]))
 

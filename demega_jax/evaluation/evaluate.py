@@ -10,6 +10,7 @@ from jaxtyping import Int
 from demega_jax.config import Config
 from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
+from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.step import EvaluateStep, EvaluationCounts
 from demega_jax.losses.focal import loss_shares
 from demega_jax.metrics import Calibration, Scores, scores
@@ -35,7 +36,7 @@ def validation_of(experiment: Experiment) -> Validate:
     """The function (params, buffers) -> scores of the validation split, for the training loop."""
     config, data, placement = experiment.config, experiment.data, experiment.placement
     step = make_evaluate_step(config, experiment.train_step.graphdef, data.train.class_counts(), data.validation)
-    compiled = placement.compile_evaluate(step)
+    compiled = compile_evaluate(placement, step)
 
     def validate(params: Any, buffers: Any) -> Scores:
         size = placement.padded(config.train.batch_size)

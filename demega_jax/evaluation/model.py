@@ -16,6 +16,7 @@ from demega_jax.data.grouped import check_window
 from demega_jax.data.split import Split
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError
+from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
 from demega_jax.evaluation.predict import Predictions, Predictor, predict_split
 from demega_jax.metrics import Scores
@@ -117,7 +118,7 @@ class Model:
         placement, batch_size = self.placement(batch_size or self.config.train.batch_size)
         step = make_evaluate_step(self.config, self.graphdef, self.class_counts, split, members=self.members)
         params, buffers = placement.replicate((self.params, self.buffers))
-        compiled = placement.compile_evaluate(step)
+        compiled = compile_evaluate(placement, step)
         return evaluate_split(compiled, params, buffers, split, self.config, placement, batch_size)
 
     def placement(self, rows: int) -> tuple[Placement, int]:

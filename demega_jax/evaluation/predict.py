@@ -15,6 +15,7 @@ from demega_jax.config import Config
 from demega_jax.data.arrays import array_split
 from demega_jax.data.feeds.stream import split_batches
 from demega_jax.data.split import Split
+from demega_jax.evaluation.compiled import compile_predict
 from demega_jax.evaluation.tta import TestTimeAugmentation
 from demega_jax.training.parallel import Placement
 from demega_jax.training.setup import is_normalized
@@ -73,7 +74,7 @@ class Predictor:
     @functools.lru_cache(maxsize=2)  # noqa: B019 a predictor lives as long as its programs are used
     def _compiled(self, normalized: bool) -> jax.stages.Wrapped:
         step = PredictStep(self.model.graphdef, self.model.config, normalized, self._embedding, self._tta)
-        return self.placement.compile_predict(step)
+        return compile_predict(self.placement, step)
 
     def start(self, split: Split, first: int, batch: Batch) -> dict[str, Array]:
         """Begin to compute the outputs of a batch of a split that is on the devices already."""

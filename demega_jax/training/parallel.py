@@ -240,41 +240,6 @@ class Placement:
 
         return jax.jit(run, out_shardings=self.sharding(REPLICATED), donate_argnums=0)
 
-    def compile_evaluate(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Compile an evaluation step (params, buffers, counts, batch) -> counts."""
-        if self.mode == "pmap":
-            with_axis = functools.partial(step, axis_name=AXIS)
-            devices = list(self.mesh.devices.flat)
-            return jax.pmap(with_axis, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
-        whole = self.sharding(REPLICATED)
-        with_axis = functools.partial(step, axis_name=AXIS)
-        on_all = step if self.devices == 1 else self._on_rows(with_axis, PartitionSpec())
-        return jax.jit(on_all, in_shardings=(whole, whole, whole, self.sharding(SHARDED)), out_shardings=whole)
-
-    def compile_predict(self, step: Callable[..., PyTree]) -> jax.stages.Wrapped:
-        """Compile a step (params, buffers, first, batch) -> arrays [M, B, ..], for mode `jit`.
-
-        With several processes, every device has the whole of them, so that each process can read all rows.
-        """
-        whole = self.sharding(REPLICATED)
-        shardings = (whole, whole, whole, self.sharding(SHARDED))
-        rows = self.sharding(MEMBER_SHARDED) if self.processes == 1 else whole
-
-        def of_share(params: PyTree, buffers: PyTree, first: jax.Array, batch: Mapping[str, jax.Array]) -> PyTree:
-            here = next(iter(batch.values())).shape[0]
-            return step(params, buffers, first + jax.lax.axis_index(AXIS).astype(first.dtype) * here, batch)
-
-        on_all = step if self.devices == 1 else self._on_rows(of_share, mesh_spec(MEMBER_SHARDED))
-        return jax.jit(on_all, in_shardings=shardings, out_shardings=rows)
-
-    def _on_rows(self, step: Callable[..., PyTree], result: PartitionSpec) -> Callable[..., PyTree]:
-        """A function of three arguments and a batch that each device runs on its own rows.
-
-        Said so, as a compiler gathers all rows on every device for a kernel of ours.
-        """
-        specs = (PartitionSpec(),) * 3 + (mesh_spec(SHARDED),)
-        return jax.shard_map(step, mesh=self.mesh, in_specs=specs, out_specs=result, check_vma=False)
-
 
 def make_placement(mode: Mode, devices: int | None, batch_size: int, accumulate: int = 1) -> Placement:
     """The placement on the first `devices` devices (None: on all).

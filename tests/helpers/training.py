@@ -9,6 +9,7 @@ import optax
 
 from demega_jax.config import Config
 from demega_jax.data.open import TrainingData, plan_rows
+from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.step import EvaluateStep
 from demega_jax.training.optimizer import ParameterGroups, learning_rate_schedule, make_optimizer
 from demega_jax.training.parallel import Placement, make_placement
@@ -42,7 +43,7 @@ class Training:
 
     def evaluate_step(self):
         """(parameters, buffers, counts, batch), all placed -> counts."""
-        return self.placement.compile_evaluate(EvaluateStep(self.parts[0], self.config, None))
+        return compile_evaluate(self.placement, EvaluateStep(self.parts[0], self.config, None))
 
 
 def placement_of(mode: str, devices: int, batch_size: int, accumulate: int = 1) -> Placement:

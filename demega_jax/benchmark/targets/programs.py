@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from demega_jax.benchmark.targets.devices import Target
 from demega_jax.benchmark.targets.modelled import Modelled, memory_of, modelled
 from demega_jax.data.feeds.feed import REPLICATED, SHARDED
+from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.evaluate import make_evaluate_step
 from demega_jax.evaluation.step import EvaluationCounts
 from demega_jax.training.dispatch import lower_dispatch
@@ -103,7 +104,7 @@ def lower_evaluation(experiment: Experiment) -> jax.stages.Lowered:
     _, batch = placement.abstract(state, data.plan.batch, data.plan.placed_rows(placement))
     whole = placement.replicate((state.params, state.buffers, counts))
     with _as_there(placement):
-        return placement.compile_evaluate(step).lower(*whole, batch)
+        return compile_evaluate(placement, step).lower(*whole, batch)
 
 
 def compile_for(lowered: jax.stages.Lowered, target: Target, devices: int) -> tuple[Modelled, str]:
