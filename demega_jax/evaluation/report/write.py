@@ -82,7 +82,8 @@ def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
         return page_of(Content(*known, pictures, to_yaml(found.config), found.baseline))
 
     alts = {name: alt_of(name, found.scores) for name in figures}
-    return write_folder(folder.report, figures, alts, CAPTIONS, page, formats=formats, known=CAPTIONS)
+    of = f"{found.name} on {', '.join(facts(found)[:2])}"
+    return write_folder(folder.report, figures, alts, CAPTIONS, page, of=of, formats=formats, known=CAPTIONS)
 
 
 def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:
