@@ -1,4 +1,4 @@
-"""Errors in the words of Python. What functions and commands share names options, which Python does not have."""
+"""Errors and warnings in the words of Python. What functions and commands share names options, as of a command."""
 
 import functools
 import inspect
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import ParamSpec, TypeVar
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warnings_worded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,13 +20,14 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def in_python(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose errors name its parameters (`level=20`) in place of a command's options (`--level 20`)."""
+    """A function whose errors and warnings name parameters (`level=20`), not a command's options (`--level 20`)."""
     parameters = frozenset(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with warnings_worded(lambda text: _translated(text, parameters)):
+                return function(*args, **kwargs)
         except UserError as error:
             where = _translated(error.where, parameters)
             where = where.removesuffix("=")  # it is a name there, not a part of a sentence

@@ -172,10 +172,14 @@ def _score_lines(found: "AnswerScores") -> list[str]:
     lines = [f"balanced accuracy        {scores.balanced_accuracy:.4f} (chance {1 / words:.4f})"]
     if scores.balanced_accuracy_at_10 is not None:
         lines.append(f"balanced accuracy at 10  {scores.balanced_accuracy_at_10:.4f} (chance {10 / words:.4f})")
-    lines.append(f"over {scores.rows:,} rows of {present} of the {words} words")
+    lines.append(f"over {_rows(scores.rows)} of {present} of the {words} words")
     if found.outside:
         count = sum(found.outside.values())
-        lines.append(f"not scored: {count:,} rows with a label outside the vocabulary ({listed(found.outside)})")
+        lines.append(f"not scored: {_rows(count)} with a label outside the vocabulary ({listed(found.outside)})")
     if found.unanswered:
-        lines.append(f"not scored: {found.unanswered:,} rows without an answer")
+        lines.append(f"not scored: {_rows(found.unanswered)} without an answer")
     return lines
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

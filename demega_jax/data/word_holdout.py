@@ -140,7 +140,7 @@ def _words_of_sentences(
     onset = onsets[of, word].astype(np.float64)
     # An onset that is no number becomes a place before the sentence, which is refused as such.
     start = np.where(np.isfinite(onset), np.round(onset * rate), -1).clip(-1, 2**40).astype(np.int64)
-    end = np.minimum(times[of], time_points)
+    end = np.minimum(np.where(np.isfinite(times), times, 0)[of], time_points)
     wrong = np.flatnonzero((start < 0) | (start + length > end))
     if len(wrong):
         at = wrong[0]

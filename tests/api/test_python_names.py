@@ -7,7 +7,7 @@ from helpers.errors import refused
 
 import demega_jax
 from demega_jax.api.python_names import in_python
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, warn
 
 
 @in_python
@@ -53,6 +53,17 @@ def test_where_it_is_wrong_is_a_name():
         some(raised=UserError("--level", "", "", ""))
     with refused(where="devices=2"):
         some(raised=UserError("--devices 2", "", "", ""))
+
+
+def test_warnings_too_and_only_while_the_function_runs(warnings):
+    @in_python
+    def warned(ensemble="mean"):
+        warn("--ensemble weighted: the score is too good")
+
+    warned()
+    warn("--ensemble weighted: the score is too good")
+    said = [line.removeprefix("warning: ").partition(":")[0] for line in warnings]
+    assert said == ["ensemble='weighted'", "--ensemble weighted"]
 
 
 def test_what_is_no_error_of_a_user_stays():

@@ -251,7 +251,9 @@ def test_words_from_a_holdout_to_a_score(run, given, tmp_path, capsys):
     (tmp_path / "answers.csv").write_text("\n".join(["id,label", *rows]))
     of("submit", "--check", out, *more, "--answers", tmp_path / "answers.csv")
     shown = capsys.readouterr()
-    assert_facts(shown.out, "6 rows", "1.0000", "4 rows", "cat", "1 rows without an answer")
+    assert_facts(
+        shown.out, "6 rows", "1.0000", "4 rows", "cat", "1 row without an answer", "1 row with a label outside"
+    )
     of("submit", "--check", out, *more, "--ranks", "lowest", "--answers", tmp_path / "answers.csv")
     assert_facts(capsys.readouterr().err, "1.0000", "--ranks")
 

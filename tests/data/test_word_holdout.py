@@ -56,6 +56,7 @@ def test_an_onset_is_rounded_to_the_nearest_time_point(tmp_path):
     [
         ("sentence", {"sentence_n_times": np.array([19, 30])}, ["word 2", "sentence 0", "1.25", "19"]),
         ("sentence", {"sentence_n_times": np.array([24, 300]), "word_onsets_s": np.full((2, 3), 2.5)}, ["2.5", "24"]),
+        ("sentence", {"sentence_n_times": np.array([np.nan, 30])}, ["word 0", "0 time points"]),
         ("sentence", {"word_onsets_s": np.full((2, 3), np.nan)}, ["word 0", "sentence 0", "nan"]),
         ("sentence", {"word_onsets_s": np.full((2, 3), -1.0)}, ["word 0", "-1"]),
         ("sentence", {"word_mask": np.ones((2, 2), bool)}, ["word_mask", "[2, 2]"]),
