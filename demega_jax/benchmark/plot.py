@@ -24,7 +24,7 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
 ALPHA = 0.5  # of the dots of single steps
 SPREAD = 0.06  # their distance from the median, and their width, in levels
-NEAR = 0.05  # decades: points of a roofline that lie nearer are named together
+NEAR, WIDE = 0.05, 0.4  # decades: points of a roofline that lie nearer are named together; the width of a name
 
 
 class Series(NamedTuple):
@@ -131,7 +131,7 @@ def _roofline(axes: Axes, cases: Sequence[Figures], series: Sequence[Series]) ->
     _name_roofs(axes, {peak: case for (peak, _), case in roofs.items()}, right, scale, unit)
     _write(axes, f"copies: {lowest / 1e9:.3g} GB/s", (left, left * lowest / scale), (14, 2), "left", "top", GREY)
     for each in series:
-        _points(axes, each, [case for case in each.cases if case in known], scale)
+        _points(axes, each, [case for case in each.cases if case in known], known, scale)
     axes.set_xscale("log")
     axes.set_yscale("log")
     some_missing = "" if len(known) == len(cases) else ";\ncases without such a count are left out"
@@ -145,31 +145,42 @@ def _roofline(axes: Axes, cases: Sequence[Figures], series: Sequence[Series]) ->
     _finish(axes)
 
 
-def _points(axes: Axes, look: Series, cases: Sequence[Figures], scale: float) -> None:
-    """The cases of a series on the roofline, and how much of the peak of products the best of them reaches."""
+def _points(axes: Axes, look: Series, cases: Sequence[Figures], known: Sequence[Figures], scale: float) -> None:
+    """The cases of a series on the roofline by level, and how much of the peak of products the best of them reaches.
+
+    known: those of all series. A level is written right of its point, or below where another point is there.
+    """
     if not cases:
         return
     x, y = [_intensity(case) for case in cases], [case["flops_per_second"] / scale for case in cases]
     axes.plot(x, y, marker=look.marker, color=look.color, linestyle="none", markersize=8, zorder=3)
     for group in _neighbours(cases):
-        levels = ", ".join(map(str, sorted(case["level"] for case in group)))
+        name = "K " + ", ".join(map(str, sorted(case["level"] for case in group)))
         middle = group[len(group) // 2]
         place = (max(_intensity(case) for case in group), middle["flops_per_second"] / scale)
-        _write(axes, f"K {levels}", place, (9, 0), "left", "center", look.color)
+        apart = [_apart(middle, other) for other in known if other not in group]
+        if any(0 < right < WIDE and abs(up) < NEAR for right, up in apart):
+            _write(axes, name, place, (0, -7), "center", "top", look.color)
+        else:
+            _write(axes, name, place, (9, 0), "left", "center", look.color)
     best = max(cases, key=lambda case: case["share_of_peak"])
     at = (_intensity(best), best["flops_per_second"] / scale)
     _write(axes, f"{best['share_of_peak']:.0%} of products", at, (-9, 0), "right", "center", look.color)
 
 
+def _apart(one: Figures, other: Figures) -> tuple[float, float]:
+    """How far another point is to the right and up, in decades."""
+    right = np.log10(_intensity(other) / _intensity(one))
+    return float(right), float(np.log10(other["flops_per_second"] / one["flops_per_second"]))
+
+
 def _neighbours(cases: Sequence[Figures]) -> list[list[Figures]]:
-    """The cases in groups whose points would lie one upon another, each from the slowest to the fastest."""
+    """The cases in groups whose points lie one upon another, each from the slowest to the fastest."""
     groups: list[list[Figures]] = []
     for case in sorted(cases, key=lambda case: case["flops_per_second"]):
-        last = groups[-1][-1] if groups else None
-        if last is not None and all(
-            abs(np.log10(of(case) / of(last))) < NEAR for of in (_intensity, lambda one: one["flops_per_second"])
-        ):
-            groups[-1].append(case)
+        near = [group for group in groups if max(map(abs, _apart(group[-1], case))) < NEAR]
+        if near:
+            near[0].append(case)
         else:
             groups.append([case])
     return groups
