@@ -168,7 +168,9 @@ def plot(found: dict[str, Any], file: Path) -> None:
     spread = [middle - [min(v["all"]) for v in values], np.array([max(v["all"]) for v in values]) - middle]
     colours = ["#9aa5b1" if "," not in name or name.startswith("file") else "#2f6f9f" for name in names]
     axes.barh(names, middle / 1000, xerr=np.array(spread) / 1000, color=colours, ecolor="#444444", capsize=2)
-    axes.set_xlabel(f"thousand rows a second (306 x 125, batch {found['batch_size']}), median of {found['repeats']}")
+    axes.set_xlabel(f"thousand rows a second; bars: median of n = {found['repeats']}, whiskers: least and most")
+    what = f"Rows of 306 x 125 a second, by feed; batch {found['batch_size']}, noise in {found['gigabytes']:g} GB"
+    axes.set_title(f"{what}\n{found['device']} ({found['machine']}), jax {found['jax']}, {found['date']}", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)

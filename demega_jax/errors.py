@@ -1,11 +1,12 @@
 """What a user is told when the input, not the program, is wrong (exit status 2), and the one-line warnings."""
 
+import contextlib
 import difflib
 import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -82,6 +83,7 @@ def _print_warning(line: str) -> None:
 
 
 _emit: Callable[[str], None] = _print_warning
+_worded: Callable[[str], str] = str
 
 
 def set_warning_sink(sink: Callable[[str], None] | None) -> None:
@@ -90,6 +92,17 @@ def set_warning_sink(sink: Callable[[str], None] | None) -> None:
     _emit = sink or _print_warning
 
 
+@contextlib.contextmanager
+def warnings_worded(words: Callable[[str], str]) -> Iterator[None]:
+    """Within this block warnings are in other words, such as those of Python in place of a command's options."""
+    global _worded
+    before, _worded = _worded, words
+    try:
+        yield
+    finally:
+        _worded = before
+
+
 def warn(message: str) -> None:
     """Say on one line what was wrong, where the command goes on. Give a count instead of a line for each case."""
-    _emit("warning: " + printable(" ".join(without_secrets(message).split())))
+    _emit("warning: " + printable(" ".join(without_secrets(_worded(message)).split())))

@@ -9,7 +9,9 @@ from typing import Any
 from demega_jax.api.asked import Changes, Levels, changed, level_words, levels_there
 from demega_jax.api.lists import all_devices, names, numbers
 from demega_jax.api.paths import PathLike, check_inputs, check_out, expanded_path, path_of
+from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
+from demega_jax.api.shown import status_or_lines
 from demega_jax.config import Config
 from demega_jax.config.given import ConfigLike, config_file, read_given
 from demega_jax.config.load import override
@@ -63,6 +65,7 @@ class BenchmarkResult:
         return (plot_targets if self.modelled else plot_result)(self.values, Path(path))
 
 
+@in_python
 def benchmark(
     config: ConfigLike | None = None,
     changes: Changes = (),
@@ -85,13 +88,16 @@ def benchmark(
     devices, precision: one, several or "all"; every combination is a case.  batch_size: None: 512, or 64 on a CPU.
     steps: of a case; None: as many as take 12 s.  stages: time the stages of a step of the first case too.
     target: devices that are not here, such as "h200": their programs are compiled, and the time of a step is modelled
-    (extra aot).  dump: write these programs there.  progress: whether to print the tables. UserError: what is asked for
-    cannot be done, or no case could be measured.
+    (extra aot).  dump: write these programs there.  progress: whether to say what is being measured, and to print the
+    tables. UserError: what is asked for cannot be done, or no case could be measured.
     """
     asked = Asked(config, changes, expanded_path(data), level_words(level), _words(feed), level_words(devices),
                   _words(precision), batch_size, steps, stages, _words(target), path_of(dump))  # fmt: skip
     with loudness(Loudness.USUAL if progress else Loudness.SILENT):
-        found = benchmark_as_asked(asked, lambda text: None)
+        from demega_jax.console import new_console
+
+        with status_or_lines(new_console(), seconds=0) as tell:
+            found = benchmark_as_asked(asked, tell)
         if progress:
             found.show()
     return found

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from demega_jax import __version__
 from demega_jax.api.models import Asked, Method, Runs, config_of, expand, rows_to_fit, run_paths
 from demega_jax.api.paths import PathLike, check_one_of, expanded_path, path_of
-from demega_jax.api.scoring import asked_config, check_report, open_scored, score
+from demega_jax.api.python_names import in_python
+from demega_jax.api.scoring import asked_config, baseline_of, check_report, open_scored, score
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import warn
 from demega_jax.saying import Loudness, is_quiet, loudness, say_more, say_result
@@ -31,6 +32,7 @@ class EvaluateResult:
     scores: macro_f1, balanced_accuracy, accuracy, chance, loss, and arrays of classes: f1 [V], support [V], confusion
     [V, V] (true class, predicted class).  ensemble: of members or several runs: each of them, and each way to combine
     them.  runs, steps: whose checkpoints.  level: K of the rows, where there is one.  report: the page, if asked for.
+    baseline: the scores without any brain data, of the classes ranked by how often training has them, if that is known.
     """
 
     scores: "Scores"
@@ -41,10 +43,14 @@ class EvaluateResult:
     level: int | Sequence[int] | None
     data: str
     report: Path | None = None
+    baseline: "Scores | None" = None
 
     def to_json(self) -> dict[str, Any]:
         """What `demega-jax evaluate --json` writes, in plain Python types."""
         content = self.scores.to_json() | {"run": self.runs[0] if len(self.runs) == 1 else list(self.runs)}
+        from demega_jax.evaluation.baseline import baseline_json
+
+        content |= {"baseline": baseline_json(self.baseline)}
         content |= {"split": self.split, "level": self.level, "data": self.data, "version": __version__}
         content["steps"] = list(self.steps)
         return content | ({} if self.ensemble is None else {"ensemble": self.ensemble.to_json()})
@@ -52,6 +58,7 @@ class EvaluateResult:
     def show(self) -> None:
         """Print the tables of classes and of models, and the summary last."""
         from demega_jax.console import new_console
+        from demega_jax.evaluation.baseline import baseline_table
         from demega_jax.evaluation.ensemble_report import print_ensemble
         from demega_jax.evaluation.report.tables import print_scores
 
@@ -61,6 +68,8 @@ class EvaluateResult:
         say_more(f"data {self.data}, level {self.level}, demega-jax {__version__}")
         console = new_console()
         print_scores(self.scores, title=title, console=console)
+        if self.baseline is not None:
+            console.print(baseline_table(self.baseline, self.scores))
         if self.ensemble is not None:
             print_ensemble(self.ensemble, console)
         if self.report is not None:
@@ -75,6 +84,7 @@ class EvaluateResult:
         return f"{which}, steps {listed}"
 
 
+@in_python
 def evaluate(
     runs: Runs,
     *,
@@ -137,13 +147,20 @@ def _evaluated(
         fitted = rows_to_fit(models, data, asked)
         agree([split] if fitted is None else [split, fitted], models)
     scores, ensemble = score(models, split, data, asked)
-    page = _report(models[0], split, scores, ensemble, asked) if report else None
+    baseline = baseline_of(models, scores)
+    page = _report(models[0], split, scores, ensemble, asked, baseline) if report else None
     steps = tuple(step for model in models for step in model.steps)
     runs = tuple(model.name for model in models)
-    return EvaluateResult(scores, ensemble, runs, steps, name, split.level or data.level, str(split.path), page)
+    return EvaluateResult(
+        scores, ensemble, runs, steps, name, split.level or data.level, str(split.path), page, baseline
+    )
 
 
-def _report(model: "Model", split: "Split", scores: "Scores", ensemble: "EnsembleReport | None", asked: Asked) -> Path:
+def _report(
+    model: "Model", split: "Split", scores: "Scores", ensemble: "EnsembleReport | None", asked: Asked,
+    baseline: "Scores | None",
+) -> Path:  # fmt: skip
     from demega_jax.evaluation.report.write import Evaluated, write_report
 
-    return write_report(Evaluated(model.name, model.config, model.steps, split, scores, ensemble, asked.method))
+    known = (model.name, model.config, model.steps, split, scores, ensemble, asked.method)
+    return write_report(Evaluated(*known, baseline=baseline))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from demega_jax.api.asked import Levels, level_words
 from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.api.paths import PathLike, check_out, check_there, parse_size
+from demega_jax.api.python_names import in_python
 from demega_jax.errors import UserError, listed
 from demega_jax.files import expanded, visible
 from demega_jax.names import MAX_RATE, MAX_SECONDS
@@ -32,6 +33,7 @@ class GroupedFile:
     windows: int
 
 
+@in_python
 def group(
     recordings: PathLike,
     out: PathLike,

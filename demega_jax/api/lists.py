@@ -22,9 +22,10 @@ ITEMS = {
     "target": "|".join((ALL, *TARGETS)),
     "run": r"[^:/=]+:[^:/=]+:[^:/=]+",
     "formats": "|".join((ALL, *PICTURES)),
-    # Folders: every word up to the next option; for --base, or up to the next override.
+    # Folders: every word up to the next option; for --base, also up to the next override.
     "against": r"[^-].*",
     "base": r"[^-=][^=]*",
+    "secondary": r"[^-].*",
     "scores": r"[^-].*\.json",
     "split_shares": r"\d*\.?\d+",
     "classes": r"(?!)",  # names can look like anything: they are written with commas only

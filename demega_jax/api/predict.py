@@ -23,10 +23,13 @@ from demega_jax.api.models import (
     validation_data,
 )
 from demega_jax.api.paths import PathLike, check_one_of, check_outputs, expanded_path
+from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
+from demega_jax.api.shown import status_or_lines
 from demega_jax.errors import UserError
 from demega_jax.files import expanded
 from demega_jax.names import SPLITS
+from demega_jax.saying import Loudness, loudness
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from demega_jax.evaluation.runs import Combination, Ensemble
     from demega_jax.evaluation.stack.use import StackCombination
 
+LINE_SECONDS = 10.0  # from line to line of the progress, where it cannot move
 Tell = Callable[[str], None]
 
 
@@ -63,6 +67,7 @@ class PredictResult:
         return [self.classes[number] for number in self.probabilities.argmax(axis=1)]
 
 
+@in_python
 def predict(
     runs: Runs,
     windows: ArrayLike | PathLike,
@@ -74,6 +79,7 @@ def predict(
     tta: int | None = None,
     denoise: bool = False,
     embeddings: bool = False,
+    progress: bool = True,
 ) -> PredictResult:
     """Predict the classes of windows with one or several training runs, as `demega-jax predict` does.
 
@@ -81,16 +87,23 @@ def predict(
     standardised as grouped files are; or the path of a .npy, .npz, .pt or grouped file, or of a folder that holds
     grouped_K or recordings, of which `split` and `level` choose the rows.  ensemble: how several models are combined.
     data: the folder with the validation split that the weights of `ensemble="weighted"` are fitted on.  tta: the seed
-    of test-time augmentation; None: without.  denoise: denoise windows by wavelets first.  UserError: what is asked
-    for cannot be done, another shape, or values that are not finite.
+    of test-time augmentation; None: without.  denoise: denoise windows by wavelets first.  progress: whether to
+    show how many rows are done: beside a spinner on a terminal, elsewhere (in a notebook too) in a line each 10 s.
+    UserError: what is asked for cannot be done, another shape, or values that are not finite.
     """
     check_one_of("--split", split, SPLITS)
     check_one_of("--ensemble", ensemble, get_args(Method))
     asked = Asked(ensemble, tta, denoise, embeddings)
-    with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
+    paths = run_paths(runs)
+    with (
+        loudness(Loudness.USUAL if progress else Loudness.SILENT),
+        _opened(paths, windows, split, level, data, asked) as prediction,
+    ):
+        from demega_jax.console import new_console
         from demega_jax.evaluation.predict import joined
 
-        parts = list(prediction.batches())
+        with status_or_lines(new_console(), LINE_SECONDS) as tell:
+            parts = list(prediction.batches(tell))
     found = joined([part for part, _ in parts])
     probabilities = np.concatenate([p for _, p in parts])
     labels = found.labels if prediction.labelled else None

@@ -58,6 +58,14 @@ def open_scored(data: "DataConfig", name: str, models: "Sequence[Model]", asked:
     return prepared(split, models, asked)
 
 
+def baseline_of(models: "Sequence[Model]", found: "Scores") -> "Scores | None":
+    """The scores without any brain data on the same rows, from the training rows of all models; None: not known."""
+    from demega_jax.evaluation.baseline import prior_baseline
+
+    known = [model.class_counts for model in models]
+    return prior_baseline(sum(known[1:], start=known[0]), found)
+
+
 def score(
     models: "Sequence[Model]", split: "DataSplit", data: "DataConfig", asked: Asked
 ) -> "tuple[Scores, EnsembleReport | None]":

@@ -2,10 +2,12 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from demega_jax.errors import set_warning_sink
+from demega_jax.saying import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,3 +45,29 @@ def status_line(console: "Console") -> Iterator[Callable[[str], None]]:
     # A text of letters, as rich reads markup in a `str` here, whatever the console says.
     with console.status("") as status, warnings_above(console):
         yield lambda text: status.update(Text(f"{text} .."))
+
+
+@contextlib.contextmanager
+def status_or_lines(
+    console: "Console", seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[str], None]]:
+    """A function that shows a text as `status_line` does on a terminal, and as a line in a notebook, a pipe or a file.
+
+    seconds: the least time from the first text to the first line, and from line to line. Quick work leaves no line.
+    """
+    if moves(console):
+        with status_line(console) as show:
+            yield show
+        return
+    last: float | None = None
+
+    def tell(text: str) -> None:
+        nonlocal last
+        now = clock()
+        if last is None:
+            last = now
+        if now - last >= seconds:
+            say(text)
+            last = now
+
+    yield tell

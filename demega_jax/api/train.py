@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from demega_jax.api.paths import PathLike, check_inputs, check_one_of, check_out, check_there, expanded_path, path_of
+from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
 from demega_jax.config import Config
 from demega_jax.config.given import ConfigLike, config_file, read_given
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Wait = Callable[["Callable[[Signals], TrainResult]"], "TrainResult"]
 
 
+@in_python
 def train(
     config: ConfigLike | None = None,
     changes: "Changes" = (),

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from demega_jax.training.hardware import processor
 from demega_jax.training.memory import available_memory
 
 REPEATS = 5
@@ -90,14 +91,12 @@ def repeated(work: Callable[[], Any]) -> list[float]:
 
 def hardware(device: jax.Device) -> dict[str, Any]:
     """The machine by name: devices of its kind, processor, cores, memory in bytes (None where it does not tell)."""
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
     return {
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
         "device_memory_bytes": available_memory(device),
-        "processor": model[1].strip() if model else platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
     }
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from demega_jax.benchmark.tables import Figures, batch, varying
@@ -21,6 +22,9 @@ CLOCK = (
 )
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
+ALPHA = 0.5  # of the dots of single steps
+SPREAD = 0.06  # their distance from the median, and their width, in levels
+NEAR, WIDE = 0.05, 0.4  # decades: points of a roofline that lie nearer are named together; the width of a name
 
 
 class Series(NamedTuple):
@@ -40,16 +44,21 @@ def plot_result(result: Figures, png: Path) -> Path:
     step, epoch = left.subplots(2, 1, sharex=True)
     roofline = right.subplots()
     hardware, data = result["hardware"], "simulated data" if result["data"] == "simulated" else "real data"
-    device = hardware["processor"] if hardware["platform"] == "cpu" else hardware["device"]
+    cpu = f"{hardware['processor']}, {hardware['cores']} cores"
+    device = cpu if hardware["platform"] == "cpu" else f"{hardware['devices']} x {hardware['device']}"
     versions = f"jax {result['versions']['jax']}, {result['date'][:10]}"
-    figure.suptitle(f"Training step, {batch(result)}, {data}\n{device}, {versions}", fontsize=11)
+    counts = sorted({len(case["step_seconds"]["all"]) for case in result["cases"]})
+    steps = f"n = {counts[0]} steps" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} steps"
+    figure.suptitle(f"Training step, {batch(result)}, {data}\n{device}, {versions}, {steps} a case", fontsize=11)
     series = _series(result["cases"])
-    _times(step, series, lambda case: case["step_seconds"]["median"], "step time (to p95)", to_p95=True)
+    _times(step, series, lambda case: case["step_seconds"]["median"], "step time", every_step=True)
     _times(epoch, series, lambda case: case["epoch"]["seconds"], "epoch time")
     epoch.set_xlabel("grouping level K")
     _roofline(roofline, result["cases"], series)
     handles, names = step.get_legend_handles_labels()
     # One for both sides, outside: it covers no point, wherever points lie.
+    handles.append(Line2D([], [], color=GREY, marker=".", markersize=5, linestyle="none", alpha=ALPHA))
+    names.append("a measured step; line: medians")
     figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9)
     return save_figure(figure, png, write=output)
 
@@ -66,19 +75,22 @@ def _series(cases: Sequence[Figures]) -> list[Series]:
 
 
 def _times(
-    axes: Axes, series: Sequence[Series], of: Callable[[Figures], float], label: str, *, to_p95: bool = False
+    axes: Axes, series: Sequence[Series], of: Callable[[Figures], float], label: str, *, every_step: bool = False
 ) -> None:
-    """A line a series over the levels, which stand at equal distances."""
+    """A line a series over the levels, which stand at equal distances. every_step: a dot for each measured step too.
+
+    The axis of steps does not begin at 0, where their spread could not be seen.
+    """
     levels = sorted({case["level"] for each in series for case in each.cases})
     for name, cases, color, marker in series:
         place = [levels.index(case["level"]) for case in cases]
         values = [of(case) for case in cases]
         axes.plot(place, values, color=color, marker=marker, markersize=6, linewidth=1.4, label=name)
-        if to_p95:
-            axes.vlines(place, values, [case["step_seconds"]["p95"] for case in cases], color=color, linewidth=1.2)
-    if to_p95:
-        axes.set_ylim(bottom=0)
-    else:
+        for at, case in zip(place, cases, strict=True) if every_step else ():
+            seconds = case["step_seconds"]["all"]
+            beside = at + SPREAD * (1 + np.arange(len(seconds)) / len(seconds))  # in their order, right of the median
+            axes.plot(beside, seconds, color=color, marker=".", markersize=3, linestyle="none", alpha=ALPHA, zorder=1)
+    if not every_step:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(FixedLocator(CLOCK))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -119,7 +131,7 @@ def _roofline(axes: Axes, cases: Sequence[Figures], series: Sequence[Series]) ->
     _name_roofs(axes, {peak: case for (peak, _), case in roofs.items()}, right, scale, unit)
     _write(axes, f"copies: {lowest / 1e9:.3g} GB/s", (left, left * lowest / scale), (14, 2), "left", "top", GREY)
     for each in series:
-        _points(axes, each, [case for case in each.cases if case in known], scale)
+        _points(axes, each, [case for case in each.cases if case in known], known, scale)
     axes.set_xscale("log")
     axes.set_yscale("log")
     some_missing = "" if len(known) == len(cases) else ";\ncases without such a count are left out"
@@ -133,15 +145,45 @@ def _roofline(axes: Axes, cases: Sequence[Figures], series: Sequence[Series]) ->
     _finish(axes)
 
 
-def _points(axes: Axes, look: Series, cases: Sequence[Figures], scale: float) -> None:
-    """The cases of a series on the roofline, and how much of the peak of products the best of them reaches."""
+def _points(axes: Axes, look: Series, cases: Sequence[Figures], known: Sequence[Figures], scale: float) -> None:
+    """The cases of a series on the roofline by level, and how much of the peak of products the best of them reaches.
+
+    known: those of all series. A level is written right of its point, or below where another point is there.
+    """
     if not cases:
         return
     x, y = [_intensity(case) for case in cases], [case["flops_per_second"] / scale for case in cases]
     axes.plot(x, y, marker=look.marker, color=look.color, linestyle="none", markersize=8, zorder=3)
+    for group in _neighbours(cases):
+        name = "K " + ", ".join(map(str, sorted(case["level"] for case in group)))
+        middle = group[len(group) // 2]
+        place = (max(_intensity(case) for case in group), middle["flops_per_second"] / scale)
+        apart = [_apart(middle, other) for other in known if other not in group]
+        if any(0 < right < WIDE and abs(up) < NEAR for right, up in apart):
+            _write(axes, name, place, (0, -7), "center", "top", look.color)
+        else:
+            _write(axes, name, place, (9, 0), "left", "center", look.color)
     best = max(cases, key=lambda case: case["share_of_peak"])
     at = (_intensity(best), best["flops_per_second"] / scale)
     _write(axes, f"{best['share_of_peak']:.0%} of products", at, (-9, 0), "right", "center", look.color)
+
+
+def _apart(one: Figures, other: Figures) -> tuple[float, float]:
+    """How far another point is to the right and up, in decades."""
+    right = np.log10(_intensity(other) / _intensity(one))
+    return float(right), float(np.log10(other["flops_per_second"] / one["flops_per_second"]))
+
+
+def _neighbours(cases: Sequence[Figures]) -> list[list[Figures]]:
+    """The cases in groups whose points lie one upon another, each from the slowest to the fastest."""
+    groups: list[list[Figures]] = []
+    for case in sorted(cases, key=lambda case: case["flops_per_second"]):
+        near = [group for group in groups if max(map(abs, _apart(group[-1], case))) < NEAR]
+        if near:
+            near[0].append(case)
+        else:
+            groups.append([case])
+    return groups
 
 
 def _name_roofs(axes: Axes, peaks: Mapping[float, Figures], at: float, scale: float, unit: str) -> None:

@@ -10,6 +10,7 @@ from demega_jax.commands.shared.options import THERE, Json, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.names import MAX_COUNT
+from demega_jax.saying import is_quiet, say_more, say_result
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
@@ -58,7 +59,7 @@ def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, js
     from demega_jax.api.shown import status_line
     from demega_jax.console import new_console
     from demega_jax.data.open import open_split
-    from demega_jax.evaluation.audit.report import print_audit
+    from demega_jax.evaluation.audit.report import audit_line, print_audit
     from demega_jax.evaluation.audit.run import audit
     from demega_jax.evaluation.runs import Ensemble
     from demega_jax.files import write_results
@@ -73,4 +74,8 @@ def _audit(model: "Model", config: "Config", name: str, rows: int, seed: int, js
         found = audit(ensemble.predicted, train, split, rows=rows, seed=seed, tell=tell)
     if json_file is not None:
         write_results(json_file, {"run": model.name, "split": name, "seed": seed} | found.to_json())
+    if is_quiet():
+        say_result(audit_line(found, f"{model.name} on {name}"))
+        return
+    say_more(f"data {split.path}, train {train.path}, seed {seed}")
     print_audit(found, f"What the score of {model.name} on {name} is worth", console)

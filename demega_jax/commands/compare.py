@@ -11,6 +11,7 @@ from demega_jax.commands.shared.options import THERE, Json, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.errors import UserError
+from demega_jax.saying import is_quiet, say_more, say_result
 
 if TYPE_CHECKING:
     from demega_jax.config import Config
@@ -67,7 +68,7 @@ def _compare(
     from demega_jax.data.open import open_split
     from demega_jax.data.spread import check_spread
     from demega_jax.evaluation.compare import compare_sides
-    from demega_jax.evaluation.compare_report import print_comparison
+    from demega_jax.evaluation.compare_report import comparison_line, print_comparison
     from demega_jax.files import write_results
 
     first = models[0]
@@ -80,4 +81,8 @@ def _compare(
         runs = {"runs": [model.name for model in models], "against": [model.name for model in others]}
         write_results(json_file, runs | {"split": name} | found.to_json())
     sides = " against ".join(", ".join(model.name for model in side) for side in (models, others))
+    if is_quiet():
+        say_result(comparison_line(found, f"{sides} on {name}"))
+        return
+    say_more(f"data {split.path}, level {split.level or config.data.level}, {split.rows:,} rows")
     print_comparison(found, f"{sides} on {name}", new_console())

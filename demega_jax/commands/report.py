@@ -8,7 +8,7 @@ import typer
 from demega_jax.api.lists import names
 from demega_jax.api.models import Asked
 from demega_jax.api.paths import check_there
-from demega_jax.api.scoring import asked_config, check_report, open_scored, score
+from demega_jax.api.scoring import asked_config, baseline_of, check_report, open_scored, score
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.commands.shared.scoring import Data, Level, Split, Splits
@@ -53,7 +53,8 @@ def command(
         from demega_jax.evaluation.saliency import saliency_of
 
         gradients = saliency_of(model, rows) if saliency else None
-        found = Evaluated(model.name, model.config, model.steps, rows, scores, ensemble, saliency=gradients)
+        known = (model.name, model.config, model.steps, rows, scores, ensemble)
+        found = Evaluated(*known, saliency=gradients, baseline=baseline_of([model], scores))
         page = write_report(found, endings)
     say_result(
         f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows"

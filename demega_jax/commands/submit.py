@@ -1,4 +1,4 @@
-"""`demega-jax submit`: the CSV file that the LibriBrain competition takes, written or checked."""
+"""`demega-jax submit`: the CSV file that a LibriBrain or PNPL competition takes, written or checked."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, validation_data
 from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.api.shown import status_line
 from demega_jax.commands.shared.options import refuse_idle
 from demega_jax.commands.shared.predicting import (
     Denoise,
@@ -17,13 +18,29 @@ from demega_jax.commands.shared.predicting import (
     check_idle,
     open_models,
 )
+from demega_jax.commands.shared.process import prepare_process
+from demega_jax.commands.shared.word_options import (
+    OF_2026,
+    Answers,
+    Apostrophe,
+    Competition,
+    IndexColumn,
+    Ranks,
+    Secondary,
+    SecondaryVocabulary,
+    Track,
+    Vocabulary,
+    WordOptions,
+)
 from demega_jax.errors import UserError
 from demega_jax.names import MAX_COUNT
 from demega_jax.saying import say
 
 EXAMPLES = """demega-jax submit runs/first --holdout holdout.pt --output submission.csv
 
-demega-jax submit --check submission.csv"""
+demega-jax submit --check submission.csv
+
+demega-jax submit runs/words --competition 2026 --track deep --holdout data --vocabulary words.csv --output deep.csv"""
 
 Runs = Annotated[
     list[Path] | None,
@@ -33,45 +50,112 @@ Runs = Annotated[
 ]
 Holdout = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The holdout: segments [N, 306, 125] in a .pt, .npy, .npz or grouped file."),
+    typer.Option(
+        metavar="PATH",
+        help="The holdout: segments [N, 306, 125] in a .pt, .npy, .npz or grouped file; of 2026, a folder.",
+    ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="The CSV file to write.")]
 Check = Annotated[Path | None, typer.Option("--check", metavar="FILE", help="Check this CSV file instead.")]
 Rows = Annotated[
-    int | None, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rows that --check expects (default: 2382).")
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_COUNT,
+        help="Rows that --check expects (default: 2382; of 2026, those of --holdout).",
+    ),
 ]
 
 
 def command(
     ctx: typer.Context, runs: Runs = None, holdout: Holdout = None, output: Output = None,
-    ensemble: EnsembleOption = "mean", data: ValidationData = None, tta: Tta = False, seed: Seed = 0,
-    denoise: Denoise = False, check: Check = None, rows: Rows = None,
+    competition: Competition = "2025", ensemble: EnsembleOption = "mean", data: ValidationData = None,
+    tta: Tta = False, seed: Seed = 0, denoise: Denoise = False, check: Check = None, rows: Rows = None,
+    track: Track = None, vocabulary: Vocabulary = None, index_column: IndexColumn = "index",
+    apostrophe: Apostrophe = "keep", ranks: Ranks = "highest", secondary: Secondary = None,
+    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None,
 ) -> int:  # fmt: skip
     """Predict the holdout and write a checked submission, or check one with --check."""
-    from demega_jax.evaluation.submission import SEGMENTS, check_submission
-
     if check is not None:
-        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise"):
+        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary"):
             refuse_idle(ctx, option, "given beside --check", "--check FILE alone, or with --rows")
-        if runs or holdout or output:
+        if runs or output or (holdout and competition == "2025"):
             way_out = "leave out --check to write a submission, or everything else to check one"
             raise UserError("--check", "given beside what writes a submission", "only one of the two", way_out)
         check_there(check, "a submission", folder=False)
-        found = check_submission(check, rows=rows or SEGMENTS)
-        say(f"{check}: a valid submission of {len(found):,} rows")
+    else:
+        for option in ("--rows", "--answers"):
+            refuse_idle(ctx, option, "given without --check", "--check FILE beside it")
+        check_idle(ctx, method=ensemble, tta=tta)
+    asked = Asked(ensemble, seed if tta else None, denoise)
+    if competition == "2026":
+        words = WordOptions(holdout, track, vocabulary, secondary_vocabulary, index_column, apostrophe, ranks)
+        if check is not None:
+            _check_words(check, words, rows, answers)
+        else:
+            _write_words(ctx, words, runs, secondary, output, data, asked)
         return 0
-    if rows is not None:
-        raise UserError("--rows", "given without --check", "--check FILE beside it", "leave out --rows")
+    for option in OF_2026:
+        refuse_idle(ctx, option, "given for the competition of 2025", "--competition 2026 beside it")
+    if check is not None:
+        _check(check, rows)
+        return 0
     if not runs or holdout is None or output is None:
-        way_out = "write `demega-jax submit RUN --holdout FILE --output FILE.csv`, or `demega-jax submit --check FILE`"
-        lacks = "RUN" if not runs else "--holdout" if holdout is None else "--output"
-        raise UserError("submit", f"no {lacks}", "runs, a holdout and an output", way_out)
-    check_idle(ctx, method=ensemble, tta=tta)
+        raise _lacks("RUN" if not runs else "--holdout" if holdout is None else "--output")
     check_outputs(output)
     check_there(holdout, "the file of the holdout", folder=False)
-    bases, asked = expand(runs, Asked(ensemble, seed if tta else None, denoise))
+    bases, asked = expand(runs, asked)
     _write(ctx, bases, holdout, output, data, asked)
     return 0
+
+
+def _lacks(name: str) -> UserError:
+    way_out = "write `demega-jax submit RUN --holdout FILE --output FILE.csv`, or `demega-jax submit --check FILE`"
+    return UserError("submit", f"no {name}", "runs, a holdout and an output", way_out)
+
+
+def _check(path: Path, rows: int | None) -> None:
+    from demega_jax.evaluation.submission import SEGMENTS, check_submission
+
+    found = check_submission(path, rows=rows or SEGMENTS)
+    say(f"{path}: a valid submission of {len(found):,} rows")
+
+
+def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path | None) -> None:
+    words.check()
+    assert words.vocabulary is not None  # which is checked
+    if answers is not None:
+        check_there(answers, "a CSV file of answers: id,label", folder=False)
+    if rows is not None and words.holdout is not None:
+        raise UserError("--rows", "given beside --holdout", "only one of the two", "leave out one of them")
+    from demega_jax.api.submit_words import check_words, layout_of
+
+    layout = layout_of(words.vocabulary, words.secondary_vocabulary, words.index_column, words.apostrophe)
+    check_words(path, layout, rows=rows, holdout=words.holdout, track=words.track, ranks=words.ranks, answers=answers)
+
+
+def _write_words(
+    ctx: typer.Context, words: WordOptions, runs: list[Path] | None, secondary: list[Path] | None,
+    output: Path | None, data: str | None, asked: Asked,
+) -> None:  # fmt: skip
+    if not runs or output is None or words.holdout is None:
+        raise _lacks("RUN" if not runs else "--output" if output is None else "--holdout")
+    words.check()
+    assert words.track is not None and words.vocabulary is not None  # which is checked
+    check_outputs(output)
+    if bool(secondary) != (words.secondary_vocabulary is not None):
+        here, lacks = "--secondary", "--secondary-vocabulary"
+        here, lacks = (here, lacks) if secondary else (lacks, here)
+        raise UserError(here, f"given without {lacks}", "both of them", f"add {lacks}, or leave out {here}")
+    prepare_process(ctx.obj)
+    from demega_jax.api.submit_words import Holdout, layout_of, submit_words
+    from demega_jax.console import new_console
+
+    layout = layout_of(words.vocabulary, words.secondary_vocabulary, words.index_column, words.apostrophe)
+    where = Holdout(words.holdout, words.track, data)
+    with status_line(new_console()) as tell:
+        submit_words(output, runs, secondary or [], where, layout, words.ranks, asked, tell)
 
 
 def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, data: str | None, asked: Asked) -> None:

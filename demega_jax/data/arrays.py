@@ -1,12 +1,14 @@
 """Windows from arrays: of Python, of .npy and .npz files, and of the holdout's .pt files."""
 
+import contextlib
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike
 
 from demega_jax.data.combined import ArraySplit
@@ -90,9 +92,19 @@ def _from_npy(path: Path) -> np.ndarray:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name. UserError: it cannot be read."""
+    with opened_npz(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+@contextlib.contextmanager
+def opened_npz(path: Path) -> Iterator[NpzFile]:
+    """An .npz file, whose arrays are read one by one. UserError: it, or an array that is asked for, cannot be read.
+
+    An array of Python objects counts as one that cannot be read: it is never unpickled.
+    """
     try:
         with open_plain(path) as plain, np.load(plain, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            yield file
     except (
         OSError,
         ValueError,

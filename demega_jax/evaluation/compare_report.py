@@ -22,6 +22,12 @@ def print_comparison(found: Comparison, title: str, console: Console) -> None:
         console.print(f"Over seeds ({_which(found.seeds)}): {_seeds(found.seeds)}", highlight=False)
 
 
+def comparison_line(found: Comparison, title: str) -> str:
+    """The result in a line: the difference of the two ensembles over rows, and what follows from it."""
+    rows = found.rows
+    return f"{title}: A - B {rows.difference:+.4f} (95 % interval over rows: {rows.interval}); {_rows(rows)}"
+
+
 def _table(found: Comparison) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("side", no_wrap=True)

@@ -1,6 +1,8 @@
 """Train, evaluate, predict, group and benchmark from Python: as the commands do, and without a trace in the process."""
 
 import _thread
+import importlib
+import io
 import json
 import logging
 import os
@@ -17,11 +19,14 @@ from helpers import ONE_SCHEDULE, TINY_MODEL
 from helpers.errors import refused
 from helpers.recordings import write_marked
 from helpers.runs import run_command, train_arguments
+from rich.console import Console
 
 import demega_jax
 from demega_jax.api import training_run
+from demega_jax.api.benchmark import BenchmarkResult
 from demega_jax.api.in_thread import in_thread
 from demega_jax.api.settings import settings_of
+from demega_jax.api.shown import status_or_lines
 from demega_jax.api.training_run import TrainResult
 from demega_jax.config import Config
 from demega_jax.config.load import load_config, override, parse_overrides
@@ -100,6 +105,38 @@ def test_evaluate_and_predict_agree_with_the_command_and_with_the_model(data, tr
     assert capsys.readouterr().out == ""
 
 
+def test_progress_of_predictions(trained, capsys, monkeypatch):
+    """In a notebook or a pipe as lines, here after each batch; a terminal is for `status_line`."""
+    module = importlib.import_module("demega_jax.api.predict")
+    monkeypatch.setattr(module, "LINE_SECONDS", 0)
+    x = np.zeros((3, 5, 9), np.float32)
+    demega_jax.predict(trained.run, x)
+    assert capsys.readouterr().out == "3 of 3 rows\n"
+    demega_jax.predict(trained.run, x, progress=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_of_a_benchmark(capsys, monkeypatch, progress):
+    def measured(asked, tell):
+        tell("timing steps")
+        return BenchmarkResult({"cases": []})
+
+    module = importlib.import_module("demega_jax.api.benchmark")
+    monkeypatch.setattr(module, "benchmark_as_asked", measured)
+    monkeypatch.setattr(BenchmarkResult, "show", lambda self: None)
+    demega_jax.benchmark(progress=progress)
+    assert capsys.readouterr().out == ("timing steps\n" if progress else "")
+
+
+def test_lines_of_progress_have_a_least_distance_in_time(capsys):
+    times = iter([100.0, 105.0, 110.0, 112.0, 121.0])
+    with status_or_lines(Console(file=io.StringIO()), 10, clock=lambda: next(times)) as tell:
+        for text in "abcde":
+            tell(text)
+    assert capsys.readouterr().out.split() == ["c", "e"]
+
+
 @pytest.mark.slow(seconds=12)
 def test_a_run_goes_on(data, trained, tmp_path, capsys):
     run = tmp_path / "run"
@@ -122,7 +159,7 @@ def test_a_run_goes_on(data, trained, tmp_path, capsys):
         ({"config": "tiny", "changes": {"train.steps": "x"}}, ["train.steps"]),
         ({"config": "tiny", "changes": "data.path=x", "data": "."}, ["data.path"]),
         ({"config": "tiny", "level": [100, 100]}, ["100", "twice"]),
-        ({"config": "tiny", "resume": True}, ["--run"]),
+        ({"config": "tiny", "resume": True}, ["no run=", "resume"]),
     ],
 )
 def test_what_cannot_be_done(tmp_path, data, arguments, facts):
@@ -136,12 +173,18 @@ def test_what_cannot_be_done(tmp_path, data, arguments, facts):
     ("call", "facts"),
     [
         (lambda: demega_jax.train("tiny", data=".", parallel="jti"), ["jti", "did you mean jit"]),
-        (lambda: demega_jax.train("tiny", data=".", devices=0), ["--devices", "0"]),
+        (lambda: demega_jax.train("tiny", data=".", devices=0), ["devices: 0", "at least 1"]),
         (lambda: demega_jax.evaluate("nosuch", split="tset"), ["tset", "did you mean test"]),
         (lambda: demega_jax.evaluate("nosuch"), ["nosuch"]),
         (lambda: demega_jax.evaluate([]), ["runs"]),
         (lambda: demega_jax.predict("nosuch", "x.npy", ensemble="wieghted"), ["did you mean weighted"]),
-        (lambda: demega_jax.predict("nosuch", "x.npy"), ["x.npy"]),
+        (lambda: demega_jax.predict("nosuch", "x.npy"), ["windows: x.npy"]),
+        (lambda: demega_jax.group("r", "o", 5, memory="4Q"), ["memory: ", "4Q"]),
+        (
+            lambda: demega_jax.group("r", "o", 5, splits="s", split_shares=[1]),
+            ["split_shares: ", "splits= or split_shares="],
+        ),
+        (lambda: demega_jax.benchmark(dump="d"), ["dump: given without target=", "target='h200'"]),
     ],
 )
 def test_words_that_are_not_known(call, facts):
@@ -198,6 +241,6 @@ def test_a_model_without_a_validation_has_no_score():
 def test_the_room_of_benchmarks_is_called_as_the_function():
     import demega_jax.benchmark.tables as tables
 
-    with refused("--target", "h200"):
+    with refused("h200", where="target"):
         demega_jax.benchmark(target="h20")  # type: ignore[operator]
     assert demega_jax.benchmark.tables is tables

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from command_line import SMALL, fails
+from helpers.errors import assert_facts
 from helpers.recordings import recorded, write_marked
 from sklearn.metrics import f1_score
 
@@ -61,6 +62,9 @@ def test_compare_two_models(run, single, rows, tmp_path, capsys):
     assert found["over_rows"]["difference"] == pytest.approx(scores[0] - scores[1])
     assert found["over_seeds"] is None and found["rows"] == len(rows[0]) and found["against"] == [str(single)]
     assert f"{scores[0] - scores[1]:+.4f}" in shown and "single model" in shown
+    of("compare", run, "--against", single, "--split", "test", "-q")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert_facts(line, run, single, f"{scores[0] - scores[1]:+.4f}", "p =")
 
 
 @pytest.mark.long
@@ -104,8 +108,10 @@ def test_a_member_has_a_seed_of_its_own(two, other, tmp_path):
 
 @pytest.mark.slow
 def test_audit_of_a_run(single, rows, tmp_path, capsys):
-    of("audit", single, "--split", "test", "--rows", 12, "--json", tmp_path / "a.json", "--seed", 2)
-    of("audit", single, "--split", "test", "--json", tmp_path / "b.json")
+    of("audit", single, "--split", "test", "--rows", 12, "--json", tmp_path / "a.json", "--seed", 2, "-q")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert_facts(line, single, "macro-F1", "chance")
+    of("audit", single, "--split", "test", "--json", tmp_path / "b.json", "-v")
     shown = capsys.readouterr().out
     small, whole = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
     assert (small["rows"], small["train_rows"], small["all_rows"]) == (12, 12, len(rows[0]))
@@ -114,6 +120,7 @@ def test_audit_of_a_run(single, rows, tmp_path, capsys):
     assert lines["model", "windows"]["score"] == pytest.approx(score(single, rows))
     assert whole["chance"] == pytest.approx(1 / len(np.unique(rows[1])))
     assert f"{score(single, rows):.3f}" in shown and "noise level (K)" in shown and len(lines) == 12
+    assert "took" in shown and "seed 0" in shown
 
 
 @pytest.mark.parametrize("level", [5, (5, 7)])

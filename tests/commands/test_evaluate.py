@@ -17,7 +17,8 @@ from demega_jax.data.simulate.grouped import simulate_grouped
 def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     assert main(["evaluate", str(run), "--split", "test", "--json", str(out)]) == 0
-    assert "macro-F1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "macro-F1" in shown and "no brain data" in shown
     scores = json.loads(out.read_text())
     with h5py.File(data / "grouped_100" / "test_grouped.h5") as file:
         x, label = file["data"][:], file["labels"][:]
@@ -37,6 +38,15 @@ def test_evaluate_against_scikit_learn(run, data, tmp_path, capsys):
     assert (scores["level"], scores["version"]) == (100, demega_jax.__version__)
     assert scores["data"] == str(data / "grouped_100" / "test_grouped.h5") and scores["steps"] == list(model.steps)
     assert np.sum(scores["confusion"]) == len(label) == scores["rows"]
+
+    with h5py.File(data / "grouped_100" / "train_grouped.h5") as file:
+        counts = np.bincount(file["labels"][:], minlength=39)
+    always, baseline = counts.argmax(), scores["baseline"]
+    assert baseline["always"] == model.classes[always]
+    wanted = f1_score(label, np.full(len(label), always), labels=present, average="macro")
+    assert baseline["macro_f1"] == pytest.approx(wanted, abs=1e-12)
+    ten = np.argsort(-counts, kind="stable")[:10]
+    assert baseline["balanced_accuracy_at_10"] == pytest.approx(np.isin(present, ten).mean(), abs=1e-12)
 
 
 def test_validation_in_training_is_what_evaluate_says(run, tmp_path):

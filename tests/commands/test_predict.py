@@ -7,12 +7,18 @@ import h5py
 import numpy as np
 import pytest
 from command_line import SMALL, fails
+from helpers.errors import assert_facts
+from helpers.words import write_subject
 from sklearn.metrics import f1_score
 
 import demega_jax
 from demega_jax.cli import main
 from demega_jax.data.simulate.grouped import simulate_grouped
 from demega_jax.evaluation import runs
+from demega_jax.phonemes import PHONEMES
+
+# The phonemes as words: in another order, in capitals, and one with an apostrophe.
+WORDS = ["A\u2019H", *(name.upper() for name in reversed(PHONEMES) if name != "ah")]
 
 
 def of(*arguments: object) -> None:
@@ -216,3 +222,83 @@ def test_no_windows_give_a_file_without_rows(run, tmp_path, capsys):
     assert header.split(",") == ["row", "predicted", *(f"p_{name}" for name in classes)]
     with np.load(tmp_path / "p.npz") as file:
         assert file["probabilities"].shape == (0, len(classes)) and file["logits"].shape == (1, 0, len(classes))
+
+
+@pytest.fixture
+def given(run, tmp_path):
+    """The words that write a submission, its file, and the windows of its rows."""
+    windows = write_subject(tmp_path / "holdout", 0)
+    (tmp_path / "vocabulary.csv").write_text(",".join(WORDS) + "\n")
+    more = ["--competition", 2026, "--track", "deep", "--holdout", tmp_path / "holdout"]
+    more += ["--vocabulary", tmp_path / "vocabulary.csv"]
+    return more, tmp_path / "s.csv", windows
+
+
+def test_words_from_a_holdout_to_a_score(run, given, tmp_path, capsys):
+    more, out, windows = given
+    of("submit", run, *more, "--output", out)
+    shown = capsys.readouterr()
+    assert_facts(shown.out, "6 rows", "--index-column id", "A\u2019H", "--apostrophe")
+    assert_facts(shown.err, "39 words", "50")
+    header, *lines = csv.reader(out.open())
+    assert header == ["index", *WORDS]
+    model = demega_jax.load(run)
+    wanted = model.predict(windows)[:, [model.classes.index(word.lower().replace("\u2019", "")) for word in WORDS]]
+    np.testing.assert_allclose(np.array(lines, float)[:, 1:], wanted, rtol=1e-4, atol=1e-7)
+
+    best = [WORDS[number] for number in wanted.argmax(1)]
+    rows = [f"{row},{word}" for row, word in enumerate(best[:4])] + ["4,cat"]
+    (tmp_path / "answers.csv").write_text("\n".join(["id,label", *rows]))
+    of("submit", "--check", out, *more, "--answers", tmp_path / "answers.csv")
+    shown = capsys.readouterr()
+    assert_facts(
+        shown.out, "6 rows", "1.0000", "4 rows", "cat", "1 row without an answer", "1 row with a label outside"
+    )
+    of("submit", "--check", out, *more, "--ranks", "lowest", "--answers", tmp_path / "answers.csv")
+    assert_facts(capsys.readouterr().err, "1.0000", "--ranks")
+
+
+def test_the_other_forms_of_words(run, given, tmp_path, capsys):
+    more, out, windows = given
+    (tmp_path / "moses.csv").write_text(",".join(PHONEMES))
+    words = [*more, "--index-column", "id", "--apostrophe", "none", "--secondary-vocabulary", tmp_path / "moses.csv"]
+    of("submit", run, *words, "--secondary", run, "--ranks", "lowest", "--output", out)
+    header, *lines = csv.reader(out.open())
+    assert header[:2] == ["id", "AH"] and header[40:42] == ["moses_aa", "moses_ae"] and len(header) == 79
+    values, p = np.array(lines, float), demega_jax.load(run).predict(windows)
+    np.testing.assert_allclose(values[:, 40:], p, rtol=1e-4, atol=1e-7)
+    order = [list(PHONEMES).index(word.lower()) for word in header[1:40]]
+    np.testing.assert_array_equal(values[:, 1:40].argmin(1), p[:, order].argmax(1))
+    of("submit", "--check", out, *words)
+    assert "index" in fails(capsys, "submit", "--check", out, *more)
+
+
+@pytest.mark.parametrize(
+    ("changed", "facts"),
+    [
+        (["--track"], ["--holdout", "--track"]),
+        (["--vocabulary"], ["--vocabulary"]),
+        (["--secondary", "runs"], ["--secondary-vocabulary"]),
+        (["--answers", "a.csv"], ["--answers", "--check"]),
+        (["--competition"], ["--track", "2026"]),
+        (["--seed", "1"], ["--seed", "--tta"]),
+    ],
+)
+def test_options_of_words_that_do_not_fit(run, given, tmp_path, capsys, changed, facts):
+    """One word: that option is left out. Two: it is added."""
+    more, out, _ = given
+    if len(changed) == 1:
+        at = more.index(changed[0])
+        more = more[:at] + more[at + 2 :]
+        changed = []
+    assert_facts(fails(capsys, "submit", run, *more, *changed, "--output", out), *facts)
+    assert not out.exists()
+
+
+def test_classes_that_are_not_the_vocabulary(run, given, tmp_path, capsys):
+    more, out, _ = given
+    (tmp_path / "vocabulary.csv").write_text(",".join([*WORDS[:-1], "cat"]))
+    assert_facts(fails(capsys, "submit", run, *more, "--output", out), run, WORDS[-1].lower())
+    write_subject(tmp_path / "holdout", 0, rate=8)
+    (tmp_path / "vocabulary.csv").write_text(",".join(WORDS))
+    assert_facts(fails(capsys, "submit", run, *more, "--output", out), "8 time points", "5 x 9")

@@ -33,9 +33,8 @@ def plot_targets(result: Figures, path: Path) -> Path:
     axes.set_xlim(0, 1.12 * max(left))
     axes.set_xlabel("modelled milliseconds of a step (not measured)")
     versions = f"jax {result['versions']['jax']}, {result['date'][:10]}"
-    axes.set_title(
-        f"Training step of {cases[0]['batch_size']} rows on devices that are not here, {versions}", fontsize=11
-    )
+    what = f"Training step of {cases[0]['batch_size']} rows on devices that are not here"
+    figure.suptitle(f"{what}\nmodelled from the compiled program, K: grouping level; {versions}", fontsize=11)
     bare(axes)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
     return save_figure(figure, path, write=output)

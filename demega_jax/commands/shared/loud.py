@@ -16,8 +16,8 @@ QUIET = typer.Option(False, "-q", "--quiet", help="Print only the result in a li
 VERBOSE = typer.Option(False, "-v", "--verbose", help="Print more of what is done.")
 # The commands that print what they are doing.
 TALKING = (
-    *("simulate", "download", "group", "shard", "train", "evaluate", "report", "predict", "sweep", "stack"),
-    "benchmark",
+    *("simulate", "download", "group", "shard", "train", "evaluate", "report", "compare", "audit"),
+    *("predict", "sweep", "stack", "benchmark"),
 )
 
 

@@ -38,6 +38,6 @@ def seed_option(text: str) -> OptionInfo:
 
 def refuse_idle(ctx: Context, option: str, came: str, wanted: str) -> None:
     """UserError: an option is on the command line that would do nothing, as `came` says."""
-    source = ctx.get_parameter_source(option.removeprefix("--"))
+    source = ctx.get_parameter_source(option.removeprefix("--").replace("-", "_"))
     if source is not None and source.name == "COMMANDLINE":
         raise UserError(option, f"{came}, where it would do nothing", wanted, f"leave out {option}")

@@ -31,15 +31,31 @@ def print_audit(audit: Audit, title: str, console: Console) -> None:
         style="dim", highlight=False,
     )  # fmt: skip
     console.print(_table(audit))
+    notes = _above(audit)
+    for names, meaning in notes:
+        console.print(Text.assemble((f"{names}: ", "yellow"), meaning, "."))
+    if not notes:
+        console.print("Every control is at chance.", style="green", highlight=False)
+
+
+def audit_line(audit: Audit, title: str) -> str:
+    """The result in a line: the score, chance, and the controls that are above chance."""
+    score, above = audit.line("model", "windows"), _above(audit)
+    found = "; ".join(f"{names}: {meaning}" for names, meaning in above) or "every control is at chance"
+    return f"{title}: macro-F1 {score.score:.4f}, chance {audit.chance:.4f}; {found}"
+
+
+def _above(audit: Audit) -> list[tuple[str, str]]:
+    """(names, meaning) of the controls that are above chance, or not clearly at it."""
     notes: dict[tuple[str, str], list[str]] = {}
     for line in audit.lines:
         if line.meaning and line.control != "windows":
             notes.setdefault((line.kind, line.meaning), []).append(name_of(line, audit))
+    found = []
     for (kind, meaning), names in notes.items():
         who = "" if kind == "prior" else f"{kind}, "
-        console.print(Text.assemble((f"{who}{', '.join(names)}: ", "yellow"), meaning, "."))
-    if not notes:
-        console.print("Every control is at chance.", style="green", highlight=False)
+        found.append((f"{who}{', '.join(names)}", meaning))
+    return found
 
 
 def name_of(line: Line, audit: Audit) -> str:

@@ -49,8 +49,8 @@ def draw_training(
     """
     figure = new_figure(10, 4.5)
     losses, shares, rates = figure.subplots(1, 3, sharex=True)
-    many = f"\n{len(members)} members" if len(members) > 1 else ""
-    figure.suptitle(plain(title) + many, fontsize=13)
+    many = f"\n{len(members)} members, a line each" if len(members) > 1 else ""
+    figure.suptitle(f"Training of {plain(title)}{many}", fontsize=13)
     for number, lines in enumerate(members):
         train = [line for line in lines if line.get("split") == "train"]
         validation = [line for line in lines if line.get("split") == "validation"]
@@ -63,7 +63,7 @@ def draw_training(
         _curve(rates, train, "learning_rate", "learning rate" if named else None, BLUE)
         if monitor == "balanced_accuracy_at_10":
             _curve(shares, validation, monitor, "balanced accuracy at 10" if named else None, GREEN)
-        _mark_best(losses, shares, validation, monitor, named=len(members) == 1)
+        _mark_best(losses, shares, validation, monitor, named=named, alone=len(members) == 1)
     losses.set_ylabel("loss (nats)")
     shares.set_ylabel("validation score (0 to 1)")
     rates.set_ylabel("learning rate")
@@ -92,16 +92,17 @@ def _curve(axes: Axes, lines: Lines, key: str, label: str | None, color: str) ->
     )  # fmt: skip
 
 
-def _mark_best(losses: Axes, shares: Axes, validation: Lines, monitor: Monitor, *, named: bool) -> None:
+def _mark_best(losses: Axes, shares: Axes, validation: Lines, monitor: Monitor, *, named: bool, alone: bool) -> None:
     """Mark the step of the best validation, as training chooses it."""
     best = best_validation(monitor, validation)
     if best is None:
         return
     for axes in (losses, shares):
         axes.axvline(best["step"], color=GREY, linewidth=0.8, alpha=0.6, zorder=0)
+    label = f"best {best[monitor]:.3f} at step {best['step']}" if alone else "best of each member"
     (losses if monitor == "loss" else shares).plot(
         best["step"], best[monitor], marker="*", markersize=12, color=RED, linestyle="none", zorder=3,
-        label=f"best {best[monitor]:.3f} at step {best['step']}" if named else None,
+        label=label if named else None,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Figures without pyplot, in colours that colour-blind readers can tell apart, as PNG, SVG or PDF files."""
 
 import io
+import textwrap
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ from demega_jax.names import PICTURES
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
 DPI = 120
+SMALL, LETTER, LINE = 6, 0.05, 0.1  # of a stamp: points of its letters; inches of a letter's width, and of a line
 Write = Callable[[Path, str], AbstractContextManager[Path]]
 LONGEST_NAME = 20  # letters of a class that a figure shows
 NO_DATE: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -30,6 +32,20 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """Write in small letters, upwards along the right edge, what a figure is of and how it came about.
+
+    It stands beside all else, so that a legend at the bottom or a title at the top never covers it.
+    """
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, max(20, int(height / LETTER)))
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # as `new_figure` makes it
+    engine.set(rect=(0, 0, 1 - (LINE * len(lines) + 0.04) / width, 1))
+    shown = "\n".join(lines).replace("$", r"\$")
+    figure.text(1 - 0.04 / width, 0.5, shown, rotation=90, ha="right", va="center", fontsize=SMALL, color=GREY)
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = DPI, write: Write = atomic_write) -> Path:

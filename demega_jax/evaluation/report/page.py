@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from demega_jax.evaluation.baseline import MEANING, always
 from demega_jax.evaluation.ensemble_report import EnsembleReport
 from demega_jax.evaluation.report import html
 from demega_jax.evaluation.report.html import Picture
@@ -21,12 +22,16 @@ METHOD = (
     "calibration error (Naeini et al. 2015, in the form of Guo et al. 2017) with 15 bins of equal width. Phonetic "
     "features are those of Chomsky and Halle (1968) and Hayes (2009)."
 )
+SCORE_COLUMNS = ("score", "value", "95 % interval", "chance")
 CLASS_COLUMNS = ("class", "n", "F1", "95 % interval", "precision", "recall", "seen as")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Content:
-    """What a page shows. facts: short phrases below the title.  method: of the ensemble.  config: YAML."""
+    """What a page shows. facts: short phrases below the title.  method: of the ensemble.  config: YAML.
+
+    baseline: the scores without any brain data, where they are known.
+    """
 
     title: str
     facts: Sequence[str]
@@ -36,14 +41,16 @@ class Content:
     method: str
     pictures: Sequence[Picture]
     config: str
+    baseline: Scores | None = None
 
 
 def page_of(content: Content) -> str:
     """The page as HTML."""
     scores, intervals, ensemble = content.scores, content.intervals, content.ensemble
-    sections = [
-        html.section("Scores", html.table(("score", "value", "95 % interval", "chance"), score_rows(scores, intervals)))
-    ]
+    columns = SCORE_COLUMNS if content.baseline is None else (*SCORE_COLUMNS, "no brain data")
+    sections = [html.section("Scores", html.table(columns, score_rows(scores, intervals, content.baseline)))]
+    if content.baseline is not None:
+        sections.append(html.note(f"No brain data: {MEANING}, first {always(content.baseline)}."))
     if ensemble is not None:
         head, chosen = ("model or ensemble", "macro-F1", "95 % interval"), f"ensemble: {content.method}"
         sections.append(html.section("Models and ensembles", html.table(head, model_rows(ensemble), chosen)))

@@ -14,8 +14,23 @@ from demega_jax.phonemes import manner_groups
 NONE = "\N{EN DASH}"
 
 
-def score_rows(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str, str, str, str]]:
-    """(name, value, interval, chance) of each score that is known."""
+def score_rows(scores: Scores, intervals: ScoreIntervals, baseline: Scores | None = None) -> Iterator[tuple[str, ...]]:
+    """(name, value, interval, chance) of each score that is known; and what the baseline scores, where there is one."""
+    if baseline is None:
+        yield from _scores(scores, intervals)
+        return
+    without = {
+        "macro-F1": baseline.macro_f1,
+        "balanced accuracy": baseline.balanced_accuracy,
+        "balanced accuracy at 10": baseline.balanced_accuracy_at_10,
+        "accuracy": baseline.accuracy,
+    }
+    for row in _scores(scores, intervals):
+        value = without.get(row[0])
+        yield *row, NONE if value is None else f"{value:.4f}"
+
+
+def _scores(scores: Scores, intervals: ScoreIntervals) -> Iterator[tuple[str, str, str, str]]:
     chance = f"{scores.chance:.4f}"
     most = f"{scores.support.max() / scores.rows:.4f}"
     yield "macro-F1", f"{scores.macro_f1:.4f}", str(intervals.macro_f1), chance

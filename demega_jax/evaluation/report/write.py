@@ -53,7 +53,7 @@ class Evaluated:
     """What an evaluation of a training run found.
 
     name: the path of its folder, as it was given.  steps: of its checkpoints.  method: of the ensemble, if any.
-    saliency: as `saliency_of` gives it, where it was asked for.
+    saliency: as `saliency_of` gives it, where it was asked for.  baseline: the scores without any brain data.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Evaluated:
     ensemble: EnsembleReport | None = None
     method: str = "mean"
     saliency: Float[np.ndarray, "C T"] | None = None
+    baseline: Scores | None = None
 
 
 def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
@@ -77,11 +78,12 @@ def write_report(found: Evaluated, formats: Sequence[str] = ("png",)) -> Path:
 
     def page(pictures: Sequence[Picture]) -> str:
         title = f"{found.name} on {found.split.name}"
-        scores, config = found.scores, to_yaml(found.config)
-        return page_of(Content(title, facts(found), scores, intervals, found.ensemble, found.method, pictures, config))
+        known = (title, facts(found), found.scores, intervals, found.ensemble, found.method)
+        return page_of(Content(*known, pictures, to_yaml(found.config), found.baseline))
 
     alts = {name: alt_of(name, found.scores) for name in figures}
-    return write_folder(folder.report, figures, alts, CAPTIONS, page, formats=formats, known=CAPTIONS)
+    of = f"{found.name} on {', '.join(facts(found)[:2])}"
+    return write_folder(folder.report, figures, alts, CAPTIONS, page, of=of, formats=formats, known=CAPTIONS)
 
 
 def draw_all(folder: RunFolder, found: Evaluated, intervals: ScoreIntervals) -> Iterator[tuple[str, Figure]]:

@@ -49,7 +49,8 @@ def write_stack_report(plan: StackPlan, reports: Sequence[StackReport], scores: 
         return html.page(f"Stack {plan.folder}", facts, sections, METHOD, to_yaml(plan.config))
 
     alts = {name: alt_of(name, scores) for name in figures}
-    return write_folder(plan.folder / "report", figures, alts, CAPTIONS, page, known=CAPTIONS)
+    of = f"{last.chosen_row} of {plan.folder} on {last.split}"
+    return write_folder(plan.folder / "report", figures, alts, CAPTIONS, page, of=of, known=CAPTIONS)
 
 
 def _splits(report: StackReport) -> str:

@@ -56,7 +56,8 @@ def write_sweep_report(sweep: Sweep, cells: Cells) -> Path:
         ]
         return html.page(f"Sweep {sweep.folder}", facts, sections, METHOD, to_yaml(sweep.config))
 
-    return write_folder(sweep.folder / "report", figures, ALTS, CAPTIONS, page, known=CAPTIONS)
+    of = f"{sweep.folder} on {sweep.split}"
+    return write_folder(sweep.folder / "report", figures, ALTS, CAPTIONS, page, of=of, known=CAPTIONS)
 
 
 def draw_matrix(sweep: Sweep, cells: Cells) -> Figure:

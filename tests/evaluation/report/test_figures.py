@@ -1,5 +1,7 @@
 """Figures show the numbers that numpy and scikit-learn give, in phonetic order, and nothing is cut off."""
 
+import datetime
+import os
 import re
 
 import numpy as np
@@ -11,11 +13,13 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from sklearn.metrics import f1_score
 
+import demega_jax
 from demega_jax.evaluation.report.confusion import draw_confusion
 from demega_jax.evaluation.report.curves import draw_training
 from demega_jax.evaluation.report.f1 import draw_f1
 from demega_jax.evaluation.report.features import draw_features
-from demega_jax.evaluation.report.figure import new_figure, plain, save_figure
+from demega_jax.evaluation.report.figure import new_figure, plain, save_figure, stamp
+from demega_jax.evaluation.report.folder import write_folder
 from demega_jax.evaluation.report.intervals import score_intervals
 from demega_jax.evaluation.report.levels import draw_levels
 from demega_jax.evaluation.report.reliability import draw_reliability
@@ -119,6 +123,29 @@ def test_levels_are_drawn_in_order_with_their_intervals():
     )
     with pytest.raises(ValueError, match="no level"):
         draw_levels({})
+
+
+@pytest.mark.parametrize("text", ["runs/first on test", "runs/$a$ " + "long/" * 40])
+def test_a_stamp_covers_nothing_and_is_not_cut_off(text):
+    """Everything else ends left of it, and it lies within the figure."""
+    figure = draw_reliability(full_scores().calibration)
+    stamp(figure, text)
+    figure.draw_without_rendering()
+    (found,) = figure.texts
+    box = found.get_window_extent()
+    others = [axes.get_tightbbox() for axes in figure.axes] + [each.get_window_extent() for each in figure.legends]
+    assert max(other.x1 for other in others) <= box.x0
+    assert box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+    assert found.get_text().replace("\n", "").replace(" ", "") == text.replace("$", r"\$").replace(" ", "")
+
+
+def test_the_figures_of_a_folder_say_where_they_come_from(tmp_path):
+    figure = draw_confusion(TWO)
+    write_folder(tmp_path, {"confusion": figure}, {"confusion": ""}, {"confusion": ""}, lambda pictures: "", of="a run")
+    said = figure.texts[0].get_text().replace("\n", " ")
+    facts = ("a run", demega_jax.__version__, datetime.date.today().isoformat(), f"{os.cpu_count()} cores")
+    assert all(fact in said for fact in facts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion.png", "index.html"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """The page: all numbers are on it, it needs nothing else, and names from outside stay text."""
 
 import base64
+import dataclasses
 import re
 from html import unescape
 
 import numpy as np
+import pytest
 from helpers.pages import Page
 from helpers.scores import full_scores
 
+from demega_jax.evaluation.baseline import prior_baseline
 from demega_jax.evaluation.ensemble import Disagreement
 from demega_jax.evaluation.ensemble_report import EnsembleReport, Score
 from demega_jax.evaluation.report.html import Picture
@@ -39,6 +42,18 @@ def test_scores_of_all_classes_with_intervals_and_chance():
     assert rows["sh"][:2] == [str(what.support[index]), f"{what.f1[index]:.2f}"]
     assert rows["zh"] == ["0", "-", "–", "-", "-", ""]
     assert set(what.classes) <= set(rows)
+
+
+def test_the_scores_without_brain_data_stand_beside_those_of_the_model():
+    what = full_scores()
+    without = prior_baseline(np.arange(1, 40), what)
+    rows = {row[0]: row[1:] for row in Page(page_of(dataclasses.replace(content(what), baseline=without))).rows}
+    most = what.support[38]  # the class that training has most
+    assert float(rows["macro-F1"][3]) == pytest.approx(
+        2 * most / (most + what.rows) / (what.support > 0).sum(), abs=1e-4
+    )
+    assert float(rows["accuracy"][3]) == pytest.approx(most / what.rows, abs=1e-4)
+    assert rows["class loss (nats)"][3] == "\N{EN DASH}"
 
 
 def test_the_page_needs_no_other_file_and_no_network():
