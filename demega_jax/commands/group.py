@@ -13,15 +13,22 @@ EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
 demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1
 
-demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50 --resample 250"""
+demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50 --resample 250
+
+demega-jax group recordings animals --level 1 --events kind=word --classes-file classes.tsv"""
 
 SPLITS_FILE = (
-    "File splits.json, as --split-shares writes; it can also assign chapters: "
-    '{"format": 1, "chapters": {"Sherlock1/11": "validation"}, "others": "train"}.'
+    "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
+    'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
+    '"others": "train"}.'
 )
 OTHER = "Other events and rates"
 EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word."
-LABEL = "Column of their classes (default: segment)."
+LABEL = "Column of their labels (default: segment)."
+CLASSES = (
+    "Table (.tsv, .csv) with the columns label and class. Several labels may have one class; events with other labels "
+    "are left out (default: each label is a class)."
+)
 TOP = "The N most frequent labels of train are the classes (default: the phonemes; of other events, all labels)."
 RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (
@@ -50,6 +57,7 @@ def command(
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
     events: Annotated[str | None, Option(metavar="COLUMN=VALUE", help=EVENTS, rich_help_panel=OTHER)] = None,
     label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
+    classes_file: Annotated[Path | None, Option(metavar="FILE", help=CLASSES, rich_help_panel=OTHER)] = None,
     top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,
     resample: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RESAMPLE, rich_help_panel=OTHER)] = None,
 ) -> int:
@@ -62,6 +70,6 @@ def command(
     group_as_asked(
         recordings, out, level, tmin=tmin, tmax=tmax, seed=seed, shuffle=not no_shuffle, drop_remaining=drop_remaining,
         by_position=by_position, denoise=denoise, runs=run, splits=splits, split_shares=shares, memory=memory,
-        events=events, label=label, top=top, resample=resample,
+        events=events, label=label, classes_file=classes_file, top=top, resample=resample,
     )  # fmt: skip
     return 0
