@@ -35,6 +35,8 @@ def from_epochs(
     shares: Sequence[float] | None = None,
     seed: int = 777,
     level: int = 1,
+    group: int | None = None,
+    drop_remaining: bool = False,
 ) -> list[Path]:
     """Write MNE Epochs [epochs, sensors, times] as FOLDER/grouped_K/{split}_grouped.h5, and return the paths.
 
@@ -57,6 +59,7 @@ def from_epochs(
     return write_grouped(
         folder, _blocks(epochs, channels, factors), _column(epochs, "labels", labels, _events(epochs)),
         classes=classes, split=split, shares=shares, seed=seed, level=level,
+        group=group, drop_remaining=drop_remaining,
         groups=None if groups is None else _column(epochs, "groups", groups, ()),
         sampling_rate=float(epochs.info["sfreq"]), tmin=float(epochs.times[0]),
         units=[scaled if scale else plain for plain, scaled, _ in units], sensor_types=kinds,
