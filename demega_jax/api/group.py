@@ -62,9 +62,9 @@ def group(
     word.  denoise: the averages, by wavelets.  runs: session runs such as "1:Sherlock1:1"; None: all.
     splits: a file of splits, as for --splits.  split_shares: draw the splits, with these shares for train, validation
     and test.  memory: for groups whose windows are being added.
-    events: the rows of the events that have windows, such as "kind=word"; None: phonemes.  label: the column of their
-    labels.  classes_file: a table with the columns label and class; None: each label is a class.  top: how many of the
-    most frequent labels of train are classes; None: the phonemes, or all labels of other events.
+    events: the rows of the events that have windows, such as "kind=word", or "all"; None: phonemes.  label: the column
+    of their labels.  classes_file: a table with the columns label and class; None: each label is a class.  top: how
+    many of the most frequent labels of train are classes; None: the phonemes, or all labels of other events.
     resample: a rate in Hz.  progress: whether to say what is done.
 
     Each file holds `data` [rows, C, T] in units of the training split's standard deviations, and `labels` [rows].

@@ -23,7 +23,7 @@ SPLITS_FILE = (
     '"others": "train"}.'
 )
 OTHER = "Other events and rates"
-EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word."
+EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word, or all rows: all."
 LABEL = "Column of their labels (default: segment)."
 CLASSES = (
     "Table (.tsv, .csv) with the columns label and class. Several labels may have one class; events with other labels "
@@ -55,7 +55,7 @@ def command(
     splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS_FILE)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
-    events: Annotated[str | None, Option(metavar="COLUMN=VALUE", help=EVENTS, rich_help_panel=OTHER)] = None,
+    events: Annotated[str | None, Option(metavar="COLUMN=VALUE|all", help=EVENTS, rich_help_panel=OTHER)] = None,
     label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
     classes_file: Annotated[Path | None, Option(metavar="FILE", help=CLASSES, rich_help_panel=OTHER)] = None,
     top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,

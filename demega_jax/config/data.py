@@ -122,7 +122,7 @@ class RegroupConfig(Section):
     tmax: Seconds = 0.5
     """End of a window, in seconds after the onset of its event."""
     events: str | None = None
-    """Rows of the events that have windows, as for `group --events`, such as kind=word; null: phonemes."""
+    """Rows of the events that have windows, as for `group --events`, such as kind=word, or all; null: phonemes."""
     label: str | None = None
     """Column of the events with their labels; null: segment."""
     classes_file: PathText | None = None

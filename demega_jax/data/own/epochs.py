@@ -64,7 +64,7 @@ def from_epochs(
         sampling_rate=float(epochs.info["sfreq"]), tmin=float(epochs.times[0]),
         units=[scaled if scale else plain for plain, scaled, _ in units], sensor_types=kinds,
         sensor_names=[epochs.ch_names[channel] for channel in channels],
-        sensor_positions=_positions(epochs, channels),
+        sensor_positions=positions(epochs.info, channels),
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _column(epochs: "mne.BaseEpochs", what: str, given: str | ArrayLike | None, 
     return epochs.metadata[given].tolist()
 
 
-def _positions(epochs: "mne.BaseEpochs", channels: Sequence[int]) -> np.ndarray | None:
+def positions(info: "mne.Info", channels: Sequence[int]) -> np.ndarray | None:
     """Where the sensors are, in metres, in MNE's device or head coordinates; None where that is not known of all."""
-    found = np.array([epochs.info["chs"][channel]["loc"][:3] for channel in channels])
+    found = np.array([info["chs"][channel]["loc"][:3] for channel in channels])
     return found if np.isfinite(found).all() and found.any() else None

@@ -12,21 +12,26 @@ from demega_jax.data.recordings.symbols import label_symbols, most_frequent
 from demega_jax.errors import UserError
 from demega_jax.phonemes import PHONEMES
 
+ALL_ROWS = "all"  # as the events that are chosen
+
 
 def event_choice(
     where: str, events: str | None, label: str | None, classes_file: Path | None, top: int | None
 ) -> EventChoice:
     """The events that have windows: phonemes, unless `events` or `label` say others.
 
-    where: an option or a key, such as --events, without the word `events`.  UserError: `events` without a column or a
+    where: an option or a key, such as --events, without the word `events`.  events: such as kind=word, or "all" for
+    every row of the table.  UserError: `events` without a column or a
     value; both a file of classes and a number of classes; a file that is not sound.
     """
     usual = EventChoice()
     column, value = usual.column, usual.value
-    if events is not None:
+    if events == ALL_ROWS:
+        column = value = ""
+    elif events is not None:
         column, _, value = events.partition("=")
         if not column or not value:
-            wanted = "a column of the events and the value of its rows"
+            wanted = "a column of the events and the value of its rows, or all"
             raise UserError(f"{where}events", repr(events), wanted, "write for example kind=word")
     file_name = f"{where}classes{'-' if where == '--' else '_'}file"
     if classes_file is not None and top is not None:
@@ -50,7 +55,8 @@ def classes_of(runs: Sequence[Recording], top: int | None) -> tuple[str, ...]:
         return PHONEMES
     found = most_frequent([run.read_events().symbol for run in runs], top)
     if len(found) < 2:
-        came = f"{len(found)} different labels in the column {choice.label} of rows with {choice.column}={choice.value}"
+        rows = f"rows with {choice.column}={choice.value}" if choice.column else "all rows"
+        came = f"{len(found)} different labels in the column {choice.label} of {rows}"
         way_out = "name other events with --events and --label (or data.regroup.events and data.regroup.label)"
         raise UserError(runs[0].events, came, "two classes or more in the session runs of train", way_out)
     return found

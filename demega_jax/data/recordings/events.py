@@ -26,8 +26,8 @@ QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event
 
 @dataclasses.dataclass(frozen=True)
 class EventChoice:
-    """Which rows of a table of events have windows: those with this value in this column; label: the column of their
-    labels. Only labels of phonemes have a position in the word, as in ah_B.
+    """Which rows of a table of events have windows: those with this value in this column, or all, where these are
+    empty; label: the column of their labels. Only labels of phonemes have a position in the word, as in ah_B.
 
     class_map: the classes of labels; None: each label is a class of its own.
     """
@@ -122,7 +122,7 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
     """
     head = [bare(cell) for cell in next(lines, [])]
     time = ONSET if TIME not in head and ONSET in head and not choice.phonemes else TIME
-    columns = (choice.column, choice.label, time)
+    columns = (choice.column or choice.label, choice.label, time)
     missing = [name for name in columns if name not in head]
     if missing:
         wanted = f"the tab-separated columns {', '.join(columns)}"
@@ -132,7 +132,7 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
     for number, cells in enumerate(lines, 2):
         if cells:  # a line without anything is no row
             kind, segment, when = (bare(cells[place]) if place < len(cells) else "" for place in places)
-            yield _Row(number, kind, segment, when, len(cells) < len(head))
+            yield _Row(number, kind if choice.column else "", segment, when, len(cells) < len(head))
 
 
 def _seconds(text: str) -> float:

@@ -5,13 +5,14 @@
     sub-0_ses-11_task-Sherlock1_run-2_meg.h5 validation
 
 A session run is named by subject/session/task/run, by session:task:run as for `--run`, or by the name of one of its
-files. JSON has a list such as [{"run": "0/1/Sherlock1/1", "split": "train"}].
+files, where `ses` and `run` may be absent as in BIDS and are 1 then. JSON has a list such as
+[{"run": "0/1/Sherlock1/1", "split": "train"}].
 """
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from demega_jax.data.recordings.runs import NAME, Recording, RunName
+from demega_jax.data.recordings.runs import Recording, RunName
 from demega_jax.data.tables import ENDINGS, Row, read_table
 from demega_jax.errors import UserError, did_you_mean, listed, shortened, warn
 from demega_jax.names import SPLITS
@@ -93,9 +94,10 @@ def _check_whole(path: Path, chosen: dict[str, str | None]) -> None:
 def _run_name(path: Path, row: Row, known: Sequence[Recording]) -> RunName | None:
     """The session run that a row names; None: it is not there. UserError: several subjects have it."""
     text = row.cells["run"]
-    match = NAME.match(PurePath(text).stem + "_")
-    if match is not None:
-        name = RunName(**match.groupdict())
+    pairs = (part.partition("-")[::2] for part in PurePath(text).stem.split("_"))
+    entities = {key: value for key, value in pairs if value}  # such as sub-01, as in names of files
+    if {"sub", "task"} <= entities.keys():
+        name = RunName(entities["sub"], entities.get("ses", "1"), entities["task"], entities.get("run", "1"))
         return name if any(r.name == name for r in known) else None
     found = [r.name for r in known if text in (str(r.name), f"{r.name.session}:{r.name.task}:{r.name.run}")]
     if len(found) > 1:
