@@ -12,7 +12,7 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.recordings.chapters import warn_of_shared
-from demega_jax.data.recordings.events import AGAIN
+from demega_jax.data.recordings.events import AGAIN, OTHERS
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
@@ -161,7 +161,9 @@ def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
     known, of_class = int((label >= 0).sum()), tuple(counts.tolist())
     if not known:
         came = f"no phoneme, and {own.unknown.total()} events with other symbols: {named(own.unknown) or 'none'}"
-        raise UserError(recording.events, came, f"events of kind phoneme, such as {listed(PHONEMES)}", AGAIN)
+        raise UserError(
+            recording.events, came, f"events of kind phoneme, such as {listed(PHONEMES)}", f"{AGAIN}, or {OTHERS}"
+        )
     tally.add(recording, events)
     split, unknown = OFFICIAL.get(name, "train"), len(label) - known
     return RunFacts(str(name), name.task, name.session, split, seconds / 60, known, sum(of_class), unknown, of_class)

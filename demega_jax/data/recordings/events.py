@@ -21,6 +21,7 @@ NO_LABEL = "n/a"  # in tables of BIDS, for what is not known
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
 TIME, ONSET = "timemeg", "onset"  # columns of the time of an event in s; the second, as in BIDS, of other events only
 AGAIN = "download the file again"
+OTHERS = "name other events than phonemes with `group --events` and `--label` (or data.regroup.events and label)"
 QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event means that events are missing
 
 
@@ -98,8 +99,11 @@ def read_events(path: Path, choice: EventChoice = PHONEME_EVENTS) -> Events:
     except (OSError, UnicodeError, csv.Error) as error:
         came = f"cannot be read ({error})"
         raise why_unreadable(path, error) or UserError(path, came, "a table of events", AGAIN) from None
-    found = [_event(path, row, choice) for row in rows if row.kind == choice.value]
     left_out = choice.left_out
+    unlabelled = left_out & {NO_LABEL}  # such rows often have no time either
+    found = [
+        _event(path, row, choice) for row in rows if row.kind == choice.value and row.segment.lower() not in unlabelled
+    ]
     events = [event for event in found if event[1] not in left_out]
     unique = list(dict.fromkeys(events))
     ordered = sorted(unique, key=lambda event: event[0])
@@ -126,7 +130,7 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
     missing = [name for name in columns if name not in head]
     if missing:
         wanted = f"the tab-separated columns {', '.join(columns)}"
-        way_out = AGAIN if choice.phonemes else did_you_mean(missing[0], head, "name another column")
+        way_out = f"{AGAIN}, or {OTHERS}" if choice.phonemes else did_you_mean(missing[0], head, "name another column")
         raise UserError(path, f"no column {missing[0]}", wanted, way_out)
     places = [head.index(name) for name in columns]
     for number, cells in enumerate(lines, 2):
@@ -149,5 +153,6 @@ def _event(path: Path, row: _Row, choice: EventChoice) -> tuple[float, str, str]
     onset = _seconds(row.time)
     if not np.isfinite(onset):
         wanted = f"a number of seconds in the column {TIME}" + ("" if choice.phonemes else f" or {ONSET}")
-        raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, AGAIN)
+        way_out = AGAIN if choice.phonemes else "correct the table, or name only rows with a time by --events"
+        raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, way_out)
     return onset, symbol.lower(), position if position in POSITIONS else ""

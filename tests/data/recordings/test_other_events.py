@@ -14,6 +14,7 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.data.open import open_split, open_training
 from demega_jax.data.recordings.class_map import read_class_map
+from demega_jax.data.recordings.classes import event_choice
 from demega_jax.data.recordings.events import EventChoice, read_events
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.symbols import label_symbols
@@ -95,6 +96,8 @@ def test_what_is_not_there_is_one_line(tree, tmp_path, capsys):
         (("--events", "word"), "--events", "kind=word"),
         (("--events", "kind=word", "--label", "wrd"), "no column wrd", "word?"),
         (("--events", "knd=word"), "no column knd", "kind?"),
+        (("--events", "all", "--label", "wrd"), "no column wrd", "word?"),
+        (("--events", "all", "--top", "1"), "--top"),
         (("--events", "kind=sound"), "0 different labels", "kind=sound"),
         (("--resample", "-3"), "--resample", "-3"),
         (("--resample", "333.333"), "--resample", "333.333 Hz", "1000 Hz"),
@@ -108,6 +111,13 @@ def test_events_of_bids_have_their_time_in_the_column_onset(tree):
     path = next((tree / "Own/derivatives/events").glob("*run-4*"))
     found = read_events(path, EventChoice("trial_type", "word", "word"))
     assert found.symbol[:3] == ("the", "dog", "the") and found.onset[:3].tolist() == [1.0, 1.5, 2.0]
+    # All rows: those of sounds too; without a label no time is needed.
+    path.write_text(path.read_text() + "sound\tx\t7.5\tbeep\nsound\tx\tn/a\tn/a\n")
+    found = read_events(path, event_choice("--", "all", "word", None, None))
+    assert len(found.symbol) == len(WORDS) + 1 and found.symbol[-1] == "beep"
+    path.write_text(path.read_text() + "sound\tx\tn/a\tbeep\n")
+    with pytest.raises(UserError, match="time 'n/a' in line 15"):
+        read_events(path, event_choice("--", "all", "word", None, None))
 
 
 ANIMALS = "label\tclass\nDog\tAnimal\ncat\tAnimal\nbird\tfliers\nunicorn\tfliers\n"
