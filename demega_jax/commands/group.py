@@ -6,8 +6,20 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from demega_jax.api.lists import share
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, refuse_idle, seed_option
-from demega_jax.names import MAX_COUNT, MAX_RATE
+from demega_jax.commands.shared.options import (
+    MADE,
+    OTHER,
+    ClassesFile,
+    EventLabel,
+    EventRows,
+    SessionRuns,
+    Several,
+    TopLabels,
+    level_option,
+    refuse_idle,
+    seed_option,
+)  # fmt: skip
+from demega_jax.names import MAX_RATE
 
 EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
@@ -22,14 +34,6 @@ SPLITS_FILE = (
     'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
     '"others": "train"}.'
 )
-OTHER = "Other events and rates"
-EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word, or all rows: all."
-LABEL = "Column of their labels (default: segment)."
-CLASSES = (
-    "Table (.tsv, .csv) with the columns label and class. Several labels may have one class; events with other labels "
-    "are left out (default: each label is a class)."
-)
-TOP = "The N most frequent labels of train are the classes (default: the phonemes; of other events, all labels)."
 RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (
     "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
@@ -55,10 +59,10 @@ def command(
     splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS_FILE)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
-    events: Annotated[str | None, Option(metavar="COLUMN=VALUE|all", help=EVENTS, rich_help_panel=OTHER)] = None,
-    label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
-    classes_file: Annotated[Path | None, Option(metavar="FILE", help=CLASSES, rich_help_panel=OTHER)] = None,
-    top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,
+    events: EventRows = None,
+    label: EventLabel = None,
+    classes_file: ClassesFile = None,
+    top: TopLabels = None,
     resample: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RESAMPLE, rich_help_panel=OTHER)] = None,
 ) -> int:
     """Average windows of recordings in groups of K windows."""

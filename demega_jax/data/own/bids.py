@@ -192,7 +192,7 @@ def _write(mne: types.ModuleType, source: Source, raw: "mne.io.BaseRaw", meg: Pa
 
 
 def _write_data(file: h5py.File, raw: "mne.io.BaseRaw", picks: list[int]) -> None:
-    """Write the samples, a stretch of time after another, and the checksum of each sensor."""
+    """Write the samples, a stretch of time after another, the checksum of each sensor, and the times in seconds."""
     data = file.create_dataset("data", (len(picks), raw.n_times), np.float32)
     sums, step = [0] * len(picks), max(1, round(BLOCK_SECONDS * raw.info["sfreq"]))
     for begin in range(0, raw.n_times, step):
@@ -200,3 +200,4 @@ def _write_data(file: h5py.File, raw: "mne.io.BaseRaw", picks: list[int]) -> Non
         data[:, begin : begin + x.shape[1]] = x
         sums = [zlib.crc32(np.ascontiguousarray(row).data, before) for row, before in zip(x, sums, strict=True)]
     file.create_dataset(SENSORS, data=np.array(sums, np.uint32))
+    file.create_dataset("times", data=np.arange(raw.n_times) / raw.info["sfreq"])

@@ -1,5 +1,6 @@
 """Recordings of another sampling rate, and windows of events that are not phonemes."""
 
+import json
 import re
 from fractions import Fraction
 
@@ -236,3 +237,18 @@ def test_what_the_regroup_feed_cannot_take_is_one_line(tree, tmp_path):
     ):
         with pytest.raises(UserError, match=re.escape(fact)):
             open_training(override(regrouped(tree, tmp_path, **more), keys, "test"))
+
+
+def test_inspect_counts_the_same_events(tree, tmp_path, capsys):
+    """10 words in each of 3 session runs; the last one begins at 5.5 s of 8 s."""
+    path, report = tmp_path / "animals.tsv", tmp_path / "report.json"
+    path.write_text(ANIMALS)
+    words = ["--events", "kind=word", "--label", "word"]
+    assert main(["inspect", str(tree), *words, "--classes-file", str(path), "--json", str(report)]) == 0
+    (found,) = json.loads(report.read_text())["reports"]
+    train = found["facts"]["splits"]["train"]
+    assert found["facts"]["classes"] == ["Animal", "fliers"] and train["counts"] == [15, 3]
+    assert (train["runs"], train["phonemes"], train["windows"]) == (3, 18, 18)
+    assert any("12 events" in note and "the (12)" in note for note in found["notes"])
+    line = fails(capsys, "inspect", tree, *words[:2], "--label", "wrd")
+    assert "no column wrd" in line and "word?" in line
