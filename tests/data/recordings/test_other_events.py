@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from command_line import fails
+from helpers import TINY_MODEL
 from helpers.data import grouped_path, read_grouped
+from helpers.runs import evaluate, train
 
 from demega_jax.cli import main
 from demega_jax.config import Config
@@ -21,6 +23,7 @@ from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.symbols import label_symbols
 from demega_jax.errors import UserError
 from demega_jax.signal.resample import ratio_of, resampled
+from demega_jax.training.run import RunFolder
 
 RATE, SECONDS = 1000, 8
 WORDS = ["the", "Dog", "the", "cat", "the", "dog", "dog", "cat", "bird", "the"]
@@ -252,3 +255,30 @@ def test_inspect_counts_the_same_events(tree, tmp_path, capsys):
     assert any("12 events" in note and "the (12)" in note for note in found["notes"])
     line = fails(capsys, "inspect", tree, *words[:2], "--label", "wrd")
     assert "no column wrd" in line and "word?" in line
+
+
+@pytest.mark.long
+def test_training_and_scoring_on_own_events(tree, tmp_path, own_cache):
+    """`evaluate` on recordings gives the scores that it gives on the files of `group`; the classes go with the run."""
+    config, run = regrouped(tree, tmp_path), tmp_path / "run"
+    keys = config.data.regroup.model_dump(exclude_defaults=True)
+    words = [f"data.regroup.{key}={value}" for key, value in keys.items()]
+    words += [key for key in TINY_MODEL if "ipa_width" not in key]
+    words += ["train.batch_size=8", "train.epochs=null", "train.steps=2", "train.eval_every=2", "train.log_every=2"]
+    assert train(tree, run, "--level", 2, "data.feed=regroup", *words) == 0
+    options = [
+        "--events",
+        "kind=word",
+        "--label",
+        "word",
+        "--classes-file",
+        tmp_path / "animals.tsv",
+        "--resample",
+        250,
+    ]
+    options += ["--splits", tmp_path / "splits.csv", "--tmax", 0.1, "--level", 2]
+    assert main(["group", str(tree), str(tmp_path / "out"), *map(str, options)]) == 0
+    direct = evaluate(run, tmp_path / "direct.json", "--split", "test")
+    files = evaluate(run, tmp_path / "files.json", "--split", "test", "--data", tmp_path / "out")
+    assert direct["confusion"] == files["confusion"] and direct["rows"] == 4
+    assert RunFolder(run).read_config().model.classes == ("Animal", "fliers")
