@@ -32,6 +32,7 @@ _EXPORTS = {
     "UserError": "demega_jax.errors",
     "benchmark": "demega_jax.api.benchmark",
     "evaluate": "demega_jax.api.evaluate",
+    "from_bids": "demega_jax.data.own.bids",
     "from_epochs": "demega_jax.data.own.epochs",
     "group": "demega_jax.api.group",
     "load": "demega_jax.interop.hub",

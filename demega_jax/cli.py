@@ -18,6 +18,7 @@ COMMANDS = (
     "simulate",
     "download",
     "import",
+    "import-bids",
     "group",
     "shard",
     "train",

@@ -131,7 +131,7 @@ def test_lock_is_for_machines_without_an_accelerator(lock):
 
 def test_extras_are_those_that_are_promised(project):
     extras = project["optional-dependencies"]
-    expected = "aot cuda cuda12 cuda13 dev docs mne sklearn tensorboard topo torch tpu wandb"
+    expected = "aot bids cuda cuda12 cuda13 dev docs mne sklearn tensorboard topo torch tpu wandb"
     assert set(extras) == set(expected.split())
     assert extras["cuda"] == extras["cuda13"]
 

@@ -58,6 +58,7 @@ def absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths, so that a run folder can be used from anywhere."""
     data = config.data
     paths = {"data.path": data.path, "data.regroup.splits": data.regroup.splits}
+    paths |= {"data.regroup.classes_file": data.regroup.classes_file}
     paths |= {"data.pseudo.windows": data.pseudo.windows, "data.pseudo.predictions": data.pseudo.predictions}
     return override(config, {key: os.path.abspath(path) for key, path in paths.items() if path}, "command line")
 

@@ -101,7 +101,7 @@ def evaluate(
     """Score the best checkpoints of one or several training runs on a whole split, as `demega-jax evaluate` does.
 
     runs: a run folder, several, or a stack.  data: the folder that holds grouped_K, or recordings; None: that of
-    training.  level: K, several, or "all"; None: as in training.  splits: a file splits.json for recordings.  ensemble:
+    training.  level: K, several, or "all"; None: as in training.  splits: a file of splits for recordings.  ensemble:
     how several models are combined.  tta: the seed of test-time augmentation; None: without.  denoise: denoise windows
     by wavelets first.  report: write figures and a page to the folder `report` of the run.  progress: whether to print
     what is found. UserError: what is asked for cannot be done.

@@ -16,7 +16,6 @@ from demega_jax.phonemes import PHONEMES
 from demega_jax.saying import Loudness, loudness, say, say_result
 
 if TYPE_CHECKING:
-    from demega_jax.data.recordings.events import EventChoice
     from demega_jax.data.recordings.grouping import GroupSettings, Target
     from demega_jax.data.recordings.runs import Recording
     from demega_jax.data.recordings.splits import Assigned
@@ -52,6 +51,7 @@ def group(
     memory: str = "4G",
     events: str | None = None,
     label: str | None = None,
+    classes_file: PathLike | None = None,
     top: int | None = None,
     resample: float | None = None,
     progress: bool = True,
@@ -61,11 +61,13 @@ def group(
     recordings: the folder of a recording tree.  out: the folder for grouped_K.  level: K, several, or "all".
     tmin, tmax: a window, in seconds after the onset.  seed: of the shuffle, and of `split_shares`.  shuffle: of the
     windows of train.  drop_remaining: leave out groups of fewer than K windows.  by_position: group by position in the
-    word.  denoise: the averages, by wavelets.  runs: session runs such as "1:Sherlock1:1"; None: all.  splits: a file
-    splits.json.  split_shares: draw the splits, with these shares for train, validation and test.  memory: for groups
-    whose windows are being added.  events: the rows of the events that have windows, such as "kind=word"; None:
-    phonemes.  label: the column of their classes.  top: how many of the most frequent labels of train are classes;
-    None: the phonemes, or all labels of other events.  resample: a rate in Hz.  progress: whether to say what is done.
+    word.  denoise: the averages, by wavelets.  runs: session runs such as "1:Sherlock1:1"; None: all.
+    splits: a file of splits, as for --splits.  split_shares: draw the splits, with these shares for train, validation
+    and test.  memory: for groups whose windows are being added.
+    events: the rows of the events that have windows, such as "kind=word", or "all"; None: phonemes.  label: the column
+    of their labels.  classes_file: a table with the columns label and class; None: each label is a class.  top: how
+    many of the most frequent labels of train are classes; None: the phonemes, or all labels of other events.
+    resample: a rate in Hz.  progress: whether to say what is done.
 
     Each file holds `data` [rows, C, T] in units of the training split's standard deviations, and `labels` [rows].
     UserError: what is asked for cannot be done; files are written whole or not at all.
@@ -76,14 +78,15 @@ def group(
             shuffle=shuffle, drop_remaining=drop_remaining, by_position=by_position, denoise=denoise, runs=runs,
             splits=None if splits is None else Path(expanded(str(splits))), split_shares=split_shares, memory=memory,
             events=events, label=label, top=top, resample=resample,
+            classes_file=None if classes_file is None else Path(expanded(str(classes_file))),
         )  # fmt: skip
 
 
 def group_as_asked(
     recordings: Path, out: Path, level: Levels, *, tmin: float, tmax: float, seed: int, shuffle: bool,
     drop_remaining: bool, by_position: bool, denoise: bool, runs: Sequence[str] | None, splits: Path | None,
-    split_shares: Sequence[float] | None, memory: str, events: str | None, label: str | None, top: int | None,
-    resample: float | None,
+    split_shares: Sequence[float] | None, memory: str, events: str | None, label: str | None,
+    classes_file: Path | None, top: int | None, resample: float | None,
 ) -> list[GroupedFile]:  # fmt: skip
     """`group`, as loud as it is asked for already."""
     levels = numbers("--level", level_words(level), lambda: PUBLISHED_LEVELS)
@@ -95,21 +98,26 @@ def group_as_asked(
     if splits is not None and split_shares is not None:
         way_out = "leave out --splits or --split-shares"
         raise UserError("--split-shares", "given beside --splits", "only one of the two", way_out)
-    choice = _choice(events, label)
     if top is not None and top < 2:
         raise UserError("--top", str(top), "two classes or more", "write for example --top 50")
     if resample is not None and not 0 < resample <= MAX_RATE:
         raise UserError("--resample", f"{resample:g}", f"a rate in Hz, up to {MAX_RATE:g}", "write --resample 250")
     check_there(recordings, "the folder of a recording tree", folder=True)
     check_out(out)
+    from demega_jax.data.recordings.classes import classes_of, event_choice
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
-    from demega_jax.data.recordings.splits import write_splits
+    from demega_jax.data.recordings.splits import read_splits, write_splits
     from demega_jax.data.recordings.statistics import statistics
 
-    found = _only(find_recordings(recordings, rate=resample, choice=choice), runs)
-    assigned = _assign(recordings, found, splits, split_shares, seed, bool(runs))
-    classes = None if choice.phonemes and top is None else _classes(assigned["train"], choice, top)
+    choice = event_choice("--", events, label, classes_file, top)
+    there = find_recordings(recordings, rate=resample, choice=choice)
+    found = _only(there, runs)
+    named = None if splits is None else read_splits(splits, found, there)
+    assigned = named or _assign(recordings, found, split_shares, seed, bool(runs))
+    classes = classes_of(assigned["train"], top)
+    if classes != PHONEMES:
+        say(f"{len(classes)} classes: {listed(classes, 8)}")
     settings = GroupSettings(seed if shuffle else None, drop_remaining, by_position)
     targets = make_targets(out, assigned, levels, settings, tmin=tmin, tmax=tmax, denoised=denoise, classes=classes)
     _print_plan(out, targets, len(plan_passes(targets, size)))
@@ -126,46 +134,15 @@ def _written(target: "Target") -> GroupedFile:
     return GroupedFile(target.path, split, target.level, len(target.groups), len(target.groups.windows))
 
 
-def _choice(events: str | None, label: str | None) -> "EventChoice":
-    """The events that have windows: phonemes, unless options say others. UserError: no column or no value."""
-    from demega_jax.data.recordings.events import EventChoice
-
-    usual = EventChoice()
-    if events is None:
-        return EventChoice(label=label or usual.label)
-    column, equals, value = events.partition("=")
-    if not equals or not column or not value:
-        wanted = "a column of the events and the value of its rows"
-        raise UserError("--events", repr(events), wanted, "write for example --events kind=word")
-    return EventChoice(column, value, label or usual.label)
-
-
-def _classes(runs: "Sequence[Recording]", choice: "EventChoice", top: int | None) -> tuple[str, ...]:
-    """The most frequent labels of the events to train on. UserError: there are fewer than two."""
-    from demega_jax.data.recordings.symbols import most_frequent
-
-    found = most_frequent([run.read_events().symbol for run in runs], top)
-    if len(found) < 2:
-        came = f"{len(found)} different labels in the column {choice.label} of rows with {choice.column}={choice.value}"
-        way_out = "name other events with --events and --label"
-        raise UserError(runs[0].events, came, "two classes or more in the session runs of train", way_out)
-    say(f"{len(found)} classes: {listed(found, 8)}")
-    return found
-
-
-def _assign(
-    tree: Path, runs: "list[Recording]", splits: Path | None, shares: Sequence[float] | None, seed: int, chosen: bool
-) -> "Assigned":
-    """The session runs of each split.
+def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None, seed: int, chosen: bool) -> "Assigned":
+    """The session runs of each split, where no file names them.
 
     chosen: whether --run names the session runs, which may then be of train alone. UserError: there is no session run
     of the published validation and test splits, and no other splits are asked for.
     """
     from demega_jax.data.recordings.runs import OFFICIAL
-    from demega_jax.data.recordings.splits import by_shares, official, read_splits
+    from demega_jax.data.recordings.splits import by_shares, official
 
-    if splits is not None:
-        return read_splits(splits, runs)
     if shares is not None:
         return by_shares(runs, shares, seed)
     if not chosen and not any(recording.name in OFFICIAL for recording in runs):
@@ -188,9 +165,9 @@ def make_targets(
     tmin: float,
     tmax: float,
     denoised: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] = PHONEMES,
 ) -> "list[Target]":
-    """The files to write. classes: names; None: the phonemes.
+    """The files to write. classes: their names.
 
     UserError: a folder holds files already, or a level has no groups.
     """
@@ -199,7 +176,7 @@ def make_targets(
 
     targets = []
     for split, runs in assigned.items():
-        windows = find_windows(runs, tmin=tmin, tmax=tmax, classes=classes or PHONEMES)
+        windows = find_windows(runs, tmin=tmin, tmax=tmax, classes=classes)
         shuffle = split == "train" and settings.seed is not None
         attributes: dict[str, object] = {"drop_remaining": settings.drop_remaining, "by_position": settings.by_position}
         attributes |= {"shuffle": shuffle, "shuffle_seed": settings.seed if shuffle else -1, "tmin": tmin, "tmax": tmax}

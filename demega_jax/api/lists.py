@@ -28,6 +28,8 @@ ITEMS = {
     "secondary": r"[^-].*",
     "scores": r"[^-].*\.json",
     "split_shares": r"\d*\.?\d+",
+    "subject": r"(?!)",  # as those of classes
+    "task": r"(?!)",
     "classes": r"(?!)",  # names can look like anything: they are written with commas only
 }
 

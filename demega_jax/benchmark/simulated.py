@@ -125,8 +125,10 @@ def _noise_recordings(
         write_noise_recording(root, max(seconds * RATE, 4 * time_points), sensors)
     # Groups overlap, so that each has K windows, and an epoch has a few batches: what a batch costs is as in the
     # published recordings, where there are K windows for each group.
-    update = {"target_rows": math.ceil(FEW_BATCHES * size / len(PHONEMES)), "min_level": level, "overlap": 1e6}
-    groups = config.data.regroup.model_copy(update=update | {"tmin": 0.0, "tmax": time_points / RATE})
+    update: dict[str, float | None] = dict.fromkeys(("events", "label", "classes_file", "top", "resample"))
+    update |= {"target_rows": math.ceil(FEW_BATCHES * size / len(PHONEMES)), "min_level": level, "overlap": 1e6}
+    update |= {"tmin": 0.0, "tmax": time_points / RATE}
+    groups = config.data.regroup.model_copy(update=update)
     data = config.data.model_copy(update={"regroup": groups, "level": level})
     unchanged = Statistics(np.zeros(sensors), np.ones(sensors))
     tree = RecordingTree(root, {"train": find_recordings(root)}, lambda: unchanged, data)

@@ -6,23 +6,34 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from demega_jax.api.lists import share
-from demega_jax.commands.shared.options import MADE, SessionRuns, Several, level_option, refuse_idle, seed_option
-from demega_jax.names import MAX_COUNT, MAX_RATE
+from demega_jax.commands.shared.options import (
+    MADE,
+    OTHER,
+    ClassesFile,
+    EventLabel,
+    EventRows,
+    SessionRuns,
+    Several,
+    TopLabels,
+    level_option,
+    refuse_idle,
+    seed_option,
+)  # fmt: skip
+from demega_jax.names import MAX_RATE
 
 EXAMPLES = """demega-jax group recordings grouped --level 5,20
 
 demega-jax group recordings grouped --level all --split-shares 0.8,0.1,0.1
 
-demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50 --resample 250"""
+demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50 --resample 250
+
+demega-jax group recordings animals --level 1 --events kind=word --classes-file classes.tsv"""
 
 SPLITS_FILE = (
-    "File splits.json, as --split-shares writes; it can also assign chapters: "
-    '{"format": 1, "chapters": {"Sherlock1/11": "validation"}, "others": "train"}.'
+    "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
+    'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
+    '"others": "train"}.'
 )
-OTHER = "Other events and rates"
-EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word."
-LABEL = "Column of their classes (default: segment)."
-TOP = "The N most frequent labels of train are the classes (default: the phonemes; of other events, all labels)."
 RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (
     "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
@@ -48,9 +59,10 @@ def command(
     splits: Annotated[Path | None, Option(metavar="FILE", help=SPLITS_FILE)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     memory: Annotated[str, Option(metavar="SIZE", help="Memory for groups whose windows are being added.")] = "4G",
-    events: Annotated[str | None, Option(metavar="COLUMN=VALUE", help=EVENTS, rich_help_panel=OTHER)] = None,
-    label: Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)] = None,
-    top: Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)] = None,
+    events: EventRows = None,
+    label: EventLabel = None,
+    classes_file: ClassesFile = None,
+    top: TopLabels = None,
     resample: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RESAMPLE, rich_help_panel=OTHER)] = None,
 ) -> int:
     """Average windows of recordings in groups of K windows."""
@@ -62,6 +74,6 @@ def command(
     group_as_asked(
         recordings, out, level, tmin=tmin, tmax=tmax, seed=seed, shuffle=not no_shuffle, drop_remaining=drop_remaining,
         by_position=by_position, denoise=denoise, runs=run, splits=splits, split_shares=shares, memory=memory,
-        events=events, label=label, top=top, resample=resample,
+        events=events, label=label, classes_file=classes_file, top=top, resample=resample,
     )  # fmt: skip
     return 0

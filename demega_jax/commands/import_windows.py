@@ -24,7 +24,9 @@ CLASSES = "Names of the classes, by number (default: those of the file, or else 
 SPLIT = "Write all rows as train, validation or test (default: draw splits by --split-shares)."
 SHARES = "Shares of train, validation and test (default: 0.8,0.1,0.1), drawn within each class or by --groups."
 GROUPS = "Array, or metadata column of .fif, such as run or subject: its rows go to one split."
-LEVEL = "Number of windows that each row is the mean of."
+LEVEL = "Number of windows that each row of FILE is the mean of."
+GROUP = "Average K windows of one class in each row, as `demega-jax group` does (default: rows as they are)."
+DROP = "With --group: leave out groups of fewer than K windows."
 RATE = "Sampling rate (default: that of the file)."
 TYPE = "Type of all sensors, as in MNE: mag, grad, eeg."
 KEEP = "Keep the T, T/m and V of a .fif file, which are too small for training (default: fT, fT/cm, uV)."
@@ -32,6 +34,7 @@ DEFAULT_SHARES = (0.8, 0.1, 0.1)
 # What the arguments of `write_grouped` are called here, in errors.
 OPTIONS = {
     "split": "--split", "shares": "--split-shares", "classes": "--classes", "level": "--level",
+    "group": "--group", "drop_remaining": "--drop-remaining",
     "write_grouped": "--rate, --unit or --sensor-type",
 }  # fmt: skip
 OF_THE_FILE = ("x", "labels", "groups", "epochs")
@@ -47,8 +50,10 @@ def command(
     split: Annotated[Literal["train", "validation", "test"] | None, Option(metavar="SPLIT", help=SPLIT)] = None,
     split_shares: Annotated[Several, Option(metavar="SHARE,..", help=SHARES)] = None,
     groups: Annotated[str | None, Option(metavar="NAME", help=GROUPS)] = None,
-    seed: Annotated[int, seed_option("Seed of the draw of splits.")] = 777,
+    seed: Annotated[int, seed_option("Seed of the draw of splits, and of the shuffle in --group.")] = 777,
     level: Annotated[int, Option(metavar="K", min=1, max=MAX_LEVEL, help=LEVEL)] = 1,
+    group: Annotated[int | None, Option(metavar="K", min=1, max=MAX_LEVEL, help=GROUP)] = None,
+    drop_remaining: Annotated[bool, Option("--drop-remaining", help=DROP)] = False,
     rate: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RATE)] = None,
     unit: Annotated[str | None, Option(metavar="UNIT", help="Unit of the values, such as fT.")] = None,
     sensor_type: Annotated[str | None, Option(metavar="TYPE", help=TYPE)] = None,
@@ -60,7 +65,8 @@ def command(
             raise UserError("--split-shares", "given beside --split", "only one of the two", "leave one of them out")
         if groups is not None:
             raise UserError("--groups", "given beside --split", "splits that are drawn", "leave one of them out")
-        refuse_idle(ctx, "--seed", "given with --split", "something to draw")
+        if group is None:
+            refuse_idle(ctx, "--seed", "given with --split, and without --group", "something to draw")
     if keep_units and not file.name.lower().endswith((".fif", ".fif.gz")):
         raise UserError("--keep-units", f"given for {file.name}", "a .fif file", "leave out --keep-units")
     shares = None if split is not None else [share(text) for text in split_shares or map(str, DEFAULT_SHARES)]
@@ -71,7 +77,8 @@ def command(
     facts: dict[str, Any] = {"sampling_rate": rate, "units": unit, "sensor_types": sensor_type}
     settings = ImportSettings(
         windows=windows, labels=labels, groups=groups, classes=classes, split=split, shares=shares, seed=seed,
-        level=level, facts={name: value for name, value in facts.items() if value is not None}, scale=not keep_units,
+        level=level, group=group, drop_remaining=drop_remaining, scale=not keep_units,
+        facts={name: value for name, value in facts.items() if value is not None},
     )  # fmt: skip
     try:
         paths = import_file(file, out, settings)

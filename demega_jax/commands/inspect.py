@@ -7,20 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument
 
 from demega_jax.api.paths import check_outputs
-from demega_jax.commands.shared.options import Json
+from demega_jax.commands.shared.options import ClassesFile, EventLabel, EventRows, Json, TopLabels
 from demega_jax.errors import UserError
 from demega_jax.files import write_results
 
 if TYPE_CHECKING:
     from demega_jax.data.inspect.report import Report
+    from demega_jax.data.recordings.events import EventChoice
 
-EXAMPLES = "demega-jax inspect data runs/first --json report.json"
+EXAMPLES = """demega-jax inspect data runs/first --json report.json
+
+demega-jax inspect recordings --events all --label trial_type"""
 FORMAT = 1
 
 PATHS = "Grouped files, folders with grouped_K (files or shards), recording trees and run folders."
 
 
-def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], json_file: Json = None) -> int:
+def command(
+    paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)],
+    json_file: Json = None,
+    events: EventRows = None,
+    label: EventLabel = None,
+    classes_file: ClassesFile = None,
+    top: TopLabels = None,
+) -> int:
     """Show what is in data and training runs, and whether they are sound.
 
     The exit status is 2 if something is not sound.
@@ -30,11 +40,14 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
     from demega_jax.data.inspect.levels import compare_levels
     from demega_jax.data.inspect.report import plain
     from demega_jax.data.inspect.tables import print_comparisons, print_report
+    from demega_jax.data.recordings.classes import event_choice
 
+    asked = any(option is not None for option in (events, label, classes_file, top))
+    choice = event_choice("--", events, label, classes_file, top) if asked else None
     console = new_console()
     reports: list[Report] = []
     for path in paths:
-        found = _inspect(path)
+        found = _inspect(path, choice, top)
         for i, report in enumerate(found):
             # Bars of classes only for the first split of a folder: those of all would fill pages.
             print_report(report, console, histogram=i == 0 or found[i - 1].path.parent != report.path.parent)
@@ -57,12 +70,13 @@ def command(paths: Annotated[list[Path], Argument(metavar="PATH", help=PATHS)], 
     return 0
 
 
-def _inspect(path: Path) -> "list[Report]":
-    """The reports of a path. jax is imported only for a training run."""
+def _inspect(path: Path, choice: "EventChoice | None", top: int | None) -> "list[Report]":
+    """The reports of a path. choice: the events to count in recordings; None: phonemes. jax is imported only for a
+    training run."""
     if any((path / name).exists() for name in ("config.yaml", "checkpoints", "metrics.jsonl")):
         from demega_jax.evaluation.inspect_run import inspect_run
 
         return inspect_run(path)
     from demega_jax.data.inspect.folder import inspect_data
 
-    return inspect_data(path)
+    return inspect_data(path) if choice is None else inspect_data(path, choice, top)

@@ -19,7 +19,7 @@ from demega_jax.config.section import (
 )
 from demega_jax.errors import UserError
 from demega_jax.files import parse_bytes
-from demega_jax.names import MAX_RATE, MAX_SECONDS, MAX_SIZE, PUBLISHED_RATE, PUBLISHED_SENSORS
+from demega_jax.names import MAX_COUNT, MAX_RATE, MAX_SECONDS, MAX_SIZE, PUBLISHED_RATE, PUBLISHED_SENSORS
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0, le=10_000.0)]
@@ -118,11 +118,22 @@ class RegroupConfig(Section):
     overlap: Annotated[float, Field(ge=1.0, le=1000.0)] = 1.0
     """How often target_rows may use a window in an epoch, on average over the windows of its class."""
     tmin: Seconds = 0.0
-    """Begin of a window, in seconds after the onset of its phoneme."""
+    """Begin of a window, in seconds after the onset of its event."""
     tmax: Seconds = 0.5
-    """End of a window, in seconds after the onset of its phoneme."""
+    """End of a window, in seconds after the onset of its event."""
+    events: str | None = None
+    """Rows of the events that have windows, as for `group --events`, such as kind=word, or all; null: phonemes."""
+    label: str | None = None
+    """Column of the events with their labels; null: segment."""
+    classes_file: PathText | None = None
+    """Table with the columns label and class, as for `group --classes-file`; null: each label is a class."""
+    top: Annotated[int, Field(ge=2, le=MAX_COUNT)] | None = None
+    """Number of the most frequent labels of train that are classes; null: the phonemes, or all labels of other events.
+    model.classes goes first."""
+    resample: Annotated[float, Field(gt=0.0, le=MAX_RATE)] | None = None
+    """Rate in Hz to which recordings are resampled; null: as recorded."""
     splits: PathText | None = None
-    """File splits.json with the session runs, or the chapters, of each split; null: the published splits."""
+    """File of splits, as for `group --splits`: a table of session runs, or splits.json; null: the published splits."""
 
 
 class PseudoConfig(Section):

@@ -23,7 +23,10 @@ from demega_jax.training.run import RunFolder
 from demega_jax.training.stored import read_run
 
 # What says where things lie on the machine that trained, or where its logs go.
-PRIVATE = {"data.path": None, "data.regroup.splits": None, "report.tensorboard": False, "report.wandb": False}
+PRIVATE = {
+    "data.path": None, "data.regroup.splits": None, "data.regroup.classes_file": None, "report.tensorboard": False,
+    "report.wandb": False,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import pytest
 from command_line import fails
 from helpers.data import grouped_path, read_grouped
 
+import demega_jax
 from demega_jax.cli import main
 
 NAMES = ["cat", "dog", "it's"]
@@ -49,6 +50,17 @@ def test_a_file_becomes_splits_of_whole_groups(tmp_path, write, name, options, c
         assert each["attributes"]["classes"].tolist() == NAMES and each["attributes"]["sampling_rate"] == 500
 
 
+def test_means_of_windows(tmp_path):
+    """5 rows of 4 windows of each class; `--seed` is of their order."""
+    file, out = write_npz(tmp_path / "w.npz"), tmp_path / "data"
+    assert main(["import", str(file), str(out), "--split", "train", "--group", "4", "--seed", "1"]) == 0
+    found = read_grouped(grouped_path(out, 4))
+    members = np.stack(found["group_indices"])
+    assert sorted(members.ravel()) == list(range(60)) and found["labels"].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    np.testing.assert_allclose(found["data"], X[members].mean(axis=1), atol=1e-6)
+    assert found["attributes"]["shuffle_seed"] == 1
+
+
 def test_what_is_missing_or_contradicts_is_one_line(tmp_path, capsys):
     npz, out = write_npz(tmp_path / "w.npz"), tmp_path / "data"
     (tmp_path / "w.mat").write_bytes(b"MATLAB")
@@ -60,6 +72,8 @@ def test_what_is_missing_or_contradicts_is_one_line(tmp_path, capsys):
         ((npz, out, "--classes", "cat,dog"), f"{npz}, labels", "label 2 in row 2"),
         ((npz, out, "--rate", "-5"), "--rate", "-5"),
         ((npz, out, "--keep-units"), "--keep-units", ".fif"),
+        ((npz, out, "--group", "4", "--level", "2"), "--group", "level=2"),
+        ((npz, out, "--drop-remaining"), "--drop-remaining", "group"),
         ((tmp_path / "w.mat", out), "ending", ".npz, .h5, .hdf5, .fif"),
     ]
     for words, *facts in cases:
@@ -90,3 +104,8 @@ def test_epochs_of_mne_carry_their_sensors_in_units_that_train(tmp_path):
     assert told["units"].tolist() == ["fT", "fT/cm", "uV"] and told["sensor_types"].tolist() == ["mag", "grad", "eeg"]
     assert told["sensor_names"].tolist() == ["M1", "G1", "E1"]
     np.testing.assert_allclose(told["sensor_positions"][:, 0], [0.01, 0.02, 0.04], rtol=1e-6)
+    (means,) = demega_jax.from_epochs(epochs, tmp_path / "means", split="train", group=5)
+    averaged = read_grouped(means)
+    members = np.stack(averaged["group_indices"])
+    assert averaged["labels"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    np.testing.assert_allclose(averaged["data"], found["data"][members].mean(axis=1), rtol=1e-4, atol=1e-2)

@@ -76,5 +76,7 @@ def test_the_example_of_the_format_page_writes_what_it_says(tmp_path, monkeypatc
     splits = ("train", "validation", "test")
     found = [read_grouped(tmp_path / "data" / "grouped_1" / f"{split}_grouped.h5") for split in splits]
     assert sum(len(each["data"]) for each in found) == 200 and found[0]["data"].shape[1:] == (157, 250)
+    means = read_grouped(tmp_path / "means" / "grouped_4" / "train_grouped.h5")
+    assert len(means["data"]) == 50 and [sorted(each % 50) for each in means["group_indices"]][7] == [7] * 4
     told = found[0]["attributes"]
     assert len(told["classes"]) == 50 and told["sampling_rate"] == 500 and len(told["sensor_types"]) == 157

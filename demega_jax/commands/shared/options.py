@@ -7,7 +7,7 @@ from typer import Argument, Context, Option
 from typer.models import OptionInfo
 
 from demega_jax.errors import UserError
-from demega_jax.names import MAX_DEVICES, MAX_SEED, SPLITS
+from demega_jax.names import MAX_COUNT, MAX_DEVICES, MAX_SEED, SPLITS
 
 # The items of an option that takes a list, see `lists.py`.
 Several = list[str] | None
@@ -20,6 +20,19 @@ Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, 
 Split = Annotated[Several, Option(metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all there are).")]
 RUNS = "Only these session runs (default: all), written session:task:run, such as 1:Sherlock1:1."
 SessionRuns = Annotated[Several, Option(metavar="RUN,..", help=RUNS)]
+# Recordings whose windows are not those of phonemes.
+OTHER = "Other events and rates"
+EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word, or all rows: all."
+LABEL = "Column of their labels (default: segment)."
+CLASSES = (
+    "Table (.tsv, .csv) with the columns label and class. Several labels may have one class; events with other labels "
+    "are left out (default: each label is a class)."
+)
+TOP = "The N most frequent labels of train are the classes (default: the phonemes; of other events, all labels)."
+EventRows = Annotated[str | None, Option(metavar="COLUMN=VALUE|all", help=EVENTS, rich_help_panel=OTHER)]
+EventLabel = Annotated[str | None, Option(metavar="COLUMN", help=LABEL, rich_help_panel=OTHER)]
+ClassesFile = Annotated[Path | None, Option(metavar="FILE", help=CLASSES, rich_help_panel=OTHER)]
+TopLabels = Annotated[int | None, Option(metavar="N", min=2, max=MAX_COUNT, help=TOP, rich_help_panel=OTHER)]
 # What `all` and ranges of levels stand for, where the data decide which levels there are, and where the command does.
 THERE = "levels that the data have"
 MADE = "the published levels 5, 10, 15 and so on to 100"

@@ -19,5 +19,5 @@ Level = Annotated[list[str] | None, level_option(LEVELS, THERE)]
 Split = Annotated[Literal["validation", "test"], typer.Option(help="Split to score.")]
 Splits = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="File splits.json for recordings (default: as in training)."),
+    typer.Option(metavar="FILE", help="File of splits for recordings, as for `group` (default: as in training)."),
 ]

@@ -12,7 +12,8 @@ from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.recordings.chapters import warn_of_shared
-from demega_jax.data.recordings.events import AGAIN
+from demega_jax.data.recordings.classes import classes_of
+from demega_jax.data.recordings.events import AGAIN, OTHERS, PHONEME_EVENTS, EventChoice
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
@@ -28,9 +29,10 @@ PIECES, PIECE = 4, 2.0  # the amplitudes are measured on 4 pieces of 2 s of each
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """A session run. phonemes: known ones.  windows: those of them whose 0.5 s lie within the recording.
+    """A session run. phonemes: known ones, or the events of other classes.  windows: those of them whose 0.5 s lie
+    within the recording.
 
-    unknown: events with symbols that are no phoneme.  counts: windows of each of the 39 phonemes.
+    unknown: events with symbols that are no class.  counts: windows of each class, usually the 39 phonemes.
     """
 
     name: str
@@ -71,8 +73,11 @@ class RecordingFacts:
     amplitude: Amplitude
 
 
-def inspect_recordings(root: Path) -> Report:
-    """The report of a recording tree. A session run that is not sound is a problem; the others are reported."""
+def inspect_recordings(root: Path, choice: EventChoice = PHONEME_EVENTS, top: int | None = None) -> Report:
+    """The report of a recording tree. A session run that is not sound is a problem; the others are reported.
+
+    choice, top: the events to count, and how many of their labels are classes, as for `classes_of`.
+    """
     report = Report(root, "recordings")
     with report.watch():
         names = _paired(root)
@@ -81,11 +86,13 @@ def inspect_recordings(root: Path) -> Report:
         sound: list[Recording] = []
         for name in names:
             with report.going_on():
-                sound += find_recordings(root, only=[name])
+                sound += find_recordings(root, only=[name], choice=choice)
         _check_alike(report, sound)
         warn_of_shared({split: [r for r in sound if OFFICIAL.get(r.name, "train") == split] for split in SPLITS})
         runs: list[RunFacts] = []
-        tallies = {split: Tally(PHONEMES) for split in SPLITS}
+        train = [recording for recording in sound if OFFICIAL.get(recording.name, "train") == "train"]
+        classes = classes_of(train or sound, top) if sound else PHONEMES
+        tallies = {split: Tally(classes) for split in SPLITS}
         for recording in sound:
             with report.going_on():
                 runs.append(_run_facts(recording, tallies[OFFICIAL.get(recording.name, "train")]))
@@ -101,8 +108,8 @@ def inspect_recordings(root: Path) -> Report:
             sensors=sound[0].sensors,
             minutes=sum(run.minutes for run in runs),
             nbytes=sum(recording.nbytes for recording in sound),
-            classes=PHONEMES,
-            splits=_splits(runs),
+            classes=classes,
+            splits=_splits(runs, classes),
             runs=tuple(runs),
             missing=() if simulated else tuple(missing_runs(names)),
             simulated=simulated,
@@ -143,11 +150,12 @@ def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
     """The facts of a session run, which is added to the tally of its split. UserError: its events are not sound."""
     name, events = recording.name, recording.read_events()
     _check_times(recording)
-    own = Tally(PHONEMES)
+    classes = tally.classes
+    own = Tally(classes)
     label = own.add(recording, events)
     start = np.floor(events.onset * recording.rate)
     fits = (start >= 0) & (start + round(WINDOW * recording.rate) <= recording.samples)
-    counts = np.bincount(label[fits & (label >= 0)], minlength=len(PHONEMES))
+    counts = np.bincount(label[fits & (label >= 0)], minlength=len(classes))
     seconds = recording.samples / recording.rate
     for count, what in (
         (events.duplicates, "duplicate events"),
@@ -160,8 +168,10 @@ def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
         warn(f"{name}: the last event is at {events.last:.1f} s of {seconds:.1f} s, so that events may be missing")
     known, of_class = int((label >= 0).sum()), tuple(counts.tolist())
     if not known:
-        came = f"no phoneme, and {own.unknown.total()} events with other symbols: {named(own.unknown) or 'none'}"
-        raise UserError(recording.events, came, f"events of kind phoneme, such as {listed(PHONEMES)}", AGAIN)
+        event = "phoneme" if recording.choice.phonemes else "event of a class"
+        came = f"no {event}, and {own.unknown.total()} events with other symbols: {named(own.unknown) or 'none'}"
+        wanted = f"events of the classes {listed(classes)}"
+        raise UserError(recording.events, came, wanted, f"{AGAIN}, or {OTHERS}")
     tally.add(recording, events)
     split, unknown = OFFICIAL.get(name, "train"), len(label) - known
     return RunFacts(str(name), name.task, name.session, split, seconds / 60, known, sum(of_class), unknown, of_class)
@@ -199,18 +209,19 @@ def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown) -> None
     if off:
         warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
     if unknown:
-        warn(f"{unknown.total()} events have symbols that are no phoneme: {named(unknown)}")
+        warn(f"{unknown.total()} events have symbols that are no class: {named(unknown)}")
 
 
-def _splits(runs: Sequence[RunFacts]) -> dict[str, SplitFacts]:
-    """The session runs of each split together. Warns of phonemes that a split lacks."""
+def _splits(runs: Sequence[RunFacts], classes: Sequence[str]) -> dict[str, SplitFacts]:
+    """The session runs of each split together. Warns of classes that a split lacks."""
     found = {}
     for split in SPLITS:
         if of_split := [run for run in runs if run.split == split]:
             found[split] = together(of_split)
-            absent = [name for name, count in zip(PHONEMES, found[split].counts, strict=True) if not count]
+            absent = [name for name, count in zip(classes, found[split].counts, strict=True) if not count]
             if absent:
-                warn(f"no window of {len(absent)} of {len(PHONEMES)} phonemes in {split} ({' '.join(absent)})")
+                what = "phonemes" if classes == PHONEMES else "classes"
+                warn(f"no window of {len(absent)} of {len(classes)} {what} in {split} ({' '.join(absent)})")
     return found
 
 

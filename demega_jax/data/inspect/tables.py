@@ -17,7 +17,7 @@ from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, toget
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import listed
 from demega_jax.files import format_bytes
-from demega_jax.names import SCORE_NAMES
+from demega_jax.names import PHONEMES, SCORE_NAMES
 
 BAR = 20  # columns of the longest bar
 TWO_COLUMNS_FROM = 12  # classes
@@ -212,7 +212,8 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
         missing = "; ".join(facts.missing)
         pairs["missing"] = Text(missing, "yellow") if missing else "no gap in the sessions of a task"
     _print_pairs(console, pairs)
-    table = _table(["split", "task"], ["session runs", "minutes", "phonemes", "windows", "per s"])
+    counted = "phonemes" if facts.classes == PHONEMES else "events"
+    table = _table(["split", "task"], ["session runs", "minutes", counted, "windows", "per s"])
     for split, whole in facts.splits.items():
         of_split = [run for run in facts.runs if run.split == split]
         rows: dict[str, SplitFacts] = {}

@@ -35,6 +35,8 @@ def from_epochs(
     shares: Sequence[float] | None = None,
     seed: int = 777,
     level: int = 1,
+    group: int | None = None,
+    drop_remaining: bool = False,
 ) -> list[Path]:
     """Write MNE Epochs [epochs, sensors, times] as FOLDER/grouped_K/{split}_grouped.h5, and return the paths.
 
@@ -57,11 +59,12 @@ def from_epochs(
     return write_grouped(
         folder, _blocks(epochs, channels, factors), _column(epochs, "labels", labels, _events(epochs)),
         classes=classes, split=split, shares=shares, seed=seed, level=level,
+        group=group, drop_remaining=drop_remaining,
         groups=None if groups is None else _column(epochs, "groups", groups, ()),
         sampling_rate=float(epochs.info["sfreq"]), tmin=float(epochs.times[0]),
         units=[scaled if scale else plain for plain, scaled, _ in units], sensor_types=kinds,
         sensor_names=[epochs.ch_names[channel] for channel in channels],
-        sensor_positions=_positions(epochs, channels),
+        sensor_positions=positions(epochs.info, channels),
     )  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def _column(epochs: "mne.BaseEpochs", what: str, given: str | ArrayLike | None, 
     return epochs.metadata[given].tolist()
 
 
-def _positions(epochs: "mne.BaseEpochs", channels: Sequence[int]) -> np.ndarray | None:
+def positions(info: "mne.Info", channels: Sequence[int]) -> np.ndarray | None:
     """Where the sensors are, in metres, in MNE's device or head coordinates; None where that is not known of all."""
-    found = np.array([epochs.info["chs"][channel]["loc"][:3] for channel in channels])
+    found = np.array([info["chs"][channel]["loc"][:3] for channel in channels])
     return found if np.isfinite(found).all() and found.any() else None

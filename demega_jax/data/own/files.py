@@ -22,8 +22,8 @@ FACTS = tuple(field.name for field in dataclasses.fields(Acquisition))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportSettings:
     """How a file is read. windows, labels, groups: names of arrays, datasets, or columns of metadata; None: the usual
-    names; groups of none.  classes, split, shares, seed, level: as for `write_grouped`.  facts: arguments of it about
-    sampling rate and sensors, which go before those of the file.  scale: as for `from_epochs`."""
+    names; groups of none.  classes, split, shares, seed, level, group, drop_remaining: as for `write_grouped`.  facts:
+    arguments of it about sampling rate and sensors, which go before those of the file.  scale: as for `from_epochs`."""
 
     windows: str | None = None
     labels: str | None = None
@@ -33,13 +33,16 @@ class ImportSettings:
     shares: Sequence[float] | None = None
     seed: int = 777
     level: int = 1
+    group: int | None = None
+    drop_remaining: bool = False
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     scale: bool = True
 
     @property
     def common(self) -> dict[str, Any]:
         """The arguments that every kind of file has."""
-        return {"split": self.split, "shares": self.shares, "seed": self.seed, "level": self.level}
+        names = ("split", "shares", "seed", "level", "group", "drop_remaining")
+        return {name: getattr(self, name) for name in names}
 
 
 def import_file(path: Path, out: Path, settings: ImportSettings) -> list[Path]:

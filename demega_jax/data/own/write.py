@@ -15,6 +15,7 @@ from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import atomic_h5, write_names
 from demega_jax.data.own.assign import assigned
+from demega_jax.data.own.average import Averager, Rows, check_group, rows_as_given, rows_of_groups
 from demega_jax.data.own.blocks import Block, Blocks, blocks_of
 from demega_jax.data.own.names import class_ids
 from demega_jax.data.shards.reader import is_sharded
@@ -37,6 +38,8 @@ def write_grouped(
     groups: ArrayLike | None = None,
     seed: int = 777,
     level: int = 1,
+    group: int | None = None,
+    drop_remaining: bool = False,
     sampling_rate: float | None = None,
     tmin: float | None = None,
     units: Sequence[str] | str | None = None,
@@ -52,17 +55,22 @@ def write_grouped(
     `classes`.  classes: names; by default those of other splits in the folder, or else the different labels, sorted.
     split: one name for all rows, or the name of each row [N].  shares: instead, of train, validation and test, such as
     (0.8, 0.1, 0.1), drawn by `seed`: in every class, or, with groups [N], such as the run or subject of each row, of
-    whole groups.  level: K, the number of windows that each row is the mean of.
+    whole groups.  level: K, the number of windows that each row of x is the mean of.
+    group: K, to average K windows of one class in each row that is written, as the command `group` does: in train in an
+    order that `seed` draws, elsewhere as they come; no window is in two rows. The last group of a class, or its only
+    one, can be smaller, or is left out with `drop_remaining`. The means, N / K rows, are in memory.
     sampling_rate: in Hz.  tmin: of the first time point, in seconds after the event.  units, sensor_types: a text for
     each sensor, or one for all; types as in MNE, such as mag, grad and eeg.  sensor_names: a text for each sensor.
     sensor_positions [sensors, 3]: in metres.
-    UserError: shapes, labels or values that do not fit; windows or sensors that differ from those of a split in the
-    folder; a file that exists; a full disk. Then nothing is written.
+    Warns of classes with fewer than K windows in a split.
+    UserError: shapes, labels or values that do not fit; no group of K windows in a split; windows or sensors that
+    differ from those of a split in the folder; a file that exists; a full disk. Then nothing is written.
     """
     if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= MAX_LEVEL:
         wanted = f"a whole number from 1 to {MAX_LEVEL}"
         raise UserError("level", f"{level!r}", wanted, "use level=1 for single windows")
-    target = Path(expanded(str(folder))) / f"grouped_{level}"
+    check_group(group, level, seed, drop_remaining)
+    target = Path(expanded(str(folder))) / f"grouped_{group or level}"
     blocks = blocks_of(x)
     there = _splits_there(target)
     ids, names = class_ids(labels, classes, there[0].classes if there else None)
@@ -75,9 +83,14 @@ def write_grouped(
     )  # fmt: skip
     paths = {name: target / f"{name}_grouped.h5" for name in SPLITS if (of_row == name).any()}
     _check_target(paths, there, blocks.window, names, known)
-    _check_classes(ids[of_row == "train"], names)
-    _check_size(target, len(ids), blocks.window, level)
-    _write(paths, blocks, ids, of_row, names, level, known)
+    _check_numbers(len(ids), level)
+    written = {name: rows_as_given(ids[of_row == name], level) for name in paths}
+    if group is not None:
+        for name in paths:
+            written[name] = rows_of_groups(ids[of_row == name], name, names, group, seed, drop_remaining)
+    _check_classes(written["train"].label if "train" in written else ids[:0], names)
+    _check_size(target, sum(len(rows.label) for rows in written.values()), blocks.window)
+    _write(paths, blocks, written, of_row, names, group or level, known, averaged=group is not None)
     check_spread([open_grouped(path) for path in paths.values()][0], "median_iqr")
     return list(paths.values())
 
@@ -133,10 +146,13 @@ def _check_classes(ids: Int[np.ndarray, " n"], names: Sequence[str]) -> None:
         raise UserError("labels", came, "two classes or more", "give windows of several classes")
 
 
-def _check_size(target: Path, rows: int, window: tuple[int, int], level: int) -> None:
+def _check_numbers(rows: int, level: int) -> None:
     if rows * level > np.iinfo(np.int32).max:
         came, wanted = f"{rows} rows of {level} windows", "at most 2^31 - 1 windows, as their numbers are int32"
         raise UserError("x", came, wanted, "write fewer rows")
+
+
+def _check_size(target: Path, rows: int, window: tuple[int, int]) -> None:
     need, free = rows * window[0] * window[1] * 4, free_space(target)
     if need > free:
         way_out = "free some space, or choose another folder"
@@ -146,28 +162,37 @@ def _check_size(target: Path, rows: int, window: tuple[int, int], level: int) ->
 def _write(
     paths: dict[str, Path],
     blocks: Blocks,
-    ids: Int[np.ndarray, " N"],
+    written: dict[str, Rows],
     of_row: np.ndarray,
     classes: Sequence[str],
     level: int,
     known: Acquisition,
+    *,
+    averaged: bool,
 ) -> None:
-    """Write the rows of every split in one pass over the blocks. Files get their names when all of them are whole."""
+    """Write the rows of every split in one pass over the blocks. Files get their names when all of them are whole.
+
+    averaged: whether windows are averaged to the rows that are written; otherwise they are these rows.
+    """
     with ExitStack() as stack:
-        writers = {}
+        writers, averagers = {}, {}
         for name, path in paths.items():
             file, disk = stack.enter_context(atomic_h5(path))
-            writers[name] = _Writer(file, ids[of_row == name], blocks.window)
+            writers[name] = writer = _Writer(file, written[name], blocks.window)
             stack.callback(disk.check)
-        row = 0
+            if averaged:
+                averagers[name] = Averager(written[name], int((of_row == name).sum()), blocks.window, writer.add)
+        row, rows = 0, len(of_row)
         for block in blocks.parts:
-            if row + len(block) > len(ids):
-                raise _lengths(f"more than {len(ids)} windows and {len(ids)} labels")
-            for name, writer in writers.items():
-                writer.add(block[of_row[row : row + len(block)] == name])
+            if row + len(block) > rows:
+                raise _lengths(f"more than {rows} windows and {rows} labels")
+            for name in paths:
+                (averagers if averaged else writers)[name].add(block[of_row[row : row + len(block)] == name])
             row += len(block)
-        if row < len(ids):
-            raise _lengths(f"{row} windows and {len(ids)} labels")
+        if row < rows:
+            raise _lengths(f"{row} windows and {rows} labels")
+        for averager in averagers.values():
+            averager.close()
         for writer in writers.values():
             writer.finish(classes, level, known)
 
@@ -175,12 +200,13 @@ def _write(
 class _Writer:
     """Writes a grouped file row after row."""
 
-    def __init__(self, file: h5py.File, labels: Int[np.ndarray, " N"], window: tuple[int, int]):
-        self.file, self.rows, self.done = file, len(labels), 0
-        chunks = (min(CHUNK_ROWS, self.rows), *window)
-        self.data = file.create_dataset("data", (self.rows, *window), np.float32, chunks=chunks)
-        file.create_dataset("labels", data=labels, chunks=(self.rows,))
-        self.sums = np.empty(self.rows, np.uint32)
+    def __init__(self, file: h5py.File, rows: Rows, window: tuple[int, int]):
+        count = len(rows.label)
+        self.file, self.rows, self.done = file, rows, 0
+        chunks = (min(CHUNK_ROWS, count), *window)
+        self.data = file.create_dataset("data", (count, *window), np.float32, chunks=chunks)
+        file.create_dataset("labels", data=rows.label, chunks=(count,))
+        self.sums = np.empty(count, np.uint32)
         self.waiting: list[Block] = []  # rows that do not fill a chunk yet
 
     def add(self, rows: Block) -> None:
@@ -199,18 +225,19 @@ class _Writer:
         self.done += len(rows)
 
     def finish(self, classes: Sequence[str], level: int, known: Acquisition) -> None:
-        """Write what waits, the attributes and the checksums. Windows are numbered in the order of the rows."""
+        """Write what waits, the attributes and the checksums."""
         rest = [rows for rows in self.waiting if len(rows)]
         if rest:
             self._put(np.concatenate(rest))
-        windows = np.arange(self.rows * level)
-        indices = self.file.create_dataset("group_indices", (self.rows,), h5py.vlen_dtype(np.int32))
-        indices[:] = windows.reshape(-1, level).astype(np.int32)
-        sensors, time_points = self.data.shape[1:]
+        count, sensors, time_points = self.data.shape
+        members = np.empty(count, object)
+        for row, some in enumerate(np.split(self.rows.window.astype(np.int32), self.rows.start[1:-1])):
+            members[row] = some
+        self.file.create_dataset("group_indices", data=members, dtype=h5py.vlen_dtype(np.int32))
         self.file.attrs.update(
-            n_groups=self.rows, n_channels=sensors, n_timepoints=time_points, grouped_samples=level,
-            average_grouped_samples=True, created_time=time.time(),
+            n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=level,
+            average_grouped_samples=True, created_time=time.time(), **self.rows.attributes,
         )  # fmt: skip
         write_names(self.file, "classes", classes)
         write_acquisition(self.file, known)
-        write_checksums(self.file, self.sums, np.full(self.rows, level), windows)
+        write_checksums(self.file, self.sums, self.rows.sizes, self.rows.window)

@@ -10,30 +10,45 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.data.recordings.class_map import ClassMap
+from demega_jax.data.tables import bare
 from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, did_you_mean
 from demega_jax.reading import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
+NO_LABEL = "n/a"  # in tables of BIDS, for what is not known
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
 TIME, ONSET = "timemeg", "onset"  # columns of the time of an event in s; the second, as in BIDS, of other events only
 AGAIN = "download the file again"
+OTHERS = "name other events than phonemes with `group --events` and `--label` (or data.regroup.events and label)"
 QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event means that events are missing
 
 
 @dataclasses.dataclass(frozen=True)
 class EventChoice:
-    """Which rows of a table of events have windows: those with this value in this column; label: the column of their
-    classes. Only labels of phonemes have a position in the word, as in ah_B."""
+    """Which rows of a table of events have windows: those with this value in this column, or all, where these are
+    empty; label: the column of their labels. Only labels of phonemes have a position in the word, as in ah_B.
+
+    class_map: the classes of labels; None: each label is a class of its own.
+    """
 
     column: str = "kind"
     value: str = "phoneme"
     label: str = "segment"
+    class_map: ClassMap | None = None
 
     @property
     def phonemes(self) -> bool:
-        """Whether these are the published phonemes."""
-        return self == PHONEME_EVENTS
+        """Whether these are the published phonemes, whatever their classes are."""
+        usual = PHONEME_EVENTS
+        return (self.column, self.value, self.label) == (usual.column, usual.value, usual.label)
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Labels that stand for no class: silence, noise and unknown words, unless a mapping names them."""
+        named = () if self.class_map is None else [label for label, _ in self.class_map.pairs]
+        return frozenset((*NO_PHONEME, *(() if self.phonemes else (NO_LABEL,)))).difference(named)
 
 
 PHONEME_EVENTS = EventChoice()
@@ -74,15 +89,22 @@ class _Row(NamedTuple):
 
 
 def read_events(path: Path, choice: EventChoice = PHONEME_EVENTS) -> Events:
-    """The chosen events of a file. Silence and unknown words are left out. UserError: it is no events file."""
+    """The chosen events of a file. Silence, unknown words and rows without a label are left out.
+
+    UserError: it is no events file.
+    """
     try:
         with open_text(path, "utf-8-sig") as file:  # a byte order mark is no part of the first column
             rows = list(_rows(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), choice))
     except (OSError, UnicodeError, csv.Error) as error:
         came = f"cannot be read ({error})"
         raise why_unreadable(path, error) or UserError(path, came, "a table of events", AGAIN) from None
-    found = [_event(path, row, choice) for row in rows if row.kind == choice.value]
-    events = [event for event in found if event[1] not in NO_PHONEME]
+    left_out = choice.left_out
+    unlabelled = left_out & {NO_LABEL}  # such rows often have no time either
+    found = [
+        _event(path, row, choice) for row in rows if row.kind == choice.value and row.segment.lower() not in unlabelled
+    ]
+    events = [event for event in found if event[1] not in left_out]
     unique = list(dict.fromkeys(events))
     ordered = sorted(unique, key=lambda event: event[0])
     times = (_seconds(row.time) for row in rows)
@@ -102,23 +124,19 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
 
     If a cell begins and ends with one, as in tables where every text is quoted, the two are left out.
     """
-    head = [_bare(cell) for cell in next(lines, [])]
+    head = [bare(cell) for cell in next(lines, [])]
     time = ONSET if TIME not in head and ONSET in head and not choice.phonemes else TIME
-    columns = (choice.column, choice.label, time)
+    columns = (choice.column or choice.label, choice.label, time)
     missing = [name for name in columns if name not in head]
     if missing:
         wanted = f"the tab-separated columns {', '.join(columns)}"
-        way_out = AGAIN if choice.phonemes else did_you_mean(missing[0], head, "name another column")
+        way_out = f"{AGAIN}, or {OTHERS}" if choice.phonemes else did_you_mean(missing[0], head, "name another column")
         raise UserError(path, f"no column {missing[0]}", wanted, way_out)
     places = [head.index(name) for name in columns]
     for number, cells in enumerate(lines, 2):
         if cells:  # a line without anything is no row
-            kind, segment, when = (_bare(cells[place]) if place < len(cells) else "" for place in places)
-            yield _Row(number, kind, segment, when, len(cells) < len(head))
-
-
-def _bare(cell: str) -> str:
-    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+            kind, segment, when = (bare(cells[place]) if place < len(cells) else "" for place in places)
+            yield _Row(number, kind if choice.column else "", segment, when, len(cells) < len(head))
 
 
 def _seconds(text: str) -> float:
@@ -135,5 +153,6 @@ def _event(path: Path, row: _Row, choice: EventChoice) -> tuple[float, str, str]
     onset = _seconds(row.time)
     if not np.isfinite(onset):
         wanted = f"a number of seconds in the column {TIME}" + ("" if choice.phonemes else f" or {ONSET}")
-        raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, AGAIN)
+        way_out = AGAIN if choice.phonemes else "correct the table, or name only rows with a time by --events"
+        raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, way_out)
     return onset, symbol.lower(), position if position in POSITIONS else ""

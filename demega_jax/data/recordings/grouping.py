@@ -16,13 +16,13 @@ from jaxtyping import Float, Int, UInt32
 
 from demega_jax.data.acquisition import write_acquisition
 from demega_jax.data.checksums import checksums, write_checksums
-from demega_jax.data.draws import generator
 from demega_jax.data.hdf5 import Disk, atomic_h5, write_names
+from demega_jax.data.in_groups import in_groups, warn_of_few
 from demega_jax.data.recordings.events import POSITIONS
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.windows import Windows
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError
 from demega_jax.signal.denoise import denoise
 
 CHUNK_ROWS = 32
@@ -95,26 +95,12 @@ def make_groups(
     shuffle: put the windows into an order that the seed draws; otherwise they keep that of the recordings.
     name: of the windows, in the warnings about labels that have no window, or fewer than K.
     """
-    count = len(windows)
-    order = np.arange(count)
-    if shuffle and settings.seed is not None:
-        order = generator(settings.seed, level).permutation(count)
     key = windows.label.astype(np.int64)
     if settings.by_position:
         key = key * len(POSITIONS) + windows.position
-    order = order[np.argsort(key[order], kind="stable")]
-    _, first, counts = np.unique(key[order], return_index=True, return_counts=True)
-    place = np.arange(count) - np.repeat(first, counts)  # of each window among the windows of its key
-    kept = place < np.repeat(counts - counts % level, counts) if settings.drop_remaining else np.ones(count, bool)
-    begins = np.flatnonzero((place % level == 0)[kept])
-    chosen = order[kept]
-    by_class = windows.class_counts()
-    few = (by_class > 0) & (by_class < level)
-    for which, what in ((by_class == 0, "have no window"), (few, f"have fewer than {level} windows")):
-        names = [windows.classes[i] for i in np.flatnonzero(which)]
-        if names:
-            warn(f"{name}: {len(names)} of {len(windows.classes)} classes {what} ({' '.join(names)})")
-    return Groups(windows, chosen, np.append(begins, len(chosen)), windows.label[chosen[begins]].astype(np.int64))
+    chosen, start = in_groups(key, level, settings.seed if shuffle else None, settings.drop_remaining)
+    warn_of_few(name, windows.classes, windows.class_counts(), level)
+    return Groups(windows, chosen, start, windows.label[chosen[start[:-1]]].astype(np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -117,7 +117,12 @@ class Recording:
         ratio = ratio_of(self.rate, rate)
         if ratio is None:
             way_out = f"choose a rate such as {self.rate / 2:g}, or resample the recordings before"
-            raise UserError("--resample", f"{rate:g} Hz", f"a simple share of {self.rate:g} Hz ({self.meg})", way_out)
+            raise UserError(
+                "--resample (or data.regroup.resample)",
+                f"{rate:g} Hz",
+                f"a simple share of {self.rate:g} Hz ({self.meg})",
+                way_out,
+            )
         known = dataclasses.replace(self.acquisition, sampling_rate=rate)
         samples = -(-self.samples * ratio.numerator // ratio.denominator)
         return dataclasses.replace(

@@ -3,14 +3,17 @@
 A file of splits is JSON: {"format": 1, "runs": {"0/1/Sherlock1/1": "train", ..}, "chapters": {"Sherlock1/11":
 "validation", ..}, "others": "train"}, of which `group --split-shares` writes `runs`. The split of a session run is that
 in `runs`, or else that of its chapter (its task and session, whoever hears it), or else `others`; null: it is left out.
+A plain list of session runs and splits, as a table or as JSON, does as well (`split_list.py`).
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
+from demega_jax.data.recordings.split_list import is_table, named_splits, rows_of_json, rows_of_table
 from demega_jax.data.shares import check_shares, split_units
 from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, listed, warn
@@ -74,22 +77,30 @@ def splits_text(assigned: Assigned, left_out: Sequence[Recording] = ()) -> str:
     return json.dumps({"format": FORMAT, "runs": dict(sorted(runs.items()))}, indent=1) + "\n"
 
 
-def read_splits(path: Path, recordings: Sequence[Recording]) -> Assigned:
-    """The splits that a file names; a session run whose split is null is left out.
+def read_splits(path: Path, recordings: Sequence[Recording], known: Sequence[Recording] | None = None) -> Assigned:
+    """The splits that a file names; a session run whose split is null, or that a list does not name, is left out.
 
+    known: the recordings of the whole tree, if `recordings` are some of them.
     Warns of chapters in it that no session run hears. UserError: it cannot be read, is of a newer format, or lacks a
-    session run.
+    session run; a list as `named_splits` says.
     """
+    rows = rows_of_table(path) if is_table(path) else []
     try:
-        content = read_json(path)
+        content: Any = {"format": FORMAT} if rows else read_json(path)
+        if isinstance(content, list):
+            rows, content = rows_of_json(path, content), {"format": FORMAT}
         version, runs, chapters = content["format"], dict(content.get("runs", {})), dict(content.get("chapters", {}))
         others = content.get("others", "")
         newer = version > FORMAT
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file of splits"
         way_out = "give another path with --splits (or data.regroup.splits)"
-        wanted = "a splits.json that `group --split-shares` wrote"
+        wanted = (
+            "a splits.json that `group --split-shares` wrote, or a table (.tsv, .csv) with the columns run and split"
+        )
         raise why_unreadable(path, error) or UserError(path, str(reason), wanted, way_out) from None
+    if rows:
+        return assign(recordings, named_splits(path, rows, recordings, known or recordings))
     if newer:
         raise UserError(path, f"format {version}", f"format {FORMAT} or older", "update demega-jax")
     if strange := sorted(chapters.keys() - {chapter_of(r.name) for r in recordings}):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice
 from demega_jax.errors import UserError, listed
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
@@ -17,13 +18,18 @@ EXPECTED = 3.0  # events: a class with as many expected is absent by chance in f
 Unknown = collections.Counter[str]
 
 
-def label_symbols(symbols: Sequence[str], classes: Sequence[str]) -> tuple[Int[np.ndarray, " E"], Unknown]:
+def label_symbols(
+    symbols: Sequence[str], classes: Sequence[str], choice: EventChoice = PHONEME_EVENTS
+) -> tuple[Int[np.ndarray, " E"], Unknown]:
     """The place in `classes` of each symbol, -1 where it is none of them, and how often each of the latter occurs.
 
-    A symbol with a stress digit, such as ah1, is the class without it, if there is no class with it.
+    choice: of the events; where it has a mapping, a symbol has the class that this names. A symbol of a phoneme with a
+    stress digit, such as ah1, counts as the one without it, if the one with it has no class.
     """
     place = {name: i for i, name in enumerate(classes)}
-    bare = [symbol if symbol in place else STRESS.sub("", symbol) for symbol in symbols]
+    if choice.class_map is not None:
+        place = {label: place[name] for label, name in choice.class_map.pairs if name in place}
+    bare = [symbol if symbol in place or not choice.phonemes else STRESS.sub("", symbol) for symbol in symbols]
     labels = np.array([place.get(symbol, -1) for symbol in bare], np.int32)
     unknown = collections.Counter(symbol for symbol, label in zip(symbols, labels.tolist(), strict=True) if label < 0)
     return labels, unknown

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from demega_jax.data.recordings.events import Events
+from demega_jax.data.recordings.events import PHONEME_EVENTS, Events
 from demega_jax.data.recordings.runs import Recording, RunName
 from demega_jax.data.recordings.symbols import Unknown, check_vanished, label_symbols, named
 from demega_jax.errors import listed, warn
@@ -26,7 +26,7 @@ class Tally:
 
     def add(self, recording: Recording, events: Events) -> Int[np.ndarray, " E"]:
         """Count a session run. The class of each of its events, a place in `classes`; -1 for none."""
-        label, unknown = label_symbols(events.symbol, self.classes)
+        label, unknown = label_symbols(events.symbol, self.classes, recording.choice)
         self.unknown += unknown
         self._counts += np.bincount(label[label >= 0], minlength=len(self.classes))
         self._duplicates += events.duplicates
@@ -39,17 +39,22 @@ class Tally:
 
     def check(self) -> None:
         """UserError: phonemes have vanished, as their symbols are unknown."""
-        if self._first is not None:
+        if self._first is not None and self._first.choice == PHONEME_EVENTS:
             check_vanished(self._first.events, self._counts, self.unknown, self.classes)
 
     def warn(self, where: str) -> None:
         """One warning for each kind of oddity that was found. where: the session runs in words."""
+        choice = PHONEME_EVENTS if self._first is None else self._first.choice
+        strange = "symbols that are no class"
+        if choice.class_map is not None:
+            strange = f"labels that {choice.class_map.path} does not name"
+        event = "phoneme" if choice == PHONEME_EVENTS else "event of a class"
         for count, what in (
-            (self.unknown.total(), f"events with symbols that are no class are left out: {named(self.unknown)}"),
+            (self.unknown.total(), f"events with {strange} are left out: {named(self.unknown)}"),
             (self._duplicates, "duplicate events are left out"),
             (self._unordered, "events were out of order in time and have been sorted"),
             (self._cut, "rows of events have fewer columns than the head of their table and are left out"),
-            (len(self._empty), f"session runs have no phoneme: {listed(self._empty)}"),
+            (len(self._empty), f"session runs have no {event}: {listed(self._empty)}"),
             (len(self._early), f"session runs go on long after their last event: {listed(self._early)}"),
         ):
             if count:

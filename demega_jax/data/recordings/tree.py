@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from demega_jax.config import DataConfig
 from demega_jax.data.grouped import check_window
+from demega_jax.data.recordings.classes import classes_of, event_choice
 from demega_jax.data.recordings.grouping import Groups, GroupSettings, average_groups, make_groups
 from demega_jax.data.recordings.runs import Recording, find_recordings
 from demega_jax.data.recordings.splits import official, read_splits
@@ -17,8 +18,7 @@ from demega_jax.data.recordings.statistics import StatisticsOf, statistics
 from demega_jax.data.recordings.windows import Windows, find_windows
 from demega_jax.data.rows import MemoryRows
 from demega_jax.data.split import LabelledRows, RowNumbers, RowReader, Split, WindowShape, facts
-from demega_jax.errors import UserError
-from demega_jax.phonemes import PHONEMES
+from demega_jax.errors import UserError, listed
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,13 +69,26 @@ class RecordingTree:
         return self.config.levels
 
     def windows(self, split: str, classes: Sequence[str] | None) -> Windows:
-        """The windows of a split. classes: names; None: the 39 phonemes. UserError: no session run, or no window."""
+        """The windows of a split. classes: names; None: as the configuration says, from the session runs of train.
+
+        UserError: no session run, or no window; other classes than those of the file of classes.
+        """
         if split not in self.runs:
             wanted = f"a split that has session runs: {', '.join(self.runs)}"
             way_out = "download more session runs, or assign them with data.regroup.splits"
             raise UserError(self.path, f"no session run for {split}", wanted, way_out)
         settings = self.config.regroup
-        return find_windows(self.runs[split], tmin=settings.tmin, tmax=settings.tmax, classes=classes or PHONEMES)
+        if classes is None:
+            classes = classes_of(self.runs["train"], settings.top)
+        self._check_classes(classes)
+        return find_windows(self.runs[split], tmin=settings.tmin, tmax=settings.tmax, classes=classes)
+
+    def _check_classes(self, classes: Sequence[str]) -> None:
+        """UserError: the file of classes has other classes than these, which are those of a model or model.classes."""
+        class_map = next(iter(self.runs.values()))[0].choice.class_map
+        if class_map is not None and tuple(classes) != class_map.classes:
+            came, wanted = f"the classes {listed(class_map.classes, 8)}", f"{listed(classes, 8)}, as in model.classes"
+            raise UserError(class_map.path, came, wanted, "name the same classes in the same order")
 
     def labelled(self, split: str, windows: Windows, labels: np.ndarray) -> LabelledRows:
         """The description of rows that are groups of these windows. labels: of the groups."""
@@ -107,8 +120,11 @@ class RecordingTree:
 
 def open_recordings(path: Path, config: DataConfig) -> RecordingTree:
     """Open a recording tree. UserError: session runs that are not sound, or a file of splits that lacks one."""
-    recordings = find_recordings(path)
-    splits = config.regroup.splits
+    settings = config.regroup
+    file = None if settings.classes_file is None else Path(settings.classes_file)
+    choice = event_choice("data.regroup.", settings.events, settings.label, file, settings.top)
+    recordings = find_recordings(path, rate=settings.resample, choice=choice)
+    splits = settings.splits
     runs = official(recordings) if splits is None else read_splits(Path(splits), recordings)
     # The statistics are computed when they are first needed. So what does not fit together is refused before hours of
     # recordings are read.

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.data.acquisition import Acquisition
+from demega_jax.data.recordings.events import PHONEME_EVENTS
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.errors import UserError, warn
@@ -49,8 +50,8 @@ def find_windows(
 ) -> Windows:
     """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
 
-    Warns, with a count, of windows that run off the end of a recording, unknown symbols, duplicate and unordered
-    events, rows that are cut, session runs without a phoneme or whose events end early.
+    Warns, with a count, of windows that run off the end of a recording, symbols that are no class, duplicate and
+    unordered events, rows that are cut, session runs without an event of a class or whose events end early.
     UserError: no window, or phonemes that vanish as their symbols are unknown.
     """
     rate = recordings[0].rate
@@ -76,7 +77,8 @@ def find_windows(
     run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
     if not len(run):
         came = f"no window of {time_points} samples in this or any other of {len(recordings)} session runs"
-        wanted = "at least one phoneme whose window lies within its recording"
+        event = "phoneme" if recordings[0].choice == PHONEME_EVENTS else "event of a class"
+        wanted = f"at least one {event} whose window lies within its recording"
         way_out = "download the events again, or choose another tmin and tmax"
         raise UserError(recordings[0].events, came, wanted, way_out)
     return Windows(tuple(recordings), tuple(classes), time_points, run, start, label, position, tmin)

@@ -211,3 +211,64 @@ def test_training_and_scoring_compare_the_sampling_rates(there, tmp_path, warnin
     config = override(Config(), {"data.path": str(tmp_path)}, "test")
     with pytest.raises(UserError, match="250 Hz.*500 Hz"):
         open_training(config)
+
+
+def average(folder, x=X, labels=Y, **options):
+    """The datasets of the splits that `write_grouped` writes of means of windows, by their names."""
+    paths = write(folder, x, labels, **{"group": 4} | options)
+    return {path.name.partition("_")[0]: read_grouped(path) for path in paths}
+
+
+NAMES = np.array(["train", "test", "train"], object)[np.arange(90) // 4 % 3]  # four rows in turn
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_windows_of_a_class_are_averaged_once_each(tmp_path, drop):
+    """30 rows of test and 60 of train, in blocks: every row is the mean of K windows of its class and split."""
+    sources = {"array": X, "blocks": blocks(X)}
+    array, found = (average(tmp_path / name, x, split=NAMES, drop_remaining=drop) for name, x in sources.items())
+    for split, file in found.items():
+        x, y = X[NAMES == split], Y[NAMES == split]
+        members, sizes = np.concatenate(file["group_indices"]), [len(each) for each in file["group_indices"]]
+        assert len(set(members)) == len(members)
+        counts = np.bincount(y)
+        whole, rest = counts // 4, counts % 4
+        expected = [[4] * n + ([r] if r and not drop else []) for n, r in zip(whole, rest, strict=True)]
+        assert sizes == sum(expected, [])
+        for row, label, each in zip(file["data"], file["labels"], file["group_indices"], strict=True):
+            assert set(y[each]) == {label}
+            np.testing.assert_allclose(row, x[each].astype(np.float64).mean(axis=0), atol=1e-6)
+        np.testing.assert_array_equal(file["data"], array[split]["data"])
+        assert file["attributes"]["grouped_samples"] == 4 and bool(file["attributes"]["shuffle"]) == (split == "train")
+    one = np.flatnonzero(Y[NAMES == "test"] == 0)
+    assert found["test"]["group_indices"][0].tolist() == one[:4].tolist()  # in the order of the rows
+
+
+def test_train_is_shuffled_by_the_seed_as_group_does(tmp_path):
+    """The order is that which numpy draws for (seed, K), class by class; another seed draws another."""
+    order = np.random.Generator(np.random.Philox(key=[5, 4])).permutation(90)
+    expected = [order[Y[order] == label] for label in range(3)]
+    one, other = (average(tmp_path / str(seed), seed=seed)["train"] for seed in (5, 6))
+    np.testing.assert_array_equal(np.concatenate(one["group_indices"]), np.concatenate(expected))
+    assert one["attributes"]["shuffle_seed"] == 5 and not np.array_equal(one["data"], other["data"])
+    assert open_grouped(grouped_path(tmp_path / "5", 4)).class_counts().tolist() == [8, 8, 8]
+
+
+def test_a_class_with_few_windows_is_named_or_refused(tmp_path, warnings):
+    """3 windows of the last class are one smaller group, or none; a split without any group is refused."""
+    labels = np.repeat([0, 1, 2], [60, 27, 3])
+    assert np.bincount(average(tmp_path / "kept", labels=labels)["train"]["labels"]).tolist() == [15, 7, 1]
+    dropped = average(tmp_path / "dropped", labels=labels, drop_remaining=True)["train"]
+    assert np.bincount(dropped["labels"]).tolist() == [15, 6]
+    assert sum("1 of 3 classes have fewer than 4 windows (it's)" in line for line in warnings) == 2
+    for options, said in (
+        ({"group": 100, "drop_remaining": True}, "no group of 100 windows in train"),
+        ({"labels": np.repeat([0, 1], [87, 3]), "drop_remaining": True}, "train has one class only"),
+        ({"group": 0}, "group: 0"),
+        ({"level": 2}, "means of means"),
+        ({"group": None, "drop_remaining": True}, "without group"),
+        ({"seed": -1}, "seed: -1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            average(tmp_path / "refused", **options)
+    assert not list((tmp_path / "refused").rglob("*.h5"))
