@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ COMMANDS = (
     "benchmark",
     "doctor",
 )
+LINGER = 10.0  # seconds in which a process that fails puts away what is left
 MODULES = {"import": "import_windows"}  # `import` is a word of Python
 DESCRIPTION = """Phoneme classification from magnetoencephalography at accelerator speed.
 
@@ -106,6 +108,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the words after `demega-jax`; None: those of this process.
     """
+    try:
+        status = _status(argv)
+    except Exception:
+        _end_soon(argv, 1)
+        raise
+    if status:
+        _end_soon(argv, status)
+    return status
+
+
+def _end_soon(argv: Sequence[str] | None, status: int) -> None:
+    """End a process of ours that fails, even if a thread does not: after a save that failed, threads of orbax wait ten
+    minutes for it."""
+    if argv is None:
+        timer = threading.Timer(LINGER, os._exit, [status])
+        timer.daemon = True
+        timer.start()
+
+
+def _status(argv: Sequence[str] | None) -> int:
     try:
         status = run(sys.argv[1:] if argv is None else argv, own=argv is None)
         sys.stdout.flush()  # here, where an output that nobody reads any more is not taken for a bug

@@ -5,6 +5,8 @@ checkpoints/best/<step>: what prediction needs, at the best validation so far.
 """
 
 import contextlib
+import os
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -88,7 +90,7 @@ class Checkpoints:
         described = sealed(dict(meta, format=FORMAT, step=step, versions=versions, checksums=checksums))
         items = {item: ocp.args.PyTreeSave(part) for item, part in parts.items()}
         manager = self._manager(kind)
-        with self._space():
+        with self._written():
             manager.wait_until_finished()
             if kind == "latest" and "best" in self._managers:
                 # What a checkpoint says of the best validation is on disk before it is.
@@ -106,7 +108,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait until every save is on disk. UserError: there was no space for one."""
-        with self._space():
+        with self._written():
             for manager in self._managers.values():
                 manager.wait_until_finished()
 
@@ -119,15 +121,20 @@ class Checkpoints:
         self._plain.close()
 
     @contextlib.contextmanager
-    def _space(self) -> Iterator[None]:
+    def _written(self) -> Iterator[None]:
+        """Turn what the system says when a checkpoint cannot be written into a UserError."""
         try:
             yield
         except (OSError, ValueError) as error:
-            full = isinstance(error, OSError) and error.errno in NO_SPACE
-            if not full and not any(words in str(error) for words in ("No space left", "File too large", "quota")):
+            number = _system_error(error)
+            again = "then continue with --resume from the checkpoint before this one"
+            if number in NO_SPACE or any(words in str(error) for words in ("No space left", "File too large", "quota")):
+                wanted, way_out = "space for one", f"free space, {again}"
+                raise UserError(self.folder, "no space left for a checkpoint", wanted, way_out) from None
+            if number is None:
                 raise
-            way_out = "free space, then continue with --resume from the checkpoint before this one"
-            raise UserError(self.folder, "no space left for a checkpoint", "space for one", way_out) from None
+            came, wanted = f"a checkpoint cannot be written ({os.strerror(number)})", "a folder that can be written"
+            raise UserError(self.folder, came, wanted, f"see to its permissions and its disk, {again}") from None
 
     def read(self, kind: Kind, step: int, items: tuple[str, ...]) -> tuple[Arrays, Meta]:
         """Arrays and meta of one checkpoint, both verified.
@@ -228,6 +235,14 @@ class Checkpoints:
             came, way_out = f"all {len(damaged)} checkpoints are damaged", "start again in another folder with --run"
             raise UserError(self.folder / kind, came, "one that can be read", way_out)
         return found
+
+
+def _system_error(error: OSError | ValueError) -> int | None:
+    """The number of an error of the system, which tensorstore has in its words; None: it is another error."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return None if found is None else int(found[1])
 
 
 def unflatten(target: Any, arrays: Arrays, where: Path) -> Any:

@@ -3,13 +3,16 @@
 import contextlib
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
-def _without_trace(record: logging.LogRecord) -> bool:
-    """Whether a log record has no trace. What orbax logs with a trace it also raises, from the next save or wait."""
-    return not record.exc_info
+def _not_of_a_save(record: logging.LogRecord) -> bool:
+    """Whether a log record is not of an error within orbax, which also raises it, from the next save or wait."""
+    trace = record.exc_info[2] if record.exc_info else None
+    return not any("orbax" in Path(frame.f_code.co_filename).parts for frame, _ in traceback.walk_tb(trace))
 
 
 def _unless_loop_closed(unraisable: Any, /) -> None:
@@ -27,7 +30,7 @@ def quiet_failed_saves() -> None:
     On a full disk the command line would otherwise print over a thousand lines, some of them after its error.
     """
     for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(_without_trace)
+        logging.getLogger(name).addFilter(_not_of_a_save)
     quiet_closed_loops()
 
 
@@ -41,7 +44,8 @@ def quiet_closed_loops() -> None:
 def quiet_orbax() -> Iterator[None]:
     """Within this block orbax logs nothing: what is wrong is raised. Afterwards loggers and hooks are as before.
 
-    After a failure the filters and the hook stay: threads of the failed save may still end, and report it again.
+    After an error the filters and the hook stay, which keep off stderr what is of orbax alone: threads of a save that
+    failed may still end, and report it again.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, filters = [each.level for each in loggers], [list(each.filters) for each in loggers]

@@ -156,3 +156,14 @@ def test_ctrl_c_at_any_time_of_the_start_leaves_no_traceback(data, tmp_path, sec
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err, err
+
+
+def test_a_failed_process_does_not_wait_for_a_thread_that_does_not_end():
+    """As threads of orbax do not, after a save that failed."""
+    script = (
+        "import sys, threading, demega_jax.cli as cli; cli.LINGER = 0.2;"
+        "threading.Thread(target=threading.Event().wait).start();"
+        "sys.argv = ['demega-jax', 'evaluate', 'nowhere']; sys.exit(cli.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from helpers.arrays import assert_same_arrays
 from helpers.errors import assert_facts, refused, the_warning
@@ -192,6 +193,32 @@ def test_all_damaged_is_an_error(spoil, warnings):
     with refused("2 checkpoints"):
         read_newest(spoil)
     assert len(warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (
+            ValueError("PERMISSION_DENIED: Error opening [os_error_code='13']"),
+            ["cannot be written", "Permission denied"],
+        ),
+        (ValueError("FAILED_PRECONDITION: Error [os_error_code='30']"), ["cannot be written", "Read-only"]),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"), ["no space left"]),
+        (PermissionError(13, "Permission denied", "latest/5"), ["cannot be written", "Permission denied"]),
+    ],
+)
+def test_what_the_system_says_of_a_save_is_one_line(tmp_path, monkeypatch, error, facts):
+    """tensorstore has the number of the system's error in its words; the number of each is that of Linux."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("latest", state_at(1), {"epoch": 0.1})
+    checkpoints.wait()
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+    with refused(*facts, "--resume", where=tmp_path):
+        checkpoints.wait()
 
 
 def test_a_newer_format_is_an_error(spoil):
