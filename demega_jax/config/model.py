@@ -59,8 +59,8 @@ class ModelConfig(Section):
     attention: Literal["plain", "fused"] = "plain"
     """plain: products that the compiler puts together; fused: one kernel a pass on NVIDIA GPUs and TPUs, which has not
     run on one yet, with random bits of its own; on NVIDIA GPUs, the sum with each branch of a layer and the
-    normalisation after it are one kernel, too, and so is the feed-forward branch. CPUs, and windows of more than 512
-    time points, take the plain one."""
+    normalisation after it are one kernel, too, and so is the feed-forward branch. CPUs take the plain one. It is for
+    windows of at most 512 time points; a model that takes any length predicts longer ones by the plain one."""
     position_terms: Annotated[tuple[Literal["c2p", "p2c"], ...], ListField] = ("c2p", "p2c")
     """Position terms of disentangled attention. c2p: content to position; p2c: position to content; []: none."""
     position_init: PositiveFloat = 0.02

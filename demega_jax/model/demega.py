@@ -107,8 +107,8 @@ class DeMEGa(nnx.Module):
         layers += [head.hidden for head in (self.ipa, self.projection) if head is not None]
         given = iter(beside(z, layers))
         logits = None if self.classifier is None else next(given).astype(jnp.float32)
-        ipa_logits = None if self.ipa is None else self.ipa(next(given), noise=noise)
-        projection = None if self.projection is None else self.projection(next(given))
+        ipa_logits = None if self.ipa is None else self.ipa.after_hidden(next(given), noise=noise)
+        projection = None if self.projection is None else self.projection.after_hidden(next(given))
         if logits is None:
             assert ipa_logits is not None  # ModelConfig refuses a similarity classifier without the IPA head
             metric = self.config.classifier.removeprefix("ipa_")

@@ -63,8 +63,8 @@ class IPAHead(nnx.Module):
         self.out = linear(config.ipa_width, features, dtype=dtype, rng=rng)
         self.rate = config.dropout
 
-    def __call__(self, hidden: Float[Array, "B I"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
-        """The logits. hidden: what the first layer gives."""
+    def after_hidden(self, hidden: Float[Array, "B I"], *, noise: Noise | None = None) -> Float[Array, "B F"]:
+        """The logits from what the first layer, `hidden`, gives."""
         return affine(self.out, dropout(jax.nn.silu(hidden), self.rate, at(noise, 0))).astype(jnp.float32)
 
 
@@ -76,8 +76,8 @@ class ProjectionHead(nnx.Module):
         self.hidden = linear(width, width, dtype=dtype, rng=rng)
         self.out = linear(width, config.projection_width, dtype=dtype, rng=rng)
 
-    def __call__(self, hidden: Float[Array, "B Z"]) -> Float[Array, "B P"]:
-        """The unit vectors. hidden: what the first layer gives."""
+    def after_hidden(self, hidden: Float[Array, "B Z"]) -> Float[Array, "B P"]:
+        """The unit vectors from what the first layer, `hidden`, gives."""
         u = affine(self.out, jax.nn.relu(hidden)).astype(jnp.float32)
         # The floor is inside the root, so that a row of zeros has a gradient of zeros instead of NaN.
         return u * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(u), axis=-1, keepdims=True), NORM_FLOOR**2))

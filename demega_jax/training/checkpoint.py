@@ -23,6 +23,7 @@ from demega_jax.files import is_held, sealed
 from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.reading import read_json
 from demega_jax.training.alone_manager import alone_manager
+from demega_jax.training.formats import from_format_1
 from demega_jax.training.meta import Damaged, Meta, check_config, check_seal, check_sealed_format, check_step
 from demega_jax.training.optimizer import KeyPath, path_name
 from demega_jax.training.plain_path import PlainPath
@@ -31,7 +32,6 @@ from demega_jax.training.run import RunFolder, lock_of
 from demega_jax.training.state import TrainState
 
 FORMAT = 2
-WITH_ONE_VECTOR = 2  # the first format whose state of the optimizer is that of one vector of parameters
 KEPT = {"latest": 2, "best": 1}
 MODEL_FIELDS = ("params", "buffers", "average")
 PACKAGES = ("demega-jax", "jax", "flax", "optax", "orbax-checkpoint")
@@ -157,7 +157,7 @@ class Checkpoints:
             check_seal(meta)
             if int(arrays.get("step", step)) != step:
                 raise Damaged(f"step is {arrays['step']} in its arrays, and {step} in the name of its folder")
-        return arrays, meta
+        return from_format_1(arrays) if meta["format"] == 1 else arrays, meta
 
     def read_meta(self, kind: Kind, step: int) -> Meta:
         """The meta of one checkpoint, verified. Damaged, UserError: as for `read`."""

@@ -1,4 +1,4 @@
-"""Devices: the only place that makes meshes and shardings.
+"""Devices: the only place that makes meshes and shardings (`evaluation.compiled` has the programs of evaluation).
 
 Both modes run the step on each device for the rows of that device, with an axis name for sums over devices. `jit`
 makes one program over a mesh, and `pmap` uses the transformation of that name. A compiler that places collectives

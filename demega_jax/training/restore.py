@@ -9,7 +9,7 @@ import numpy as np
 
 from demega_jax.config import Config
 from demega_jax.errors import UserError, warn
-from demega_jax.training.checkpoint import WITH_ONE_VECTOR, check_arrays, flatten, unflatten
+from demega_jax.training.checkpoint import check_arrays, flatten, unflatten
 from demega_jax.training.members import check_members, drop_after, member_config, read_states, stack
 from demega_jax.training.meta import Meta, check_config
 from demega_jax.training.run import RunFolder
@@ -54,10 +54,6 @@ def restore(
     states = []
     # Everything is checked before anything is cut back.
     for number, (member, arrays, meta) in enumerate(zip(folders, *found, strict=True) if found is not None else ()):
-        if meta["format"] < WITH_ONE_VECTOR:
-            came = f"format {meta['format']} of an older version, which kept the state of the optimizer otherwise"
-            way_out = f"evaluate it as it is, or begin a new training run with --init {folder.path}"
-            raise UserError(member.checkpoints, came, f"format {WITH_ONE_VECTOR} or newer to go on from", way_out)
         check_config(member_config(saved, number) if len(folders) > 1 else saved, meta, member)
         check_arrays(one, arrays, member.checkpoints)
         check_log(member.metrics, step, meta.get("log"))

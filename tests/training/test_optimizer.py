@@ -91,6 +91,17 @@ def test_two_steps_by_hand(clip):
     assert np.asarray(ours["encoder"]["final_norm"]["scale"]).tobytes() == before.tobytes()
 
 
+def test_with_everything_frozen_nothing_is_trained():
+    config, params = configured(frozen=["encoder", "classifier"]), parameters(0)
+    groups = ParameterGroups.of(config, params)
+    tx = make_optimizer(config, learning_rate_schedule(config, 5, 10), groups)
+    vector = groups.vector(params)
+    updates, _ = tx.update(groups.vector(parameters(1)), tx.init(vector), vector)
+    assert vector.shape == updates.shape == (0,)
+    ours = groups.replace(params, optax.apply_updates(vector, updates))
+    np.testing.assert_array_equal(ours["classifier"]["kernel"], params["classifier"]["kernel"])
+
+
 def test_without_clip_the_gradient_passes():
     """Adam forgets the scale of one gradient: only its first moment tells whether there was a clip."""
     config, params, gradient = configured(clip=0.0), parameters(0), parameters(1)

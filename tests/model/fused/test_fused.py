@@ -33,7 +33,7 @@ MORE = [
     ("gpu", "p2c", 130, 0.5), ("tpu", "both", 130, 0.5), ("tpu", "c2p", 1, 0.0), ("tpu", "p2c", 9, 0.3),
     ("tpu", "none", 8, 0.5), ("tpu", "distances", 33, 0.5), ("tpu", "shared", 70, 0.0),
 ]  # fmt: skip
-# Two windows of 9 and of 70 time points with positions that are not real; the last window has no other.
+# Positions that are real, of two windows: the last window of 9 is real as a whole, that of 70 nowhere.
 KEPT = {9: [[1, 1, 1, 1, 0, 0, 0, 0, 0], [1] * 9], 70: [[1] * 69 + [0], [0] * 70]}
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
 
