@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from demega_jax import __version__
-from demega_jax.errors import NO_SPACE, UserError, warn
+from demega_jax.errors import NO_SPACE, UserError, warn, without_reader
 
 if TYPE_CHECKING:
     import typer
@@ -134,11 +134,9 @@ def _status(argv: Sequence[str] | None) -> int:
         return status
     except UserError as error:
         return _refuse(error)
-    except SystemExit as end:
-        if end.code != 1:
+    except (SystemExit, BrokenPipeError) as error:
+        if not without_reader(error):
             raise
-        return _without_reader()  # rich ends the process with status 1 where nobody reads its output any more
-    except BrokenPipeError:
         return _without_reader()
     except RuntimeError as error:
         from demega_jax.api.jax_environment import without_device

@@ -12,6 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def without_reader(error: BaseException) -> bool:
+    """Whether a process ends because nobody reads its output any more, as after `| head`. rich says so by status 1."""
+    return isinstance(error, BrokenPipeError) or (isinstance(error, SystemExit) and error.code == 1)
+
+
 class UserError(Exception):
     """Bad input. `cli.py` alone turns it into `error: ...` on one line of stderr and exit status 2.
 

@@ -143,10 +143,10 @@ def _evaluated(
     split = open_scored(data, name, models, asked)
     if asked.method == "weighted" and name == "validation":
         warn("--ensemble weighted: the weights are fitted on the rows that are scored, so the score is too good")
+    fitted = rows_to_fit(models, data, asked)
     if agree is not None:
-        fitted = rows_to_fit(models, data, asked)
         agree([split] if fitted is None else [split, fitted], models)
-    scores, ensemble = score(models, split, data, asked)
+    scores, ensemble = score(models, split, asked, fitted)
     baseline = baseline_of(models, scores)
     page = _report(models[0], split, scores, ensemble, asked, baseline) if report else None
     steps = tuple(step for model in models for step in model.steps)

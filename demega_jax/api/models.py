@@ -102,27 +102,29 @@ def validation_data(model: "Model", folder: str | None, rows: "Split") -> "DataC
 
 
 def rows_to_fit(models: "Sequence[Model]", data: "DataConfig", asked: Asked) -> "Split | None":
-    """The validation split of `data` that weights are fitted on; None where no weights are asked for."""
+    """The validation split of `data` that weights are fitted on; None where no weights are asked for.
+
+    UserError: weights are asked for one model.
+    """
     from demega_jax.data.folder import data_folder
     from demega_jax.data.open import open_split
 
     if asked.stack is not None or asked.method != "weighted":
         return None
+    if sum(len(model.steps) for model in models) < 2:
+        wanted, way_out = "two models or more", "name more training runs, or leave out --ensemble"
+        raise UserError("--ensemble", "weighted, for one model", wanted, way_out)
     first = models[0]
     split = open_split(data_folder(data.path), "validation", data, classes=first.classes, expect_shape=first.window)
     return prepared(split, models, asked)
 
 
-def fit_combination(ensemble: "Ensemble", data: "DataConfig", asked: Asked) -> "Combination | StackCombination":
-    """The combination that is asked for; weights are fitted on the validation split of `data`."""
+def fit_combination(ensemble: "Ensemble", rows: "Split | None", asked: Asked) -> "Combination | StackCombination":
+    """The combination that is asked for. rows: what `rows_to_fit` gives, for weights."""
     if asked.stack is not None:
         from demega_jax.evaluation.stack.use import StackCombination
 
         return StackCombination.read(asked.stack, ensemble.models)
     from demega_jax.evaluation.runs import Combination
 
-    if asked.method == "weighted" and ensemble.members < 2:
-        wanted, way_out = "two models or more", "name more training runs, or leave out --ensemble"
-        raise UserError("--ensemble", "weighted, for one model", wanted, way_out)
-    rows = rows_to_fit(ensemble.models, data, asked)
     return Combination(asked.method) if rows is None else Combination.fit(asked.method, ensemble, rows)

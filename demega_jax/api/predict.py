@@ -19,6 +19,7 @@ from demega_jax.api.models import (
     fit_combination,
     make_ensemble,
     prepared,
+    rows_to_fit,
     run_paths,
     validation_data,
 )
@@ -207,8 +208,8 @@ def _opened(
         models = load_runs(bases)
         rows = prepared(_open(windows, split, level, models[0], asked), models, asked)
         placed = make_ensemble(models, rows, asked)
-        where = validation_data(models[0], expanded_path(data), rows)
-        yield _Prediction(rows, placed, fit_combination(placed, where, asked))
+        fitted = rows_to_fit(models, validation_data(models[0], expanded_path(data), rows), asked)
+        yield _Prediction(rows, placed, fit_combination(placed, fitted, asked))
 
 
 def _checked_path(windows: PathLike) -> Path:

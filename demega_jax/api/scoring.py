@@ -67,12 +67,12 @@ def baseline_of(models: "Sequence[Model]", found: "Scores") -> "Scores | None":
 
 
 def score(
-    models: "Sequence[Model]", split: "DataSplit", data: "DataConfig", asked: Asked
+    models: "Sequence[Model]", split: "DataSplit", asked: Asked, fitted: "DataSplit | None" = None
 ) -> "tuple[Scores, EnsembleReport | None]":
     """The scores; and of several models, or with test-time augmentation, the report on each of them.
 
-    A run without either is counted on the devices, with its loss and its IPA features.  data: where the split is, and
-    its level; weights are fitted on the validation split there.
+    A run without either is counted on the devices, with its loss and its IPA features.  fitted: the rows that weights
+    are fitted on (`rows_to_fit`).
     """
     from demega_jax.evaluation.ensemble_report import report_of, scores_of_probabilities
 
@@ -81,7 +81,7 @@ def score(
     if counted is not None and not models[0].members:
         return counted, None
     ensemble = make_ensemble(models, split, asked)
-    combination = fit_combination(ensemble, data, asked)
+    combination = fit_combination(ensemble, fitted, asked)
     found = ensemble.predict(split)
     report = report_of(found, combination)
     if counted is None:

@@ -15,6 +15,7 @@ from demega_jax.api.models import (
     fit_combination,
     make_ensemble,
     prepared,
+    rows_to_fit,
     validation_data,
 )
 from demega_jax.api.settings import settings_of
@@ -95,7 +96,8 @@ def _probabilities(
             warn(f"{rows.path}: windows at {rate:g} Hz, for a model that was trained on windows at {trained:g} Hz")
         split = prepared(rows, models, asked)
         ensemble = make_ensemble(models, split, asked)
-        combination = fit_combination(ensemble, validation_data(first, holdout.data, split), asked)
+        fitted = rows_to_fit(models, validation_data(first, holdout.data, split), asked)
+        combination = fit_combination(ensemble, fitted, asked)
         found = []
         done = 0
         for batch in ensemble.batches(split):

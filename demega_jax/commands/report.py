@@ -48,7 +48,7 @@ def command(
         (model,) = open_models(ctx.obj, [run])
         asked = Asked("mean", None, False)
         rows = open_scored(config.data, split, [model], asked)
-        scores, ensemble = score([model], rows, config.data, asked)
+        scores, ensemble = score([model], rows, asked)
         from demega_jax.evaluation.report.write import Evaluated, write_report
         from demega_jax.evaluation.saliency import saliency_of
 

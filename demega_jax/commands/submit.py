@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, validation_data
+from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, rows_to_fit, validation_data
 from demega_jax.api.paths import check_outputs, check_there
 from demega_jax.api.shown import status_line
 from demega_jax.commands.shared.options import refuse_idle
@@ -178,7 +178,7 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
         warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")
     segments = prepared(segments, models, asked)
     ensemble = make_ensemble(models, segments, asked)
-    combination = fit_combination(ensemble, validation_data(first, data, segments), asked)
+    combination = fit_combination(ensemble, rows_to_fit(models, validation_data(first, data, segments), asked), asked)
     p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
     write_submission(output, p)
     models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"

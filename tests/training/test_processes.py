@@ -225,6 +225,18 @@ def test_the_service_goes_on_where_every_process_is_told_to_end():
 
 
 @pytest.mark.long
+def test_a_reader_who_goes_away_ends_training_everywhere(data, tmp_path):
+    """As in `srun .. | head -1`: process 0 ends with the status of any command there, and the other says why."""
+    started = start(2, *words(data, tmp_path / "run"))
+    started[0].stdout.close()
+    errors = started[1].communicate(timeout=SECONDS)[1]
+    said = started[0].stderr.read()
+    assert started[0].wait(SECONDS) == 141 and "Traceback" not in said and "error:" not in said
+    lines = [line for line in errors.splitlines() if not line.startswith("warning:")]
+    assert started[1].returncode != 0 and len(lines) == 1 and "nobody reads its output" in lines[0]
+
+
+@pytest.mark.long
 def test_tasks_of_slurm_find_each_other(data, alone, tmp_path):
     """As `srun --ntasks 2` starts them, without any option."""
     ended = together(2, *words(data, tmp_path / "run"), env=SLURM_STEP)

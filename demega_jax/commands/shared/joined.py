@@ -19,7 +19,7 @@ from demega_jax.commands.shared.process import only_cpu
 from demega_jax.commands.shared.processes import Ours
 from demega_jax.commands.shared.roll_call import roll_call
 from demega_jax.data.split import LabelledRows
-from demega_jax.errors import UserError, listed, set_warning_sink
+from demega_jax.errors import UserError, listed, set_warning_sink, without_reader
 from demega_jax.evaluation.model import Model
 from demega_jax.training.joining import join, leave, leave_alone, only_our_output, start_service
 from demega_jax.training.together import Together, end_at_once
@@ -74,11 +74,6 @@ def telling(together: Together) -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, end_by_signal)
-
-
-def without_reader(error: BaseException) -> bool:
-    """Whether a process ends because nobody reads its output any more, as after `| head`. rich says it by status 1."""
-    return isinstance(error, BrokenPipeError) or (isinstance(error, SystemExit) and error.code == 1)
 
 
 def _end(together: Together, reason: str, line: str, status: int) -> NoReturn:
