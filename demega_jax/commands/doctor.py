@@ -104,7 +104,7 @@ def _of_jax(process: Process, places: "Places", *, cuda: bool) -> "Iterator[Find
     prepare_process(process)
     try:
         set_numerics(process, Config())
-        from demega_jax.benchmark.doctor.devices import check_devices, check_precision, check_training
+        from demega_jax.benchmark.doctor.devices import check_devices, check_kernels, check_precision, check_training
 
         yield from check_devices(places, cuda=cuda, asked=bool(os.environ.get("JAX_PLATFORMS")))
     except UserError as error:
@@ -119,3 +119,4 @@ def _of_jax(process: Process, places: "Places", *, cuda: bool) -> "Iterator[Find
 
     yield from check_precision(jax.local_devices()[0])
     yield from check_training(jax.local_devices())
+    yield from check_kernels(jax.local_devices())

@@ -12,6 +12,7 @@ from demega_jax.benchmark.doctor.system import Places, gpus
 from demega_jax.benchmark.doctor.watch import answer
 from demega_jax.files import format_bytes
 
+KERNELS_ON = ("gpu", "tpu")  # platforms for which model.attention=fused has kernels
 SIDE = 256  # of the matrices whose product is compared
 # Largest relative error of a product in float32 with precision `highest`: float32 keeps 24 bits, 6e-8, of each number.
 EXACT = 1e-5
@@ -79,6 +80,23 @@ def check_training(devices: Sequence[jax.Device]) -> Iterator[Finding]:
         groups[f"{len(devices)} devices together"] = list(devices)
     for name, group in groups.items():
         yield _tested(name, group)
+
+
+def check_kernels(devices: Sequence[jax.Device]) -> Iterator[Finding]:
+    """The self-test by the kernels of model.attention=fused, on the first device, if it is of a kind that they are for.
+    NoAnswer: it hangs."""
+    device = devices[0]
+    if device.platform not in KERNELS_ON:
+        return
+    way_out = "Leave model.attention at plain, which needs no kernels, and report the card and its driver."
+    try:
+        result = answer("kernels", _name(device), lambda: self_test.run([device], self_test.config("fused")))
+    except (RuntimeError, ValueError) as error:
+        came = " ".join(str(error).split())[:200]
+        yield Finding("kernels", "warning", f"{_name(device)}: training steps by kernels failed ({came})", way_out)
+        return
+    line = f"{_name(device)}: model.attention=fused is off by {result.difference:.0e} of {result.tolerance:.0e}"
+    yield Finding("kernels", "ok", line) if result.passed else Finding("kernels", "warning", line, way_out)
 
 
 def _name(device: jax.Device) -> str:

@@ -7,6 +7,7 @@ on a device. So the losses depend on the device, its driver and the program that
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import numpy as np
@@ -47,11 +48,14 @@ class Result:
         return self.difference <= self.tolerance
 
 
-def config() -> Config:
-    """The tiny model with all its losses, and steps that are large enough to be seen in the next loss."""
+def config(attention: Literal["plain", "fused"] = "plain") -> Config:
+    """The tiny model with all its losses, and steps that are large enough to be seen in the next loss.
+
+    attention: as model.attention. Without dropout both have the same losses.
+    """
     model = {
         "sensors": SENSORS, "time_points": TIME_POINTS, "classes": PHONEMES, "width": 32, "layers": 1, "heads": 2,
-        "embedding_width": 32, "projection_width": 16, "ipa_width": 16, "dropout": 0.0,
+        "embedding_width": 32, "projection_width": 16, "ipa_width": 16, "dropout": 0.0, "attention": attention,
     }  # fmt: skip
     return Config.model_validate({"model": model, "train": {"batch_size": ROWS, "steps": len(EXPECTED)}})
 

@@ -36,6 +36,23 @@ def test_losses_that_are_no_numbers_do_not_pass(monkeypatch):
     assert not self_test.run(jax.devices()[:1]).passed
 
 
+def test_kernels_are_looked_at_where_there_are_some(monkeypatch):
+    """On a CPU there are none. Steps by kernels, which a CPU makes by plain products, have the same losses."""
+    cpu = jax.devices()[:1]
+    assert list(devices.check_kernels(cpu)) == []
+    monkeypatch.setattr(devices, "KERNELS_ON", ("cpu",))
+    (finding,) = devices.check_kernels(cpu)
+    assert (finding.name, finding.grade) == ("kernels", "ok") and "model.attention=fused" in finding.found
+
+    def fail(group, asked):
+        assert asked.model.attention == "fused"
+        raise NotImplementedError("no lowering\nfor this card")
+
+    monkeypatch.setattr(self_test, "run", fail)
+    (finding,) = devices.check_kernels(cpu)
+    assert finding.grade == "warning" and "no lowering for this card" in finding.found and "plain" in finding.way_out
+
+
 def test_each_device_alone_and_all_together(monkeypatch):
     """A device that is wrong is named; so is what goes wrong only between them."""
     three, right = jax.devices()[:3], self_test.Result(self_test.EXPECTED, 0.0, 1e-5)
