@@ -159,9 +159,9 @@ def test_the_step_lowers_for_accelerators(platform, dtype, source):
         # Of each layer: q, k, v, the probabilities, and the gradient of the values; in both passes, the filter. The
         # windows; the new state.
         wanted = (5 + 2) * layers + 2
-        # For a GPU, in both passes, four products of each layer before their biases, and six products of the heads. For
+        # For a GPU, in both passes, four products of each layer before their biases, and five products of the heads. For
         # a TPU, the words and the masks of six sites of each layer and of three of the heads.
-        wanted += 2 * (4 * layers + 6) if platform == "cuda" else 2 * (6 * layers + 3)
+        wanted += 2 * (4 * layers + 5) if platform == "cuda" else 2 * (6 * layers + 3)
         assert text.count("stablehlo.optimization_barrier") == wanted
     if dtype == "bfloat16":  # the large products; those of losses and statistics stay in float32
         products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
