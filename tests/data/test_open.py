@@ -76,7 +76,7 @@ def test_several_levels_give_each_row_once_an_epoch(data, source, memory):
     np.testing.assert_array_equal(x[first[0]], every[first[1]])
 
 
-@pytest.mark.parametrize("source", ["files", "median_iqr", "raw"])
+@pytest.mark.parametrize("source", ["files", "median_iqr", pytest.param("raw", marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_train_and_evaluate_from_the_command_line(data, source, tmp_path, capsys):
     run = tmp_path / "run"

@@ -95,8 +95,8 @@ def test_training_is_the_same(mode, devices):
     assert_same_run(trained(mode, devices), trained("jit", 1))
 
 
-@pytest.mark.parametrize(("mode", "devices"), [pytest.param("jit", 8, marks=pytest.mark.long), ("pmap", 2)])
-@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2)])
+@pytest.mark.long
 def test_accumulation_is_the_same(mode, devices):
     """Rows of a microbatch do not depend on the devices either. Mode jit has microbatches on 3 devices, above."""
     assert_same_run(trained(mode, devices, 2), trained("jit", 1, 2))

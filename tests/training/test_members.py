@@ -108,7 +108,7 @@ def assert_alike(run: Path, wanted: Path, every: int = 4) -> None:
             assert line["loss"] == pytest.approx(np.mean([theirs[s]["loss"] for s in since]), rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_steps_a_dispatch_train_alike_and_resume(data, alone, tmp_path, capsys):
     run, options = tmp_path / "run", ("train.steps_per_dispatch=8", "optim.schedule_length=16")
     assert train(data, run, *options, "train.steps=8", devices=2) == 0

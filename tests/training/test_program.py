@@ -159,7 +159,7 @@ def test_the_step_lowers_for_accelerators(platform, dtype, source):
         # Of each layer: q, k, v, the probabilities, and the gradient of the values; in both passes, the filter. The
         # windows; the new state.
         wanted = (5 + 2) * layers + 2
-        # For a GPU, in both passes, four products of each layer before their biases, and five products of the heads. For
+        # For a GPU, in both passes, four products of each layer before their biases, and five of the heads. For
         # a TPU, the words and the masks of six sites of each layer and of three of the heads.
         wanted += 2 * (4 * layers + 5) if platform == "cuda" else 2 * (6 * layers + 3)
         assert text.count("stablehlo.optimization_barrier") == wanted
