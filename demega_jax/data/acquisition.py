@@ -167,6 +167,8 @@ def differences(came: Acquisition, wanted: Acquisition) -> Iterator[tuple[str, s
     """(name, value in one, value in the other) of what both state differently; of sensors, the first that differs."""
     if came.sampling_rate and wanted.sampling_rate and came.sampling_rate != wanted.sampling_rate:
         yield "a sampling rate of", f"{came.sampling_rate:g} Hz", f"{wanted.sampling_rate:g} Hz"
+    if None not in (came.tmin, wanted.tmin) and came.tmin != wanted.tmin:
+        yield "windows that begin at", f"{came.tmin:g} s", f"{wanted.tmin:g} s after the event"
     for name in TEXTS:
         pairs = zip(getattr(came, name), getattr(wanted, name), strict=False)
         for number, (mine, others) in enumerate(pairs):

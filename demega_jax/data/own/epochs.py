@@ -112,11 +112,15 @@ def _column(epochs: "mne.BaseEpochs", what: str, given: str | ArrayLike | None, 
         return otherwise
     if not isinstance(given, str):
         return given
-    columns = [] if epochs.metadata is None else list(epochs.metadata.columns)
+    rows = epochs.metadata
+    if isinstance(rows, list):  # what MNE gives where pandas is not installed
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    else:
+        columns = [] if rows is None else list(rows.columns)
     if given not in columns:
         wanted = f"a column of the metadata: {listed(columns) or 'there is none'}"
         raise UserError(what, f"no column {given}", wanted, did_you_mean(given, columns, "give a list instead"))
-    return epochs.metadata[given].tolist()
+    return [row.get(given) for row in rows] if isinstance(rows, list) else rows[given].tolist()
 
 
 def positions(info: "mne.Info", channels: Sequence[int]) -> np.ndarray | None:
