@@ -24,8 +24,9 @@ from demega_jax.data.pseudo import with_pseudo_labels
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import expanded, parse_bytes
+from demega_jax.phonemes import PHONEMES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,11 +51,28 @@ def open_split(
     classes, expect_shape: as for `open_levels`.
     """
     if is_recorded(folder, config.feed):
+        _check_events_known(folder, config, classes)
         found: Split = open_recordings(folder, config).averages(split, classes, expect_shape)
     else:
         found = open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
     _warn_of_other_rate(found, config)
     return found
+
+
+def _check_events_known(folder: Path, config: DataConfig, classes: Sequence[str] | None) -> None:
+    """UserError: a model that was trained on grouped files has classes that are no phonemes. Such files do not say of
+    what events their windows are, and those of recordings are taken at phonemes. Warns where that may be wrong."""
+    groups = config.regroup
+    if config.feed == "regroup" or classes is None or groups.events is not None or groups.classes_file is not None:
+        return
+    other = [name for name in classes if name not in PHONEMES]
+    if other:
+        came = f"recordings, for a model of grouped files with classes that are no phonemes ({listed(other, 3)})"
+        way_out = "make them with the options of its training data: `demega-jax group RECORDINGS OUT --events ..`"
+        raise UserError(folder, came, "grouped files of the same events", way_out)
+    if len(classes) < len(PHONEMES):
+        what = f"the grouped files of these {len(classes)} classes may have windows of other events"
+        warn(f"{folder}: the windows of recordings are those of phonemes, and {what}")
 
 
 def open_input(
