@@ -196,20 +196,16 @@ def regrouped(tree, tmp_path, **more) -> Config:
     return override(Config(), regroup | {"data.path": str(tree), "data.feed": "regroup", "data.level": 2}, "test")
 
 
+def of_animals(folder) -> list[object]:
+    """The options of `group` for the events of `regrouped`."""
+    return ["--events", "kind=word", "--label", "word", "--classes-file", folder / "animals.tsv", "--resample", 250]
+
+
 def test_the_regroup_feed_takes_the_same_events_as_group(tree, tmp_path, own_cache):
     """The rows of validation are those of `group`; an epoch of train has its 6 windows in 3 + 1 groups of 2."""
     config = regrouped(tree, tmp_path)
     found = open_training(config)
-    options = [
-        "--events",
-        "kind=word",
-        "--label",
-        "word",
-        "--classes-file",
-        tmp_path / "animals.tsv",
-        "--resample",
-        250,
-    ]
+    options = of_animals(tmp_path)
     options += ["--splits", tmp_path / "splits.csv", "--tmax", 0.1, "--level", 2, "--no-shuffle"]
     assert main(["group", str(tree), str(tmp_path / "out"), *map(str, options)]) == 0
     for split, rows in (("validation", found.validation), ("test", open_split(tree, "test", config.data))):
@@ -266,16 +262,7 @@ def test_training_and_scoring_on_own_events(tree, tmp_path, own_cache):
     words += [key for key in TINY_MODEL if "ipa_width" not in key]
     words += ["train.batch_size=8", "train.epochs=null", "train.steps=2", "train.eval_every=2", "train.log_every=2"]
     assert train(tree, run, "--level", 2, "data.feed=regroup", *words) == 0
-    options = [
-        "--events",
-        "kind=word",
-        "--label",
-        "word",
-        "--classes-file",
-        tmp_path / "animals.tsv",
-        "--resample",
-        250,
-    ]
+    options = of_animals(tmp_path)
     options += ["--splits", tmp_path / "splits.csv", "--tmax", 0.1, "--level", 2]
     assert main(["group", str(tree), str(tmp_path / "out"), *map(str, options)]) == 0
     direct = evaluate(run, tmp_path / "direct.json", "--split", "test")
