@@ -49,7 +49,8 @@ def disentangled_scores(
         scores += cpu_layout.einsum("bthd,htsd->bhts", q, positions.keys * position_scale, dtype=jnp.float32)
     if positions.queries is not None:
         scores += cpu_layout.einsum("bshd,hstd->bhts", k, positions.queries * position_scale, dtype=jnp.float32)
-    return scores
+    # Without a barrier a CPU's program would turn each term into an array of its own before the softmax adds them.
+    return cpu_layout.apart_on_cpu(scores)
 
 
 def masked_softmax(scores: Float[Array, "B H T S"], keep: Bool[Array, "B T"] | None) -> Float[Array, "B H T S"]:

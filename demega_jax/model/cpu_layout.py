@@ -32,19 +32,24 @@ def einsum(subscripts: str, left: Array, right: Array, *, dtype: DTypeLike | Non
     ordered_result = "".join(batch + free)
     product = jnp.einsum(
         f"{ordered_left},{ordered_right}->{ordered_result}",
-        _barrier(_transposed(left, axes_left, ordered_left)),
-        _barrier(_transposed(right, axes_right, ordered_right)),
+        _laid_out(left, axes_left, ordered_left),
+        _laid_out(right, axes_right, ordered_right),
         preferred_element_type=dtype,
     )
-    return _transposed(_barrier(product), ordered_result, result)
+    return _transposed(apart_on_cpu(product), ordered_result, result)
+
+
+def _laid_out(x: Array, axes: str, order: str) -> Array:
+    """The axes in this order in memory. What lies so already needs no barrier and is made within the product."""
+    return x if axes == order else apart_on_cpu(_transposed(x, axes, order))
 
 
 def _transposed(x: Array, axes: str, order: str) -> Array:
     return x if axes == order else x.transpose([axes.index(axis) for axis in order])
 
 
-def _barrier(x: Array) -> Array:
-    """`x`; on a CPU the compiler merges nothing across it, in the forward and in the backward pass."""
+def apart_on_cpu(x: Array) -> Array:
+    """`x`; in programs for a CPU, the compiler merges nothing across it, in the forward and in the backward pass."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
