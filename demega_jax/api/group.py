@@ -104,6 +104,7 @@ def group_as_asked(
         raise UserError("--resample", f"{resample:g}", f"a rate in Hz, up to {MAX_RATE:g}", "write --resample 250")
     check_there(recordings, "the folder of a recording tree", folder=True)
     check_out(out)
+    from demega_jax.data.recordings.chapters import warn_of_shared
     from demega_jax.data.recordings.classes import classes_of, event_choice
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
@@ -115,6 +116,7 @@ def group_as_asked(
     found = _only(there, runs)
     named = None if splits is None else read_splits(splits, found, there)
     assigned = named or _assign(recordings, found, split_shares, seed, bool(runs))
+    warn_of_shared(assigned)
     classes = classes_of(assigned["train"], top)
     if classes != PHONEMES:
         say(f"{len(classes)} classes: {listed(classes, 8)}")

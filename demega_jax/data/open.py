@@ -21,6 +21,7 @@ from demega_jax.data.feeds.stream import StreamPlan
 from demega_jax.data.folder import data_folder, find_level, find_split, is_recorded
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.pseudo import with_pseudo_labels
+from demega_jax.data.recordings.chapters import warn_of_shared
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
@@ -103,6 +104,7 @@ def open_training(config: Config) -> TrainingData:
     folder = data_folder(config.data.path)
     if config.data.feed == "regroup":
         tree = open_recordings(folder, config.data)
+        warn_of_shared(tree.runs)  # here, so that `evaluate` and `predict` do not say it again
         plan = plan_regroup(config, tree)
         return TrainingData(plan, tree.averages("validation", plan.rows.classes))
     if is_recorded(folder, config.data.feed):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
+from demega_jax.data.recordings.chapters import by_chapter, chapter_of
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.data.recordings.split_list import is_table, named_splits, rows_of_json, rows_of_table
 from demega_jax.data.shares import check_shares, split_units
@@ -49,7 +49,7 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
 
 
 def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> Assigned:
-    """Recordings by split, in their order. Warns of a split without session runs, and of chapters in several splits.
+    """Recordings by split, in their order. Warns of a split without session runs.
 
     UserError: train has none.
     """
@@ -61,7 +61,6 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> 
     for split in [split for split, runs in assigned.items() if not runs]:
         warn(f"no session run for {split}: this split is left out")
         del assigned[split]
-    warn_of_shared(assigned)
     return assigned
 
 
