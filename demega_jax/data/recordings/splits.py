@@ -41,8 +41,12 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     chapters = by_chapter(recordings)
     if len(chapters) < len(wanted):
         came = f"{len(recordings)} session runs of {len(chapters)} chapters for {len(wanted)} splits"
-        way_out = "download more session runs, or set the share of a split to 0"
-        raise UserError("--split-shares", came, "at least one chapter for each split", way_out)
+        wanted_chapters = "at least one chapter for each split, as all session runs of a task and session stay together"
+        way_out = (
+            "name the split of each session run with --splits TABLE, a table with the columns run and split, or set "
+            "the share of a split to 0"
+        )
+        raise UserError("--split-shares", came, wanted_chapters, way_out)
     drawn = split_units([sum(run.samples for run in chapter) for chapter in chapters], wanted, seed)
     chosen = {str(run.name): split for chapter, split in zip(chapters, drawn, strict=True) for run in chapter}
     return assign(recordings, chosen)

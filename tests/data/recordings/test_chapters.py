@@ -124,4 +124,4 @@ def test_too_few_chapters_for_the_splits(several, tmp_path, capsys):
         if "_ses-11_" not in path.name and "_ses-12_" not in path.name:
             path.unlink()
     command = ["group", several, tmp_path / "out", "--level", 5, "--split-shares", "0.5,0.3,0.2"]
-    fails_with(capsys, command, "4 session runs", "2 chapters", "3 splits")
+    fails_with(capsys, command, "4 session runs", "2 chapters", "3 splits", "--splits TABLE", "run and split")
