@@ -95,7 +95,7 @@ class RecordingTree:
         return LabelledRows(
             path=self.path, name=split, level=self.levels[0] if len(self.levels) == 1 else None,
             sensors=windows.recordings[0].sensors, time_points=windows.time_points, classes=windows.classes,
-            labels=labels, simulated=windows.recordings[0].simulated, acquisition=windows.acquisition,
+            labels=labels, simulated=windows.simulated, acquisition=windows.acquisition,
         )  # fmt: skip
 
     def averages(

@@ -37,6 +37,11 @@ class Windows:
         """How the windows were measured. They have no unit, as they are standardised."""
         return dataclasses.replace(self.recordings[0].acquisition, tmin=self.tmin, units=())
 
+    @property
+    def simulated(self) -> bool:
+        """Whether every session run says that it is simulated."""
+        return all(recording.simulated for recording in self.recordings)
+
     def __len__(self) -> int:
         return len(self.run)
 
