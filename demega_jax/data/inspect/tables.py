@@ -101,6 +101,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         **({"checksums": _checksums(facts.checksums)} if facts.checksums is not None else {}),
         **(_shard_pairs(facts.shards) if facts.shards else {}),
         **({"sensors": facts.measured} if facts.measured else {}),
+        **({"events": facts.events} if facts.events else {}),
         "order": facts.order + in_order,
         "windows": _windows(facts),
         "reference": "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier",

@@ -35,7 +35,12 @@ class Windows:
     @property
     def acquisition(self) -> Acquisition:
         """How the windows were measured. They have no unit, as they are standardised."""
-        return dataclasses.replace(self.recordings[0].acquisition, tmin=self.tmin, units=())
+        first = self.recordings[0]
+        table = None if first.choice.class_map is None else first.choice.class_map.fingerprint
+        return dataclasses.replace(
+            first.acquisition, tmin=self.tmin, units=(),
+            event_rows=first.choice.rows, event_label=first.choice.label, event_classes=table,
+        )  # fmt: skip
 
     @property
     def simulated(self) -> bool:

@@ -22,8 +22,8 @@ from demega_jax.names import ShardNorm
 from demega_jax.reading import open_plain, read_json
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
-# Manifests that say that windows without a reference score are simulated have 3, others that say how windows were
-# measured have 2, and all others have 1, as earlier versions refuse a key that they do not know.
+# Manifests that say of which events windows are, or that windows without a reference score are simulated, have 3;
+# others that say how windows were measured have 2, and all others have 1. Earlier versions refuse unknown keys.
 VERSION = 3
 CHECK_THREADS = 4
 CHECK_BYTES = 2**22  # of one read while a checksum is taken

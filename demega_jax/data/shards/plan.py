@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from demega_jax import __version__
-from demega_jax.data.acquisition import check_same_acquisition
+from demega_jax.data.acquisition import EVENTS, check_same_acquisition
 from demega_jax.data.folder import find_level, find_levels, find_split
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
@@ -100,7 +100,7 @@ def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
 
 def _version(splits: Mapping[str, SplitEntry], known: Mapping[str, object] | None) -> int:
     """The oldest format that can say what the manifest says. known: how windows were measured."""
-    if any(split.simulated for split in splits.values()):
+    if any(split.simulated for split in splits.values()) or (known or {}).keys() & EVENTS:
         return VERSION
     return 1 if known is None else 2
 
