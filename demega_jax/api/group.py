@@ -9,9 +9,10 @@ from demega_jax.api.asked import Levels, level_words
 from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.api.paths import PathLike, check_out, check_there, parse_size
 from demega_jax.api.python_names import in_python
+from demega_jax.api.windows import check_seconds
 from demega_jax.errors import UserError, listed
 from demega_jax.files import expanded, visible
-from demega_jax.names import MAX_RATE, MAX_SECONDS
+from demega_jax.names import MAX_RATE
 from demega_jax.phonemes import PHONEMES
 from demega_jax.saying import Loudness, loudness, say, say_result
 
@@ -90,10 +91,7 @@ def group_as_asked(
 ) -> list[GroupedFile]:  # fmt: skip
     """`group`, as loud as it is asked for already."""
     levels = numbers("--level", level_words(level), lambda: PUBLISHED_LEVELS)
-    for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
-        if not abs(seconds) <= MAX_SECONDS:  # nor is NaN
-            wanted = f"seconds after the onset, from {-MAX_SECONDS:g} to {MAX_SECONDS:g}"
-            raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
+    check_seconds(tmin, tmax)
     size = parse_size("--memory", memory)
     if splits is not None and split_shares is not None:
         way_out = "leave out --splits or --split-shares"

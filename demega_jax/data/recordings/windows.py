@@ -55,6 +55,15 @@ class Windows:
         return np.bincount(self.label, minlength=len(self.classes))
 
 
+def window_points(rate: float, tmin: float, tmax: float) -> int:
+    """The samples T of a window. UserError: fewer than 2."""
+    time_points = round((tmax - tmin) * rate)
+    if time_points < 2:
+        way_out = "give a larger tmax, or a smaller tmin"
+        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
+    return time_points
+
+
 def find_windows(
     recordings: Sequence[Recording], *, tmin: float = 0.0, tmax: float = 0.5, classes: Sequence[str] = PHONEMES
 ) -> Windows:
@@ -65,10 +74,7 @@ def find_windows(
     UserError: no window, or phonemes that vanish as their symbols are unknown.
     """
     rate = recordings[0].rate
-    time_points = round((tmax - tmin) * rate)
-    if time_points < 2:
-        way_out = "give a larger tmax, or a smaller tmin"
-        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
+    time_points = window_points(rate, tmin, tmax)
     columns: list[tuple[np.ndarray, ...]] = []
     off, tally = 0, Tally(classes)
     for index, recording in enumerate(recordings):
