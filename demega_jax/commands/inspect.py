@@ -54,8 +54,9 @@ def command(
     check_outputs(json_file)
     check_seconds(tmin, tmax)
     from demega_jax.console import new_console
+    from demega_jax.data.inspect.folder import has_recordings
     from demega_jax.data.inspect.levels import compare_levels
-    from demega_jax.data.inspect.recording_facts import Reading
+    from demega_jax.data.inspect.recording_facts import USUAL, Reading
     from demega_jax.data.inspect.report import plain
     from demega_jax.data.inspect.tables import print_comparisons, print_report
     from demega_jax.data.recordings.classes import event_choice
@@ -63,6 +64,9 @@ def command(
     asked = any(option is not None for option in (events, label, classes_file, top))
     choice = event_choice("--", events, label, classes_file, top) if asked else None
     reading = Reading(choice, top, splits, tmin, tmax)
+    if reading != USUAL and all(map(Path.exists, paths)) and not any(map(has_recordings, paths)):
+        came, wanted = "given without recordings, where they would do nothing", "a recording tree"
+        raise UserError("the options of events, splits and windows", came, wanted, "leave them out")
     console = new_console()
     reports: list[Report] = []
     for path in paths:

@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from demega_jax.data.tables import bare
 from demega_jax.errors import UserError
 from demega_jax.reading import open_text
 
+FRACTION = re.compile(r"[-+]?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?")
 SHOWN = 5  # labels of a column, the most frequent ones
 TRIAL_TYPE = "trial_type"  # the column of BIDS with the kind of a trial
 MOST_CLASSES = 50  # of events that nobody chose
@@ -50,6 +52,7 @@ def survey(paths: Sequence[Path]) -> EventFacts:
     """The columns of tables of events. A table that cannot be read is left out, as its reader names it."""
     counts: dict[str, collections.Counter[str]] = {}
     heads: list[set[str]] = []
+    numbers: set[str] = set()  # columns with decimals, such as times and durations
     rows = 0
     for path in paths:
         try:
@@ -62,28 +65,24 @@ def survey(paths: Sequence[Path]) -> EventFacts:
         for cells in filter(None, lines):
             rows += 1
             for name, cell in zip(names, cells, strict=False):
-                counts.setdefault(name, collections.Counter())[bare(cell).strip().lower()] += 1
+                label = bare(cell).strip().lower()
+                if name in (TIME, ONSET) or FRACTION.fullmatch(label):
+                    numbers.add(name)
+                elif name not in numbers:
+                    counts.setdefault(name, collections.Counter())[label] += 1
     times = [name for name in (TIME, ONSET) if heads and all(name in head for head in heads)]
-    columns = [_column(name, found) for name, found in counts.items() if name not in (TIME, ONSET)]
+    columns = [_column(name, found) for name, found in counts.items() if name not in numbers]
     return EventFacts(len(heads), rows, times[0] if times else None, tuple(one for one in columns if one is not None))
 
 
 def _column(name: str, counts: "collections.Counter[str]") -> ColumnFacts | None:
-    """The facts of a column; None: it has fractions, or no label comes a second time."""
+    """The facts of a column; None: no label comes a second time."""
     labels = {label: count for label, count in counts.items() if label not in ("", NO_LABEL)}
     rows = sum(labels.values())
-    if len(labels) == rows or any(_is_fraction(label) for label in labels):
+    if len(labels) == rows:
         return None
     most = sorted(labels.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
     return ColumnFacts(name, rows, len(labels), tuple(most))
-
-
-def _is_fraction(label: str) -> bool:
-    """Whether a label is a number with decimals, as times and durations are."""
-    try:
-        return not float(label).is_integer() or "." in label
-    except (ValueError, OverflowError):
-        return False
 
 
 def other_events(recordings: Sequence[Recording], facts: EventFacts) -> tuple[EventChoice, int | None] | None:

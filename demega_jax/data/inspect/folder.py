@@ -25,10 +25,15 @@ def inspect_data(path: Path, reading: Reading = USUAL) -> list[Report]:
     return _inspect(path, reading) + ([downloaded] if downloaded is not None else [])
 
 
+def has_recordings(path: Path) -> bool:
+    """Whether a path is a recording tree, for `inspect`."""
+    return path.is_dir() and next(visible(path, "*/derivatives"), None) is not None
+
+
 def _inspect(path: Path, reading: Reading) -> list[Report]:
     if path.is_file():
         return [inspect_grouped(path)]
-    if next(visible(path, "*/derivatives"), None) is not None:
+    if has_recordings(path):
         return [inspect_recordings(path, reading)]
     if has_shards(path):
         return _inspect_level(path)

@@ -80,6 +80,8 @@ def _assigned(report: Report, recordings: Sequence[Recording], reading: Reading)
     if reading.splits is not None and not report.problems:
         with report.going_on():
             return read_splits(reading.splits, recordings)
+    elif reading.splits is not None:
+        warn(f"{reading.splits} is not read, as session runs are not sound: the published splits are taken")
     if reading.splits is None and not has_chapters(recordings) and not any(r.name in OFFICIAL for r in recordings):
         warn(
             "none of these session runs is in a published split, and all count as train here: name their splits with "

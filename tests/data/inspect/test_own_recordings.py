@@ -55,6 +55,7 @@ def test_splits_and_windows_are_those_that_are_asked_for(trials, tmp_path, capsy
     fails_with(capsys, ["inspect", trials, "--tmax", "nan"], "--tmax", "nan")
     fails_with(capsys, ["inspect", trials, "--tmax", 0], "a window of 0 samples")
     fails_with(capsys, ["inspect", trials, "--splits", tmp_path / "none.csv"], "none.csv", "No such file")
+    fails_with(capsys, ["inspect", tmp_path, "--tmax", 1], "options", "recording tree")
 
 
 def test_a_quiet_inspection_is_a_line_for_each_path(trials, capsys):
@@ -63,10 +64,12 @@ def test_a_quiet_inspection_is_a_line_for_each_path(trials, capsys):
 
 
 def test_kinds_of_events_are_tried_before_all_rows(tmp_path):
+    """A word such as `inf` is no number."""
     tree = write_words(tmp_path)
     for path in tree.rglob("*_events.tsv"):
-        path.write_text(path.read_text().replace("phoneme\tah_B", "sound\tbeep"))
+        path.write_text(path.read_text().replace("phoneme\tah_B", "sound\tbeep").replace("the\n", "inf\n"))
     (report,) = inspect_data(tree)
+    assert report.facts.events.columns[2].most[0] == ("inf", 12)
     assert report.problems == [] and report.facts.options == "--events kind=word --label segment"
     assert report.facts.classes == tuple(f"x{number}" for number in range(10))
 
