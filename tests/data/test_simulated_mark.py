@@ -50,10 +50,13 @@ def test_what_is_partly_measured_is_not_called_simulated(marked, tmp_path):
 
 @pytest.mark.parametrize("mark", [True, False])
 def test_imported_windows_and_their_means_keep_the_mark(tmp_path, mark):
+    """And the events that they follow."""
     x, labels = np.random.default_rng(0).standard_normal((8, 2, 3), np.float32), np.arange(8) % 2
-    np.savez(tmp_path / "w.npz", x=x, labels=labels, classes=["a", "b"], simulated=mark)
-    hdf5 = write_grouped(tmp_path / "w.h5", x, labels, attributes={"classes": ["a", "b"], "simulated": mark})
+    known = {"classes": ["a", "b"], "simulated": mark, "event_rows": "kind=word"}
+    np.savez(tmp_path / "w.npz", x=x, labels=labels, **known)
+    hdf5 = write_grouped(tmp_path / "w.h5", x, labels, attributes=known)
     for file in (tmp_path / "w.npz", hdf5):
         out = tmp_path / file.suffix
         assert run_command("import", file, out, "--split", "train", "--group", 2) == 0
-        assert open_grouped(grouped_path(out, 2)).simulated == mark
+        found = open_grouped(grouped_path(out, 2))
+        assert (found.simulated, found.acquisition.event_rows) == (mark, "kind=word")

@@ -55,7 +55,7 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
     if not comparisons:
         return
     console.print()
-    console.print(Text("Do levels hold the same phonemes?", style="bold"))
+    console.print(Text("Do levels hold the same events?", style="bold"))
     table = _table(["split"], ["levels"], ["same?", "why"])
     for comparison in comparisons:
         verdict = Text(comparison.verdict, VERDICT_STYLE[comparison.verdict])
