@@ -140,6 +140,7 @@ def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None,
     chosen: whether --run names the session runs, which may then be of train alone. UserError: there is no session run
     of the published validation and test splits, and no other splits are asked for.
     """
+    from demega_jax.data.recordings.chapters import has_chapters
     from demega_jax.data.recordings.runs import OFFICIAL
     from demega_jax.data.recordings.splits import by_shares, official
 
@@ -147,12 +148,13 @@ def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None,
         return by_shares(runs, shares, seed)
     if not chosen and not any(recording.name in OFFICIAL for recording in runs):
         published = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
+        wanted = f"{published}, or other splits" if has_chapters(runs) else "a split for each session run"
         came = f"{len(runs)} session runs, none of them in the published validation or test split"
         way_out = (
-            "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, or make only training data "
-            "with --split-shares 1,0,0"
+            "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits TABLE (columns run and split), or "
+            "make only training data with --split-shares 1,0,0"
         )
-        raise UserError(tree, came, f"{published}, or other splits", way_out)
+        raise UserError(tree, came, wanted, way_out)
     return official(runs)
 
 

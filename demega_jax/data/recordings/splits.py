@@ -22,6 +22,10 @@ from demega_jax.names import SPLITS
 from demega_jax.reading import read_json
 
 FORMAT = 1
+BY_TABLE = (
+    "name the split of each session run with --splits TABLE (data.regroup.splits), a table with the columns run and "
+    "split, or use more session runs"
+)
 
 Assigned = dict[str, list[Recording]]
 
@@ -60,8 +64,7 @@ def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> 
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
         wanted = "at least one, as its statistics standardise every split"
-        way_out = "download more session runs, or assign those that are there with --split-shares"
-        raise UserError(recordings[0].meg.parents[3], "no session run for training", wanted, way_out)
+        raise UserError(recordings[0].meg.parents[3], "no session run for training", wanted, BY_TABLE)
     for split in [split for split, runs in assigned.items() if not runs]:
         warn(f"no session run for {split}: this split is left out")
         del assigned[split]

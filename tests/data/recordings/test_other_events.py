@@ -91,6 +91,13 @@ def test_what_is_not_there_is_one_line(tree, tmp_path, capsys):
         assert all(fact in line for fact in facts), line
 
 
+def test_own_recordings_without_splits_are_told_of_a_table(tree, tmp_path, capsys):
+    line = fails(capsys, "group", tree, tmp_path / "out", "--level", "1", "--events", "kind=word")
+    assert "a split for each session run" in line and "--splits TABLE" in line and "Sherlock" not in line
+    with pytest.raises(UserError, match="no session run for test.*--splits TABLE.*columns run and split"):
+        open_split(tree, "test", Config().data.model_copy(update={"level": 1}))
+
+
 def test_events_of_bids_have_their_time_in_the_column_onset(tree):
     write_words_of(tree, 4, head="trial_type\tsegment\tonset\tword")
     path = next((tree / "Own/derivatives/events").glob("*run-4*"))
