@@ -9,9 +9,10 @@ from demega_jax.api.asked import Levels, level_words
 from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.api.paths import PathLike, check_out, check_there, parse_size
 from demega_jax.api.python_names import in_python
+from demega_jax.api.windows import check_seconds
 from demega_jax.errors import UserError, listed
 from demega_jax.files import expanded, visible
-from demega_jax.names import MAX_RATE, MAX_SECONDS
+from demega_jax.names import MAX_RATE
 from demega_jax.phonemes import PHONEMES
 from demega_jax.saying import Loudness, loudness, say, say_result
 
@@ -90,10 +91,7 @@ def group_as_asked(
 ) -> list[GroupedFile]:  # fmt: skip
     """`group`, as loud as it is asked for already."""
     levels = numbers("--level", level_words(level), lambda: PUBLISHED_LEVELS)
-    for option, seconds in (("--tmin", tmin), ("--tmax", tmax)):
-        if not abs(seconds) <= MAX_SECONDS:  # nor is NaN
-            wanted = f"seconds after the onset, from {-MAX_SECONDS:g} to {MAX_SECONDS:g}"
-            raise UserError(option, str(seconds), wanted, f"write for example {option} 0.5")
+    check_seconds(tmin, tmax)
     size = parse_size("--memory", memory)
     if splits is not None and split_shares is not None:
         way_out = "leave out --splits or --split-shares"
@@ -104,6 +102,7 @@ def group_as_asked(
         raise UserError("--resample", f"{resample:g}", f"a rate in Hz, up to {MAX_RATE:g}", "write --resample 250")
     check_there(recordings, "the folder of a recording tree", folder=True)
     check_out(out)
+    from demega_jax.data.recordings.chapters import warn_of_shared
     from demega_jax.data.recordings.classes import classes_of, event_choice
     from demega_jax.data.recordings.grouping import GroupSettings, plan_passes, write_groups
     from demega_jax.data.recordings.runs import find_recordings
@@ -115,6 +114,7 @@ def group_as_asked(
     found = _only(there, runs)
     named = None if splits is None else read_splits(splits, found, there)
     assigned = named or _assign(recordings, found, split_shares, seed, bool(runs))
+    warn_of_shared(assigned)
     classes = classes_of(assigned["train"], top)
     if classes != PHONEMES:
         say(f"{len(classes)} classes: {listed(classes, 8)}")
@@ -140,6 +140,7 @@ def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None,
     chosen: whether --run names the session runs, which may then be of train alone. UserError: there is no session run
     of the published validation and test splits, and no other splits are asked for.
     """
+    from demega_jax.data.recordings.chapters import has_chapters
     from demega_jax.data.recordings.runs import OFFICIAL
     from demega_jax.data.recordings.splits import by_shares, official
 
@@ -147,12 +148,13 @@ def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None,
         return by_shares(runs, shares, seed)
     if not chosen and not any(recording.name in OFFICIAL for recording in runs):
         published = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
+        wanted = f"{published}, or other splits" if has_chapters(runs) else "a split for each session run"
         came = f"{len(runs)} session runs, none of them in the published validation or test split"
         way_out = (
-            "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits FILE, or make only training data "
-            "with --split-shares 1,0,0"
+            "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits TABLE (columns run and split), or "
+            "make only training data with --split-shares 1,0,0"
         )
-        raise UserError(tree, came, f"{published}, or other splits", way_out)
+        raise UserError(tree, came, wanted, way_out)
     return official(runs)
 
 

@@ -9,6 +9,9 @@ from demega_jax.api.lists import share
 from demega_jax.commands.shared.options import (
     MADE,
     OTHER,
+    SPLITS_FILE,
+    TMAX,
+    TMIN,
     ClassesFile,
     EventLabel,
     EventRows,
@@ -29,11 +32,6 @@ demega-jax group recordings words --level 1 --tmax 1 --events kind=word --top 50
 
 demega-jax group recordings animals --level 1 --events kind=word --classes-file classes.tsv"""
 
-SPLITS_FILE = (
-    "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
-    'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
-    '"others": "train"}.'
-)
 RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (
     "Draw splits of the session runs, with these shares for train, validation and test, such as 0.8,0.1,0.1; "
@@ -46,8 +44,8 @@ def command(
     recordings: Annotated[Path, Argument(metavar="RECORDINGS", help="Folder of a recording tree.")],
     out: Annotated[Path, Argument(metavar="OUT", help="Folder to write grouped_K into.")],
     level: Annotated[list[str], level_option("Grouping levels", MADE)],
-    tmin: Annotated[float, Option(metavar="S", help="Begin of a window, in seconds after the onset.")] = 0.0,
-    tmax: Annotated[float, Option(metavar="S", help="End of a window, in seconds after the onset.")] = 0.5,
+    tmin: Annotated[float, Option(metavar="S", help=TMIN)] = 0.0,
+    tmax: Annotated[float, Option(metavar="S", help=TMAX)] = 0.5,
     seed: Annotated[int, seed_option("Seed of the shuffle and of --split-shares.")] = 777,
     no_shuffle: Annotated[bool, Option("--no-shuffle", help="Keep the order of the recordings in train.")] = False,
     drop_remaining: Annotated[

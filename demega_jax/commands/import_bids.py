@@ -40,6 +40,7 @@ def command(
         options = {"subjects": "--subject", "tasks": "--task"}
         raise UserError(options.get(error.where, error.where), error.came, error.wanted, error.way_out) from None
     say_result(f"{out}: {len(written)} session runs")
+    say(f"next  {shlex.join(['demega-jax', 'inspect', str(out)])} shows the columns of its events")
     group = shlex.join(["demega-jax", "group", str(out), "OUT", "--level", "1", "--events", "all"])
-    say(f"next  {group} --label COLUMN --splits FILE")
+    say(f"then  {group} --label COLUMN --splits FILE")
     return 0

@@ -4,6 +4,7 @@ from demega_jax.config.data import AugmentConfig as AugmentConfig
 from demega_jax.config.data import DataConfig as DataConfig
 from demega_jax.config.data import PseudoConfig as PseudoConfig
 from demega_jax.config.data import RegroupConfig as RegroupConfig
+from demega_jax.config.data import WindowsConfig as WindowsConfig
 from demega_jax.config.model import LossConfig as LossConfig
 from demega_jax.config.model import ModelConfig as ModelConfig
 from demega_jax.config.schema import Config as Config

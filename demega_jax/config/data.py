@@ -1,6 +1,6 @@
-"""The section `data`, with `data.augment` and `data.regroup`."""
+"""The section `data`, with `data.augment`, `data.regroup`, `data.windows` and `data.pseudo`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -136,6 +136,32 @@ class RegroupConfig(Section):
     """File of splits, as for `group --splits`: a table of session runs, or splits.json; null: the published splits."""
 
 
+class WindowsConfig(Section):
+    """What the windows of training are, which `train` takes from its data. `evaluate` and `predict` refuse windows of
+    other events or of another begin, and read recordings in this way."""
+
+    sampling_rate: Annotated[float, Field(gt=0.0, le=MAX_RATE)] | None = None
+    """Sampling rate in Hz; null: as the data say, or not known."""
+    tmin: Seconds | None = None
+    """Begin of a window, in seconds after the onset of its event; null: as the data say, or not known."""
+    event_rows: str | None = None
+    """Rows of the events that have windows, such as kind=word, or all; null: as the data say, or not known."""
+    event_label: str | None = None
+    """Column of the events with their labels; null: as the data say, or not known."""
+    event_classes: str | None = None
+    """Fingerprint of the table of `group --classes-file`; null: there is none, or it is not known."""
+
+    def for_data(self, stated: Mapping[str, object]) -> "WindowsConfig":
+        """This configuration with what the data state filled in, by its key. UserError: another value was set."""
+        known = {name: stated[name] for name in WindowsConfig.model_fields if name in stated}
+        for name, value in known.items():
+            if getattr(self, name) not in (None, value):
+                came = f"the configuration says {getattr(self, name)}"
+                way_out = f"leave data.windows.{name} out, or name other data with --data"
+                raise UserError(f"data.windows.{name}", came, f"{value}, as in the data", way_out)
+        return self.model_copy(update=known)
+
+
 class PseudoConfig(Section):
     """Pseudo-labels: windows without labels that are trained on with the classes that a model predicts for them."""
 
@@ -185,6 +211,7 @@ class DataConfig(Section):
     """stream: number of batches to prefetch, that is, to place on the devices ahead of the step."""
     augment: AugmentConfig = AugmentConfig()
     regroup: RegroupConfig = RegroupConfig()
+    windows: WindowsConfig = WindowsConfig()
     pseudo: PseudoConfig = PseudoConfig()
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""How windows were measured: sampling rate and sensors, as the attributes of a grouped file or a manifest say it.
+"""How windows were measured: sampling rate, sensors and events, as the attributes of a grouped file or a manifest say.
 
 Attributes of a grouped file, each of them optional: sampling_rate (Hz), tmin (s), sensor_names, sensor_types and units
-(a text for each sensor), sensor_positions (metres, [C, 3]).
+(a text for each sensor), sensor_positions (metres, [C, 3]), event_rows, event_label and event_classes (texts).
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from demega_jax.names import MAX_RATE, MAX_SECONDS, PUBLISHED_SENSORS
 
 MAGNETOMETER = "mag"  # a sensor type as MNE writes it
 TEXTS = ("sensor_names", "sensor_types", "units")
+EVENTS = ("event_rows", "event_label", "event_classes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Acquisition:
 
     sampling_rate: in Hz.  tmin: of the first time point, in seconds after the event.  sensor_names, sensor_types (as in
     MNE: mag, grad, eeg), units: a text for each sensor.  sensor_positions: x, y and z of each sensor in metres.
+    event_rows: the events that windows follow, as for `group --events`, such as kind=word.  event_label: the column of
+    their labels.  event_classes: where a table names the class of each label, the fingerprint of this table.
     """
 
     sampling_rate: float | None = None
@@ -35,6 +38,9 @@ class Acquisition:
     sensor_types: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     sensor_positions: tuple[tuple[float, ...], ...] = ()
+    event_rows: str | None = None
+    event_label: str | None = None
+    event_classes: str | None = None
 
     @property
     def magnetometers(self) -> tuple[int, ...] | None:
@@ -54,8 +60,16 @@ class Acquisition:
         found = {name: value for name, value in known.items() if value not in (None, ())}
         return json.loads(json.dumps(found)) or None
 
+    def describe_events(self) -> str:
+        """The events, in a few words; empty where they are not known."""
+        if self.event_rows is None:
+            return ""
+        label = "" if self.event_label is None else f", with labels of the column {self.event_label}"
+        table = "" if self.event_classes is None else f", and classes of the table {self.event_classes}"
+        return f"{self.event_rows}{label}{table}"
+
     def describe(self) -> str:
-        """What is known, in a few words; empty where nothing is."""
+        """What is known of time and sensors, in a few words; empty where nothing is."""
         parts = [f"{self.sampling_rate:g} Hz"] if self.sampling_rate is not None else []
         parts += [f"from {1000 * self.tmin:g} ms on"] if self.tmin is not None else []
         kinds = {kind: self.sensor_types.count(kind) for kind in dict.fromkeys(self.sensor_types)}
@@ -76,6 +90,9 @@ def acquisition(
     sensor_types: Sequence[str] | str | None = None,
     units: Sequence[str] | str | None = None,
     sensor_positions: object = None,
+    event_rows: object = None,
+    event_label: object = None,
+    event_classes: object = None,
 ) -> Acquisition:
     """An `Acquisition` of checked values. A single type or unit is that of all sensors.
 
@@ -90,6 +107,7 @@ def acquisition(
         _number(where, "tmin", tmin, (-MAX_SECONDS, MAX_SECONDS)),
         found["sensor_names"], found["sensor_types"], found["units"],
         _positions(where, sensor_positions, sensors),
+        *(_text(where, *pair) for pair in zip(EVENTS, (event_rows, event_label, event_classes), strict=True)),
     )  # fmt: skip
 
 
@@ -104,6 +122,18 @@ def _number(where: object, name: str, value: object, bounds: tuple[float, float]
         wanted = f"a number above {low:g} and up to {high:g} ({unit})"
         raise UserError(where, f"{name}={array.tolist()!r}"[:80], wanted, f"correct {name}, or leave it out")
     return number
+
+
+def _text(where: object, name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    array = np.asarray(value).ravel()
+    found = array[0] if len(array) == 1 else None
+    text = found.decode(errors="replace") if isinstance(found, bytes) else found
+    if not isinstance(text, str) or not text or "\0" in text:
+        came = f"{name} with {len(array)} values of type {array.dtype}"
+        raise UserError(where, came, "one text", f"correct {name}, or leave it out")
+    return str(text)
 
 
 def _texts(where: object, name: str, value: Sequence[str] | str | None, sensors: int) -> tuple[str, ...]:
@@ -142,6 +172,9 @@ def write_acquisition(file: h5py.File, found: Acquisition) -> None:
     for name in TEXTS:
         if getattr(found, name):
             write_names(file, name, getattr(found, name))
+    for name in EVENTS:
+        if (text := getattr(found, name)) is not None:
+            write_names(file, name, [text])
     if found.sensor_positions:
         file.attrs["sensor_positions"] = np.array(found.sensor_positions, np.float32)
 
@@ -159,7 +192,7 @@ def read_acquisition(path: Path, file: h5py.File, sensors: int) -> Acquisition:
 def check_same_acquisition(where: object, came: Acquisition, wanted: Acquisition, other: object) -> None:
     """UserError: two files that belong together were measured in different ways. What one does not say, passes."""
     for name, mine, others in differences(came, wanted):
-        way_out = "give data of one kind: resample them, or choose and order their sensors alike"
+        way_out = "give data of one kind: of the same events, at one rate, with the same sensors in one order"
         raise UserError(where, f"{name} {mine}", f"{others}, as in {other}", way_out)
 
 
@@ -169,9 +202,19 @@ def differences(came: Acquisition, wanted: Acquisition) -> Iterator[tuple[str, s
         yield "a sampling rate of", f"{came.sampling_rate:g} Hz", f"{wanted.sampling_rate:g} Hz"
     if None not in (came.tmin, wanted.tmin) and came.tmin != wanted.tmin:
         yield "windows that begin at", f"{came.tmin:g} s", f"{wanted.tmin:g} s after the event"
+    if not _same_events(came, wanted):
+        yield "windows of the events", came.describe_events(), wanted.describe_events()
     for name in TEXTS:
         pairs = zip(getattr(came, name), getattr(wanted, name), strict=False)
         for number, (mine, others) in enumerate(pairs):
             if mine != others:
                 yield name, f"{mine!r} at sensor {number}", repr(others)
                 break
+
+
+def _same_events(one: Acquisition, other: Acquisition) -> bool:
+    """Whether the events are the same, as far as both state them."""
+    if None in (one.event_rows, other.event_rows):
+        return True
+    labels = {one.event_label, other.event_label} - {None}
+    return (one.event_rows, one.event_classes) == (other.event_rows, other.event_classes) and len(labels) < 2

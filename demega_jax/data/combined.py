@@ -64,4 +64,5 @@ def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
         raise UserError(path, came, "the same type and normalisation in all levels", way_out)
     labels = np.concatenate([part.labels for part in parts])
     known = facts(first) | {"path": path, "level": None, "labels": labels, "reference_macro_f1": None}
+    known["simulated"] = all(part.simulated for part in parts)
     return CombinedSplit(**known, dtype=first.dtype, has_statistics=first.has_statistics, parts=tuple(parts))

@@ -75,7 +75,7 @@ def open_grouped(
             classes=labels.classes,
             labels=labels.ids,
             reference_macro_f1=_number(file.attrs.get("reference_macro_f1")),
-            simulated=flag(file, "simulated"),
+            simulated=flag(file.attrs, "simulated"),
             acquisition=read_acquisition(path, file, sensors),
         )
     warn_of_absent_classes(path, labels)

@@ -1,7 +1,7 @@
 """HDF5 files: opening them, finding their bytes, and atomic writes on disks that can be full."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,9 +58,9 @@ def find_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
         raise damaged(path, f"truncated or damaged: {error.args[0]}") from None
 
 
-def flag(file: h5py.File, attribute: str) -> bool:
-    """Whether an attribute says yes. Where it is absent, or no single number, it does not."""
-    value = np.asarray(file.attrs.get(attribute, False))
+def flag(attributes: Mapping[str, object], name: str) -> bool:
+    """Whether an attribute, or an array of an .npz file, says yes. Where it is absent, or no number, it does not."""
+    value = np.asarray(attributes.get(name, False))
     return value.size == 1 and value.dtype.kind in "biuf" and bool(value.item())
 
 

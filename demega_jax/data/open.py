@@ -21,12 +21,13 @@ from demega_jax.data.feeds.stream import StreamPlan
 from demega_jax.data.folder import data_folder, find_level, find_split, is_recorded
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.pseudo import with_pseudo_labels
+from demega_jax.data.recordings.chapters import warn_of_shared
 from demega_jax.data.recordings.tree import RecordingTree, open_recordings
 from demega_jax.data.shards.reader import is_sharded, open_shards
 from demega_jax.data.split import LabelledRows, Split, WindowShape
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.data.trained import as_trained, check_windows
+from demega_jax.errors import UserError
 from demega_jax.files import expanded, parse_bytes
-from demega_jax.phonemes import PHONEMES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,33 +47,18 @@ def open_split(
     folder: Path, split: str, config: DataConfig, *, classes: Sequence[str] | None = None,
     expect_shape: WindowShape | None = None,
 ) -> Split:  # fmt: skip
-    """A split to evaluate on. Recordings are averaged at the levels of `config`.
+    """A split to evaluate on. Recordings are averaged at the levels of `config`, and read as training read its data.
 
+    UserError: also for windows of other events than those of training, or that begin elsewhere.
     classes, expect_shape: as for `open_levels`.
     """
     if is_recorded(folder, config.feed):
-        _check_events_known(folder, config, classes)
+        config = as_trained(folder, config, classes, expect_shape)
         found: Split = open_recordings(folder, config).averages(split, classes, expect_shape)
     else:
         found = open_levels(folder, config.level, split, classes=classes, expect_shape=expect_shape)
-    _warn_of_other_rate(found, config)
+    check_windows(found, config)
     return found
-
-
-def _check_events_known(folder: Path, config: DataConfig, classes: Sequence[str] | None) -> None:
-    """UserError: a model that was trained on grouped files has classes that are no phonemes. Such files do not say of
-    what events their windows are, and those of recordings are taken at phonemes. Warns where that may be wrong."""
-    groups = config.regroup
-    if config.feed == "regroup" or classes is None or groups.events is not None or groups.classes_file is not None:
-        return
-    other = [name for name in classes if name not in PHONEMES]
-    if other:
-        came = f"recordings, for a model of grouped files with classes that are no phonemes ({listed(other, 3)})"
-        way_out = "make them with the options of its training data: `demega-jax group RECORDINGS OUT --events ..`"
-        raise UserError(folder, came, "grouped files of the same events", way_out)
-    if len(classes) < len(PHONEMES):
-        what = f"the grouped files of these {len(classes)} classes may have windows of other events"
-        warn(f"{folder}: the windows of recordings are those of phonemes, and {what}")
 
 
 def open_input(
@@ -80,22 +66,15 @@ def open_input(
 ) -> Split:
     """The rows of a path to predict: a split of a data folder, a grouped file, or a .npy, .npz or .pt file.
 
-    Rows of arrays can be without labels. UserError: there is no such path, or it does not fit.
+    Rows of arrays can be without labels. UserError: there is no such path, or it does not fit what was trained on.
     """
     if path.is_dir():
         return open_split(path, split, config, classes=classes, expect_shape=expect_shape)
     if path.suffix in SUFFIXES:
         return open_array(path, classes, expect_shape)
     found = open_grouped(path, classes=classes, expect_shape=expect_shape)
-    _warn_of_other_rate(found, config)
+    check_windows(found, config)
     return found
-
-
-def _warn_of_other_rate(split: Split, config: DataConfig) -> None:
-    """Warn of windows whose sampling rate is not that of the windows that the model was trained on, as far as known."""
-    came, trained = split.acquisition.sampling_rate, config.augment.sample_rate
-    if came is not None and trained is not None and came != trained:
-        warn(f"{split.path}: windows at {came:g} Hz, for a model that was trained on windows at {trained:g} Hz")
 
 
 def open_training(config: Config) -> TrainingData:
@@ -103,6 +82,7 @@ def open_training(config: Config) -> TrainingData:
     folder = data_folder(config.data.path)
     if config.data.feed == "regroup":
         tree = open_recordings(folder, config.data)
+        warn_of_shared(tree.runs)  # here, so that `evaluate` and `predict` do not say it again
         plan = plan_regroup(config, tree)
         return TrainingData(plan, tree.averages("validation", plan.rows.classes))
     if is_recorded(folder, config.data.feed):

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.config import DataConfig
+from demega_jax.data.acquisition import check_same_acquisition
 from demega_jax.data.arrays import SUFFIXES, open_array
 from demega_jax.data.changed import SampledSplit
 from demega_jax.data.combined import CombinedSplit, combine
@@ -117,6 +118,7 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
         raise UserError("data.pseudo.threshold", came, "a threshold that some reach", "lower data.pseudo.threshold")
     labels = p[chosen].argmax(axis=1).astype(np.int32)
     known = facts(source) | {"name": train.name, "level": train.level, "labels": labels}
+    known["simulated"] = train.simulated  # files of arrays have no mark
     rows = PseudoLabelled(**known, source=source, chosen=chosen)
     absent = [name for name, count in zip(rows.classes, rows.class_counts(), strict=True) if not count]
     if absent:
@@ -127,7 +129,8 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
 
 
 def _open(path: Path, train: Split) -> Split:
-    """The windows, with the shape of those of train. UserError: train is stored in another way."""
+    """The windows, with the shape of those of train. UserError: train is stored in another way, or the windows follow
+    other events, begin elsewhere or are of other sensors."""
     if train.normalization is not None or train.has_statistics or train.dtype != np.float32:
         came = f"{train.path} is stored as {train.dtype}, normalised by {train.normalization or 'statistics beside it'}"
         raise UserError("data.pseudo", came, "grouped files in float32", "train on the grouped files, not on shards")
@@ -138,4 +141,6 @@ def _open(path: Path, train: Split) -> Split:
         if not windows.rows:
             raise UserError("data.pseudo.windows", f"{path} holds no window", "at least one", "leave data.pseudo out")
         return windows
-    return open_grouped(path, classes=train.classes, expect_shape=train.window)
+    found = open_grouped(path, classes=train.classes, expect_shape=train.window)
+    check_same_acquisition(path, found.acquisition, train.acquisition, train.path)
+    return found

@@ -15,6 +15,7 @@ from demega_jax.data.arrays import array_split
 from demega_jax.data.grouped import check_window
 from demega_jax.data.split import Split
 from demega_jax.data.spread import check_spread
+from demega_jax.data.trained import check_windows
 from demega_jax.errors import UserError
 from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
@@ -99,7 +100,7 @@ class Model:
     def evaluate(self, split: Split, batch_size: int | None = None) -> Scores:
         """The scores of a split, such as `demega_jax.open_levels(folder, 100, "test")` gives.
 
-        UserError: it has other windows or classes, or rows without a label.
+        UserError: it has other windows, events or classes, or rows without a label.
         """
         check_window(split.path, *split.window, self.window)
         if split.classes != self.classes:
@@ -110,6 +111,7 @@ class Model:
         if not split.labelled:
             way_out = "use `predict`, or give data with labels"
             raise UserError(split.path, "rows without a label", "a label for every row", way_out)
+        check_windows(split, self.config.data)
         check_spread(split, self.config.model.input_norm)
         return self.count(split, batch_size)
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.split import Split
+from demega_jax.data.trained import check_trained_alike
 from demega_jax.errors import UserError
 from demega_jax.evaluation.ensemble import Method, check_same, combine, fit_weights
 from demega_jax.evaluation.model import Model, load
@@ -16,13 +17,14 @@ from demega_jax.evaluation.tta import TestTimeAugmentation
 
 
 def load_runs(runs: Sequence[Path]) -> list[Model]:
-    """The models of training runs. UserError: a run is named twice, or classes or windows differ."""
+    """The models of training runs. UserError: a run is named twice, or classes, windows or their events differ."""
     resolved = [run.resolve() for run in runs]
     for number, run in enumerate(resolved):
         if run in resolved[:number]:
             raise UserError(runs[number], "this training run is named twice", "different runs", "leave it out once")
     models = [load(run) for run in runs]
     check_same([(model.name, model.classes, model.window) for model in models])
+    check_trained_alike([(model.name, model.config.data) for model in models])
     return models
 
 

@@ -103,8 +103,9 @@ class RunFolder:
 
 
 def free_to_change(key: str) -> bool:
-    """Whether a resumed training run may change this key. Stackers are not part of a training run."""
-    return key in MAY_CHANGE or key.startswith("stack.")
+    """Whether a resumed training run may change this key. Stackers are not part of a training run; `data.windows` is
+    compared with the data."""
+    return key in MAY_CHANGE or key.startswith(("stack.", "data.windows."))
 
 
 def default_run_path(config_path: Path) -> Path:
@@ -121,7 +122,9 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
         if free_to_change(key):
-            if not key.startswith(("data.path", "data.regroup")) or new is not None:  # null: the saved value stays
+            if (
+                not key.startswith(("data.path", "data.regroup", "data.windows")) or new is not None
+            ):  # null: the saved value stays
                 changes[key] = new
         elif new is not None:
             came = f"the training run has {key}={old}, and {key}={new} is asked for"

@@ -66,7 +66,8 @@ def make_experiment(config: Config, data: TrainingData, placement: Placement) ->
     total = run_length(config, steps_per_epoch)
     found = rows.acquisition
     augment = config.data.augment.for_data(rows.sensors, found.sampling_rate, found.magnetometers)
-    data_config = config.data.model_copy(update={"augment": augment})
+    windows = config.data.windows.for_data(found.stated() or {})
+    data_config = config.data.model_copy(update={"augment": augment, "windows": windows})
     config = config.model_copy(update={"model": model, "data": data_config}).with_ipa()
     model = config.model
     graphdef, params, _ = abstract(model)

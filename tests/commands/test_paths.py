@@ -177,6 +177,6 @@ def test_what_a_file_system_refuses_anywhere_is_one_line(place, capsys, monkeypa
 
     monkeypatch.setattr("demega_jax.data.inspect.folder.inspect_data", refuse)
     fails_with(capsys, ["inspect", "D"], "D/grouped_5", os.strerror(number))
-    monkeypatch.setattr("demega_jax.data.inspect.folder.inspect_data", lambda path: os.close(-1))
+    monkeypatch.setattr("demega_jax.data.inspect.folder.inspect_data", lambda *_: os.close(-1))
     with pytest.raises(OSError, match="descriptor"):
         fails_with(capsys, ["inspect", "D"])

@@ -1,10 +1,11 @@
 """Pseudo-labels: which windows are used with which class, and files that do not fit."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.data import open_split, simulate_grouped
+from helpers.data import open_split, simulate_grouped, write_grouped
 from helpers.errors import refused
 from helpers.feeds import stream_feed
 from helpers.runs import losses, run_command, train
@@ -54,6 +55,20 @@ def test_windows_above_the_threshold_follow_those_of_train(data, holdout, warnin
     count = int((labels[chosen] == 3).sum())
     assert f"{len(chosen)} of 30 pseudo-labelled windows" in said and f"{PHONEMES[3]} {count}" in said
     assert any("32 of 39 classes" in line for line in warnings)
+
+
+def test_windows_of_other_events_are_refused(data, holdout):
+    folder = holdout[0]
+    path = write_grouped(
+        folder / "h.h5",
+        holdout[1],
+        np.zeros(30, int),
+        attributes={"classes": list(PHONEMES), "event_rows": "kind=word"},
+    )
+    train = open_split(data, 10)
+    words = replace(train, acquisition=replace(train.acquisition, event_rows="kind=phoneme"))
+    with refused("kind=word", "kind=phoneme", where=path):
+        with_pseudo_labels(words, config(folder, windows=str(path)))
 
 
 def test_soft_labels_are_targets_of_these_rows_only(data, holdout):

@@ -83,7 +83,7 @@ def any_value(rng: Random) -> object:
 
 
 ATTRIBUTES = ("n_groups", "n_channels", "n_timepoints", "grouped_samples", "classes", "reference_macro_f1", "simulated",
-              "shuffle", "recordings", "created_time")  # fmt: skip
+              "shuffle", "recordings", "created_time", "tmin", "event_rows", "event_label")  # fmt: skip
 
 
 def grouped_file(rng: Random, folder: Path) -> None:

@@ -18,6 +18,8 @@ GOLDEN_STATISTICS = GOLDEN / "raw_libribrain_stats.npz"
 CLASSES = ("aa", "ae", "b", "zh")
 COUNTS = (70, 23, 24, 3)  # windows of each class in train
 TIME_POINTS = 2
+RATE, SECONDS = 1000, 8
+WORDS = ["the", "Dog", "the", "cat", "the", "dog", "dog", "cat", "bird", "the"]
 
 
 def write_session(root: Path, session: int, x: np.ndarray, events: list[tuple[float, str]]) -> None:
@@ -65,3 +67,26 @@ def recorded_tree(root: Path, level=5, **regroup) -> RecordingTree:
 def group(*arguments: object) -> int:
     """The exit status of `demega-jax group`."""
     return run_command("group", *arguments)
+
+
+def write_words_of(
+    root: Path, run: int, rate: int = RATE, names=("a", "b"), head="kind\tsegment\ttimemeg\tword"
+) -> None:
+    """A session run of two sensors: a slow and a fast oscillation; a word every half second, in two columns."""
+    name = f"sub-0_ses-1_task-Own_run-{run}"
+    for kind in ("serialised", "events"):
+        (root / "Own" / "derivatives" / kind).mkdir(parents=True, exist_ok=True)
+    t = np.arange(SECONDS * rate) / rate
+    x = np.stack([np.sin(2 * np.pi * 5 * t), np.sin(2 * np.pi * 5 * t) + np.sin(2 * np.pi * 200 * t)])
+    with h5py.File(root / f"Own/derivatives/serialised/{name}_proc-none_meg.h5", "w") as file:
+        file["data"] = x.astype(np.float32)
+        file.attrs.update(sample_frequency=float(rate), sensor_names=list(names), sensor_types=["mag", "grad"])
+    rows = [f"word\tx{i}\t{1 + i / 2}\t{word}" for i, word in enumerate(WORDS)] + ["phoneme\tah_B\t1.0\tn/a"]
+    (root / f"Own/derivatives/events/{name}_events.tsv").write_text("\n".join([head, *rows]) + "\n")
+
+
+def write_words(root: Path) -> Path:
+    """A tree of three session runs of words."""
+    for run in (1, 2, 3):
+        write_words_of(root, run)
+    return root

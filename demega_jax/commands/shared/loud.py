@@ -17,7 +17,7 @@ VERBOSE = typer.Option(False, "-v", "--verbose", help="Print more of what is don
 # The commands that print what they are doing.
 TALKING = (
     *("simulate", "download", "group", "shard", "train", "evaluate", "report", "compare", "audit"),
-    *("predict", "sweep", "stack", "benchmark", "import-bids"),
+    *("predict", "sweep", "stack", "benchmark", "import-bids", "inspect"),
 )
 
 

@@ -20,6 +20,12 @@ Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, 
 Split = Annotated[Several, Option(metavar="SPLIT,..", help=f"{', '.join(SPLITS)} or all (default: all there are).")]
 RUNS = "Only these session runs (default: all), written session:task:run, such as 1:Sherlock1:1."
 SessionRuns = Annotated[Several, Option(metavar="RUN,..", help=RUNS)]
+SPLITS_FILE = (
+    "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
+    'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
+    '"others": "train"}.'
+)
+TMIN, TMAX = (f"{which} of a window, in seconds after the onset." for which in ("Begin", "End"))
 # Recordings whose windows are not those of phonemes.
 OTHER = "Other events and rates"
 EVENTS = "Rows of the events that have windows (default: kind=phoneme), such as kind=word, or all rows: all."

@@ -5,32 +5,36 @@ from pathlib import Path
 from demega_jax.data.folder import LISTED, find_levels
 from demega_jax.data.inspect.downloads import inspect_download
 from demega_jax.data.inspect.grouped import inspect_grouped
+from demega_jax.data.inspect.recording_facts import USUAL, Reading
 from demega_jax.data.inspect.recordings import inspect_recordings
 from demega_jax.data.inspect.report import Report
 from demega_jax.data.inspect.shards import has_shards, inspect_shards
-from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice
 from demega_jax.errors import UserError, listed
 from demega_jax.files import visible
 
 SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
-def inspect_data(path: Path, choice: EventChoice = PHONEME_EVENTS, top: int | None = None) -> list[Report]:
+def inspect_data(path: Path, reading: Reading = USUAL) -> list[Report]:
     """A report for each file, split of shards or tree at a path, and one of what was downloaded there, if anything was.
 
-    choice, top: the events to count in recordings, as for `inspect_recordings`.  Nothing is raised: a report has what
-    is wrong.
+    reading: of recordings.  Nothing is raised: a report has what is wrong.
     """
     path = Path(path)
     downloaded = inspect_download(path)
-    return _inspect(path, choice, top) + ([downloaded] if downloaded is not None else [])
+    return _inspect(path, reading) + ([downloaded] if downloaded is not None else [])
 
 
-def _inspect(path: Path, choice: EventChoice, top: int | None) -> list[Report]:
+def has_recordings(path: Path) -> bool:
+    """Whether a path is a recording tree, for `inspect`."""
+    return path.is_dir() and next(visible(path, "*/derivatives"), None) is not None
+
+
+def _inspect(path: Path, reading: Reading) -> list[Report]:
     if path.is_file():
         return [inspect_grouped(path)]
-    if next(visible(path, "*/derivatives"), None) is not None:
-        return [inspect_recordings(path, choice, top)]
+    if has_recordings(path):
+        return [inspect_recordings(path, reading)]
     if has_shards(path):
         return _inspect_level(path)
     levels = find_levels(path)

@@ -60,7 +60,8 @@ class ShardFacts:
 class GroupedFacts:
     """A sound grouped file, or a split of shards. counts: rows of each class, in the order of `classes`.
 
-    own_classes: whether the file names its classes.  measured: sampling rate and sensors in words; empty: not known.
+    own_classes: whether the file names its classes.  measured: sampling rate and sensors in words; events: which ones
+    the windows follow; empty: not known.
     simulated: None where the data do not say so.  checksums: of a grouped file, "verified", "do not agree", "not
     compared" (as another problem was found) or "none"; those of shards are in `shards`.
     """
@@ -81,6 +82,7 @@ class GroupedFacts:
     amplitude: Amplitude
     reference_macro_f1: float | None
     measured: str
+    events: str
     simulated: bool | None = None
     checksums: str | None = None
     shards: ShardFacts | None = None
@@ -135,6 +137,7 @@ def facts_of(split: Split, blocks: Sequence[tuple[Path, int]], rows: int) -> dic
             types=split.acquisition.sensor_types,
         ),
         "measured": split.acquisition.describe(),
+        "events": split.acquisition.describe_events(),
     }
 
 

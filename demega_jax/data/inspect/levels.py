@@ -1,4 +1,4 @@
-"""Whether two grouping levels average windows of the same phonemes, so that their rows can be paired."""
+"""Whether two grouping levels average windows of the same events, so that their rows can be paired."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ Same = Literal["same", "nearly the same", "different", "cannot tell"]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two levels of a split, and whether they hold the same phonemes, with the reason in words."""
+    """Two levels of a split, and whether they hold the same events, with the reason in words."""
 
     split: str
     first: Path
@@ -42,7 +42,7 @@ class LevelWindows:
 
 
 def compare_levels(reports: Sequence[Report]) -> list[Comparison]:
-    """Whether neighbouring levels of each split hold the same phonemes. Reports of unsound files are ignored."""
+    """Whether neighbouring levels of each split hold the same events. Reports of unsound files are ignored."""
     found = []
     splits: dict[str, list[tuple[int, Path, GroupedFacts]]] = {}
     for report in reports:
@@ -79,11 +79,11 @@ def compare(a: LevelWindows, b: LevelWindows) -> tuple[Same, str]:
         return "different", "no window number is in both"
     differing = int((a.label[in_a] != b.label[in_b]).sum())
     if differing:
-        return "different", f"{differing:,} of {len(in_a):,} shared window numbers have different phonemes"
+        return "different", f"{differing:,} of {len(in_a):,} shared window numbers have different classes"
     alone = ((a.level, len(a.window) - len(in_a)), (b.level, len(b.window) - len(in_a)))
     only = [f"{count:,} only at level {level}" for level, count in alone if count]
     if not only:
-        return "same", f"the same {len(in_a):,} window numbers, of the same phonemes"
+        return "same", f"the same {len(in_a):,} window numbers, of the same classes"
     return "nearly the same", f"{len(in_a):,} windows in both, {' and '.join(only)}"
 
 

@@ -1,5 +1,6 @@
-"""Inspection of recording trees: session runs, minutes, phonemes, what is missing, and amplitudes."""
+"""Inspection of recording trees: session runs, minutes, events, what is missing, and amplitudes."""
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,74 +11,29 @@ from jaxtyping import Float
 
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.inspect.amplitude import Amplitude, measure
+from demega_jax.data.inspect.event_tables import EventFacts, options_of, other_events, survey
+from demega_jax.data.inspect.missing import missing_runs
+from demega_jax.data.inspect.recording_facts import USUAL, Reading, RecordingFacts, RunFacts, SplitFacts, together
 from demega_jax.data.inspect.report import Report
-from demega_jax.data.recordings.chapters import warn_of_shared
+from demega_jax.data.recordings.chapters import has_chapters, warn_of_shared
 from demega_jax.data.recordings.classes import classes_of
-from demega_jax.data.recordings.events import AGAIN, OTHERS, PHONEME_EVENTS, EventChoice
+from demega_jax.data.recordings.events import AGAIN, OTHERS, PHONEME_EVENTS
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, Recording, RunName, find_recordings
+from demega_jax.data.recordings.splits import Assigned, read_splits
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
+from demega_jax.data.recordings.windows import window_points
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.files import visible
 from demega_jax.names import PUBLISHED_RATE, SPLITS
 from demega_jax.phonemes import PHONEMES
 
-WINDOW = 0.5  # s of the windows that are counted
 SENSORS_READ = 16  # sensors whose checksums are compared at a time
 PIECES, PIECE = 4, 2.0  # the amplitudes are measured on 4 pieces of 2 s of each session run
 
 
-@dataclasses.dataclass(frozen=True)
-class RunFacts:
-    """A session run. phonemes: known ones, or the events of other classes.  windows: those of them whose 0.5 s lie
-    within the recording.
-
-    unknown: events with symbols that are no class.  counts: windows of each class, usually the 39 phonemes.
-    """
-
-    name: str
-    task: str
-    session: str
-    split: str
-    minutes: float
-    phonemes: int
-    windows: int
-    unknown: int
-    counts: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitFacts:
-    """All session runs of a split together."""
-
-    runs: int
-    minutes: float
-    phonemes: int
-    windows: int
-    counts: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordingFacts:
-    """A recording tree. rate: Hz.  missing: session runs that should be there, in words.  amplitude: in tesla."""
-
-    rate: float
-    sensors: int
-    minutes: float
-    nbytes: int
-    classes: tuple[str, ...]
-    splits: dict[str, SplitFacts]
-    runs: tuple[RunFacts, ...]
-    missing: tuple[str, ...]
-    simulated: bool
-    amplitude: Amplitude
-
-
-def inspect_recordings(root: Path, choice: EventChoice = PHONEME_EVENTS, top: int | None = None) -> Report:
-    """The report of a recording tree. A session run that is not sound is a problem; the others are reported.
-
-    choice, top: the events to count, and how many of their labels are classes, as for `classes_of`.
-    """
+def inspect_recordings(root: Path, reading: Reading = USUAL) -> Report:
+    """The report of a recording tree. A session run that is not sound is a problem; the others are reported."""
     report = Report(root, "recordings")
     with report.watch():
         names = _paired(root)
@@ -86,40 +42,94 @@ def inspect_recordings(root: Path, choice: EventChoice = PHONEME_EVENTS, top: in
         sound: list[Recording] = []
         for name in names:
             with report.going_on():
-                sound += find_recordings(root, only=[name], choice=choice)
-        _check_alike(report, sound)
-        warn_of_shared({split: [r for r in sound if OFFICIAL.get(r.name, "train") == split] for split in SPLITS})
-        runs: list[RunFacts] = []
-        train = [recording for recording in sound if OFFICIAL.get(recording.name, "train") == "train"]
-        classes = classes_of(train or sound, top) if sound else PHONEMES
-        tallies = {split: Tally(classes) for split in SPLITS}
-        for recording in sound:
-            with report.going_on():
-                runs.append(_run_facts(recording, tallies[OFFICIAL.get(recording.name, "train")]))
-        if not runs:
+                sound += find_recordings(root, only=[name], choice=reading.choice or PHONEME_EVENTS)
+        if not sound:
             return report
-        _say_unlike(sound[0].rate, runs, sum((tally.unknown for tally in tallies.values()), Counter()))
-        for tally in tallies.values():
-            with report.going_on():
-                tally.check()
-        simulated = all(recording.simulated for recording in sound)
-        report.facts = RecordingFacts(
-            rate=sound[0].rate,
-            sensors=sound[0].sensors,
-            minutes=sum(run.minutes for run in runs),
-            nbytes=sum(recording.nbytes for recording in sound),
-            classes=classes,
-            splits=_splits(runs, classes),
-            runs=tuple(runs),
-            missing=() if simulated else tuple(missing_runs(names)),
-            simulated=simulated,
-            amplitude=_amplitude(report, sound),
-        )
-        named = {problem.where for problem in report.problems}
-        for recording in (recording for recording in sound if str(recording.meg) not in named):
-            with report.going_on():
-                _compare(recording)
+        _check_alike(report, sound)
+        events = None if has_chapters(sound) else survey([recording.events for recording in sound])
+        if events is not None and reading.choice is None:
+            reading = _with_found_events(reading, sound, events)
+            sound = [dataclasses.replace(recording, choice=reading.choice or recording.choice) for recording in sound]
+        assigned = _assigned(report, sound, reading)
+        warn_of_shared(assigned)
+        facts = _facts(report, assigned, reading)
+        if facts is not None:
+            missing = None if events is not None else () if facts.simulated else tuple(missing_runs(names))
+            options = options_of(sound[0].choice, reading.top)
+            report.facts = dataclasses.replace(facts, missing=missing, events=events, options=options)
+            _compare_all(report, sound)
     return report
+
+
+def _with_found_events(reading: Reading, recordings: Sequence[Recording], events: EventFacts) -> Reading:
+    """The reading, with other events where recordings have no phoneme, and a warning that says so."""
+    for recording in recordings:
+        with contextlib.suppress(UserError):  # a table without the columns of phonemes
+            if recording.read_events().symbol:
+                return reading
+    found = other_events(recordings, events)
+    if found is None:
+        return reading
+    warn(f"there is no phoneme, so that other events are counted, those of `{options_of(*found)}`")
+    choice, top = found
+    return dataclasses.replace(reading, choice=choice, top=top)
+
+
+def _assigned(report: Report, recordings: Sequence[Recording], reading: Reading) -> Assigned:
+    """The session runs of each split. Those of own recordings are all of train, unless a file says otherwise."""
+    if reading.splits is not None and not report.problems:
+        with report.going_on():
+            return read_splits(reading.splits, recordings)
+    elif reading.splits is not None:
+        warn(f"{reading.splits} is not read, as session runs are not sound: the published splits are taken")
+    if reading.splits is None and not has_chapters(recordings) and not any(r.name in OFFICIAL for r in recordings):
+        warn(
+            "none of these session runs is in a published split, and all count as train here: name their splits with "
+            "--splits TABLE, a table with the columns run and split, or draw them with `group --split-shares`"
+        )
+    return {split: [r for r in recordings if OFFICIAL.get(r.name, "train") == split] for split in SPLITS}
+
+
+def _facts(report: Report, assigned: Assigned, reading: Reading) -> RecordingFacts | None:
+    """The facts of the session runs whose events can be read; None: there are none."""
+    sound = sorted((run for some in assigned.values() for run in some), key=lambda run: run.name)
+    split_of = {recording.name: split for split, some in assigned.items() for recording in some}
+    classes = classes_of(assigned.get("train") or sound, reading.top)
+    tallies = {split: Tally(classes) for split in SPLITS}
+    runs: list[RunFacts] = []
+    for recording in sound:
+        with report.going_on():
+            split = split_of[recording.name]
+            runs.append(_run_facts(recording, tallies[split], split, reading))
+    if not runs:
+        return None
+    _say_unlike(sound[0].rate, runs, sum((tally.unknown for tally in tallies.values()), Counter()), reading)
+    for tally in tallies.values():
+        with report.going_on():
+            tally.check()
+    return RecordingFacts(
+        rate=sound[0].rate,
+        sensors=sound[0].sensors,
+        measured=dataclasses.replace(sound[0].acquisition, sampling_rate=None).describe(),
+        minutes=sum(run.minutes for run in runs),
+        nbytes=sum(recording.nbytes for recording in sound),
+        classes=classes,
+        splits=_splits(runs, classes),
+        runs=tuple(runs),
+        missing=None,
+        simulated=all(recording.simulated for recording in sound),
+        amplitude=_amplitude(report, sound),
+        events=None,
+        options="",
+    )
+
+
+def _compare_all(report: Report, recordings: Sequence[Recording]) -> None:
+    """Read the recordings that have checksums and of which no problem is known."""
+    named = {problem.where for problem in report.problems}
+    for recording in (recording for recording in recordings if str(recording.meg) not in named):
+        with report.going_on():
+            _compare(recording)
 
 
 def _paired(root: Path) -> list[RunName]:
@@ -146,15 +156,16 @@ def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
             report.problems.append(UserError(recording.meg, came, wanted, way_out))
 
 
-def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
+def _run_facts(recording: Recording, tally: Tally, split: str, reading: Reading) -> RunFacts:
     """The facts of a session run, which is added to the tally of its split. UserError: its events are not sound."""
     name, events = recording.name, recording.read_events()
     _check_times(recording)
     classes = tally.classes
     own = Tally(classes)
     label = own.add(recording, events)
-    start = np.floor(events.onset * recording.rate)
-    fits = (start >= 0) & (start + round(WINDOW * recording.rate) <= recording.samples)
+    start = np.floor((events.onset + reading.tmin) * recording.rate)
+    time_points = window_points(recording.rate, reading.tmin, reading.tmax)
+    fits = (start >= 0) & (start + time_points <= recording.samples)
     counts = np.bincount(label[fits & (label >= 0)], minlength=len(classes))
     seconds = recording.samples / recording.rate
     for count, what in (
@@ -173,7 +184,7 @@ def _run_facts(recording: Recording, tally: Tally) -> RunFacts:
         wanted = f"events of the classes {listed(classes)}"
         raise UserError(recording.events, came, wanted, f"{AGAIN}, or {OTHERS}")
     tally.add(recording, events)
-    split, unknown = OFFICIAL.get(name, "train"), len(label) - known
+    unknown = len(label) - known
     return RunFacts(str(name), name.task, name.session, split, seconds / 60, known, sum(of_class), unknown, of_class)
 
 
@@ -198,7 +209,7 @@ def _check_times(recording: Recording) -> None:
                 warn(f"{recording.name}: {rate:.4g} Hz by `times`, but {recording.rate:g} Hz by its attribute")
 
 
-def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown) -> None:
+def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown, reading: Reading) -> None:
     """Warn of another sampling rate, of windows that run off their recording, and of symbols that are no phoneme."""
     if rate != PUBLISHED_RATE:
         warn(
@@ -207,7 +218,7 @@ def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown) -> None
         )
     off = sum(run.phonemes - run.windows for run in runs)
     if off:
-        warn(f"{off} windows of {WINDOW:g} s run off their recording and are left out")
+        warn(f"{off} windows of {reading.tmax - reading.tmin:g} s run off their recording and are left out")
     if unknown:
         warn(f"{unknown.total()} events have symbols that are no class: {named(unknown)}")
 
@@ -223,37 +234,6 @@ def _splits(runs: Sequence[RunFacts], classes: Sequence[str]) -> dict[str, Split
                 what = "phonemes" if classes == PHONEMES else "classes"
                 warn(f"no window of {len(absent)} of {len(classes)} {what} in {split} ({' '.join(absent)})")
     return found
-
-
-def together(runs: Sequence[RunFacts]) -> SplitFacts:
-    """The sums of session runs."""
-    minutes, phonemes = sum(run.minutes for run in runs), sum(run.phonemes for run in runs)
-    counts = np.sum([run.counts for run in runs], axis=0).tolist()
-    return SplitFacts(len(runs), minutes, phonemes, sum(counts), tuple(counts))
-
-
-def missing_runs(names: Sequence[RunName]) -> list[str]:
-    """What is known to be missing: the published session runs of validation and test, and gaps in a task's sessions."""
-    missing = [f"the {split} session run {name}" for name, split in OFFICIAL.items() if name not in names]
-    for task in sorted({name.task for name in names}):
-        there = {int(name.session) for name in names if name.task == task and name.session.isdigit()}
-        # The sessions of validation and test are named above already.
-        named = {int(name.session) for name in OFFICIAL if name.task == task and name not in names}
-        gaps = [number for number in range(1, max(there, default=0)) if number not in there | named]
-        if gaps:
-            missing.append(f"{task} session{'s' if len(gaps) > 1 else ''} {_ranges(gaps)}")
-    return missing
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """1, 2, 3, 5 as `1-3, 5`."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
 
 
 def _amplitude(report: Report, recordings: Sequence[Recording]) -> Amplitude:

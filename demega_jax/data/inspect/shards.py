@@ -43,6 +43,7 @@ def _inspect_split(folder: Path, name: str, manifest: Manifest) -> Report:
             storage="in shards",
             nbytes=sum(shard.bytes for shard in entry.shards),
             own_classes=manifest.classes is not None,
+            simulated=split.simulated or None,  # shards of earlier versions do not say that they are not
             shards=ShardFacts(
                 files=len(split.shards),
                 rows_each=manifest.shard_rows,

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from demega_jax.data.inspect.amplitude import Amplitude
 from demega_jax.data.inspect.downloads import DownloadFacts
+from demega_jax.data.inspect.event_tables import ColumnFacts, EventFacts
 from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
-from demega_jax.data.inspect.recordings import RecordingFacts, SplitFacts, together
+from demega_jax.data.inspect.recording_facts import RecordingFacts, SplitFacts, together
 from demega_jax.data.inspect.report import Report
 from demega_jax.errors import listed
 from demega_jax.files import format_bytes
@@ -54,7 +55,7 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
     if not comparisons:
         return
     console.print()
-    console.print(Text("Do levels hold the same phonemes?", style="bold"))
+    console.print(Text("Do levels hold the same events?", style="bold"))
     table = _table(["split"], ["levels"], ["same?", "why"])
     for comparison in comparisons:
         verdict = Text(comparison.verdict, VERDICT_STYLE[comparison.verdict])
@@ -101,6 +102,7 @@ def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) ->
         **({"checksums": _checksums(facts.checksums)} if facts.checksums is not None else {}),
         **(_shard_pairs(facts.shards) if facts.shards else {}),
         **({"sensors": facts.measured} if facts.measured else {}),
+        **({"events": facts.events} if facts.events else {}),
         "order": facts.order + in_order,
         "windows": _windows(facts),
         "reference": "unknown" if best is None else f"macro-F1 {best:.4f}, of the best possible classifier",
@@ -206,12 +208,17 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     extent = f"{facts.minutes:,.1f} minutes, {format_bytes(facts.nbytes)}"
     pairs: dict[str, str | Text] = {
         "data": f"{facts.sensors} sensors at {facts.rate:g} Hz, {extent}",
+        **({"sensors": facts.measured} if facts.measured else {}),
         "origin": "simulated" if facts.simulated else "not marked as simulated",
     }
-    if not facts.simulated:
+    if not facts.simulated and facts.missing is not None:
         missing = "; ".join(facts.missing)
         pairs["missing"] = Text(missing, "yellow") if missing else "no gap in the sessions of a task"
+    if facts.events is not None:
+        pairs |= _event_pairs(facts.events, facts.options)
     _print_pairs(console, pairs)
+    if facts.events is not None and facts.events.columns:
+        _print_columns(facts.events.columns, console)
     counted = "phonemes" if facts.classes == PHONEMES else "events"
     table = _table(["split", "task"], ["session runs", "minutes", counted, "windows", "per s"])
     for split, whole in facts.splits.items():
@@ -231,6 +238,27 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     _print_pairs(console, {f"{first} windows": _classes(facts.classes, found.counts, "windows")})
     _print_histogram(facts.classes, found.counts, console)
     _print_amplitude(facts.amplitude, console, tesla=True)
+
+
+def _event_pairs(events: EventFacts, options: str) -> dict[str, str | Text]:
+    """What is known of tables of events. options: those that read the events that are counted."""
+    when = "no column of times" if events.time is None else f"times in the column {events.time}"
+    ways = "--label COLUMN for the labels, and --events COLUMN=LABEL for rows with that label, or --events all"
+    return {
+        "events": f"{events.rows:,} rows in {events.tables} tables, {when}",
+        "counted with": options,
+        "other events": f"{ways}; `group` takes these options, too",
+    }
+
+
+def _print_columns(columns: Sequence[ColumnFacts], console: Console) -> None:
+    """Print the columns of labels, and their most frequent labels."""
+    table = _table(["column"], ["rows", "different labels"], ["most frequent"])
+    for column in columns:
+        most = listed((f"{label} ({count:,})" for label, count in column.most), len(column.most))
+        more = ", .." if column.different > len(column.most) else ""
+        table.add_row(column.name, f"{column.rows:,}", f"{column.different:,}", most + more)
+    _print_indented(table, console)
 
 
 def _print_run(facts: Any, console: Console) -> None:

@@ -19,7 +19,7 @@ class Rows:
     """The rows of a split's file, and the windows of the split, by their numbers, that each is the mean of.
 
     label [G]: of each row.  window [M]: window numbers, row after row; row g has window[start[g] : start[g + 1]].
-    attributes: of the file, which say how groups were made.
+    attributes: of the file, such as how groups were made.
     """
 
     label: Int[np.ndarray, " G"]
@@ -31,6 +31,10 @@ class Rows:
     def sizes(self) -> Int[np.ndarray, " G"]:
         """Windows of each row."""
         return np.diff(self.start)
+
+    def with_attributes(self, **more: object) -> "Rows":
+        """These rows with more attributes of their file."""
+        return dataclasses.replace(self, attributes=self.attributes | more)
 
 
 def rows_as_given(ids: Int[np.ndarray, " N"], level: int) -> Rows:

@@ -10,13 +10,14 @@ import numpy as np
 
 from demega_jax.data.acquisition import Acquisition
 from demega_jax.data.arrays import CLASSES, LABELS, WINDOWS, read_npz
-from demega_jax.data.hdf5 import check_storage, find_dataset, open_file
+from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.data.own.epochs import from_epochs, import_mne
 from demega_jax.data.own.write import write_grouped
 from demega_jax.errors import UserError, did_you_mean, listed
 
 HDF5, NPZ, FIF = (".h5", ".hdf5"), (".npz",), (".fif", ".fif.gz")
 FACTS = tuple(field.name for field in dataclasses.fields(Acquisition))
+MARK = "simulated"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def import_file(path: Path, out: Path, settings: ImportSettings) -> list[Path]:
         return _from_fif(path, out, settings)
     if name.endswith(NPZ):
         arrays = read_npz(path)
-        facts = {fact: arrays[fact] for fact in FACTS if fact in arrays}
+        facts = {fact: arrays[fact] for fact in FACTS if fact in arrays} | {MARK: flag(arrays, MARK)}
         return _write(path, out, settings, arrays, arrays.get(CLASSES), facts)
     if name.endswith(HDF5):
         with open_file(path) as file:
@@ -64,7 +65,7 @@ def import_file(path: Path, out: Path, settings: ImportSettings) -> list[Path]:
                 if (found := find_dataset(path, file, key)) is not None:
                     check_storage(path, found)
                     datasets[key] = found
-            facts = {fact: file.attrs[fact] for fact in FACTS if fact in file.attrs}
+            facts = {fact: file.attrs[fact] for fact in FACTS if fact in file.attrs} | {MARK: flag(file.attrs, MARK)}
             classes = file.attrs.get(CLASSES, datasets[CLASSES][:] if CLASSES in datasets else None)
             return _write(path, out, settings, datasets, classes, facts)
     endings = ", ".join((*NPZ, *HDF5, *FIF))

@@ -46,6 +46,10 @@ def write_grouped(
     sensor_names: Sequence[str] | None = None,
     sensor_types: Sequence[str] | str | None = None,
     sensor_positions: ArrayLike | None = None,
+    simulated: bool = False,
+    event_rows: str | None = None,
+    event_label: str | None = None,
+    event_classes: str | None = None,
 ) -> list[Path]:
     """Write windows as FOLDER/grouped_K/{train,validation,test}_grouped.h5, and return the paths.
 
@@ -61,7 +65,10 @@ def write_grouped(
     one, can be smaller, or is left out with `drop_remaining`. The means, N / K rows, are in memory.
     sampling_rate: in Hz.  tmin: of the first time point, in seconds after the event.  units, sensor_types: a text for
     each sensor, or one for all; types as in MNE, such as mag, grad and eeg.  sensor_names: a text for each sensor.
-    sensor_positions [sensors, 3]: in metres.
+    sensor_positions [sensors, 3]: in metres.  simulated: whether no brain has made the windows, which the files, and
+    the model card of `push`, then say.  event_rows, event_label: the events of a recording that the windows follow, and
+    the column of their labels, as `group --events` and `--label` name them; recordings are then read in the same way.
+    event_classes: where the classes come from a table, a text that is the same for the same table.
     Warns of classes with fewer than K windows in a split.
     UserError: shapes, labels or values that do not fit; no group of K windows in a split; windows or sensors that
     differ from those of a split in the folder; a file that exists; a full disk. Then nothing is written.
@@ -80,6 +87,7 @@ def write_grouped(
     known = acquisition(
         "write_grouped", blocks.window[0], sampling_rate=sampling_rate, tmin=tmin, units=units,
         sensor_names=sensor_names, sensor_types=sensor_types, sensor_positions=sensor_positions,
+        event_rows=event_rows, event_label=event_label, event_classes=event_classes,
     )  # fmt: skip
     paths = {name: target / f"{name}_grouped.h5" for name in SPLITS if (of_row == name).any()}
     _check_target(paths, there, blocks.window, names, known)
@@ -88,6 +96,8 @@ def write_grouped(
     if group is not None:
         for name in paths:
             written[name] = rows_of_groups(ids[of_row == name], name, names, group, seed, drop_remaining)
+    if simulated:
+        written = {name: rows.with_attributes(simulated=True) for name, rows in written.items()}
     _check_classes(written["train"].label if "train" in written else ids[:0], names)
     _check_size(target, sum(len(rows.label) for rows in written.values()), blocks.window)
     _write(paths, blocks, written, of_row, names, group or level, known, averaged=group is not None)

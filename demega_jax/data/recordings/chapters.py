@@ -1,13 +1,22 @@
 """Chapters: what is heard in a session of a task, which several subjects, or several runs, can hear.
 
 A phoneme of a chapter has the same words around it whoever hears it. So a model that was trained on a chapter has seen
-what it is asked in validation or test on the same chapter.
+what it is asked in validation or test on the same chapter. In other recordings than those of LibriBrain nobody knows
+whether two sessions hear the same.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from demega_jax.data.recordings.runs import Recording, RunName
 from demega_jax.errors import listed, warn
+
+BOOK = re.compile(r"Sherlock[0-9]+")  # the tasks of LibriBrain, each of which is a book
+
+
+def has_chapters(recordings: Sequence[Recording]) -> bool:
+    """Whether the session runs are those of LibriBrain, in which a session of a task is a chapter of a book."""
+    return any(BOOK.fullmatch(recording.name.task) for recording in recordings)
 
 
 def chapter_of(name: RunName) -> str:
@@ -24,14 +33,18 @@ def by_chapter(recordings: Sequence[Recording]) -> list[list[Recording]]:
 
 
 def warn_of_shared(assigned: Mapping[str, Sequence[Recording]]) -> None:
-    """Warn of session runs for training whose chapter validation or test hears, and of those of both of these."""
-    heard = {split: {chapter_of(r.name) for r in runs} for split, runs in assigned.items()}
+    """Warn of session runs for training whose chapter validation or test hears, and of those of both of these.
+
+    Recordings that are not of LibriBrain pass, as their sessions are not known to be chapters.
+    """
+    of_books = {split: [r for r in runs if has_chapters([r])] for split, runs in assigned.items()}
+    heard = {split: {chapter_of(r.name) for r in runs} for split, runs in of_books.items()}
     for split, others in (("train", ("validation", "test")), ("validation", ("test",))):
         known = {chapter for other in others for chapter in heard.get(other, ())}
-        shared = [str(r.name) for r in assigned.get(split, ()) if chapter_of(r.name) in known]
+        shared = [str(r.name) for r in of_books.get(split, ()) if chapter_of(r.name) in known]
         if shared:
             warn(
                 f"{len(shared)} session runs for {split} hear chapters of {' or '.join(others)}, so that scores there "
-                f"are too good: {listed(shared)}; assign whole chapters with `chapters` in a file of splits (--splits, "
-                "data.regroup.splits)"
+                f"are too good: {listed(shared)}; put each chapter into one split with --splits TABLE "
+                "(data.regroup.splits), a table with the columns run and split"
             )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from demega_jax.data.tables import read_table
 from demega_jax.errors import UserError
+from demega_jax.files import fingerprint
 
 COLUMNS = {"label": ("label",), "class": ("class",)}
 
@@ -23,6 +24,11 @@ class ClassMap:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order in which the file names them first."""
         return tuple(dict.fromkeys(name for _, name in self.pairs))
+
+    @property
+    def fingerprint(self) -> str:
+        """CRC-32 of the pairs; their order, and the path of the file, make no difference."""
+        return fingerprint(sorted(self.pairs))
 
     def labels_of(self, name: str) -> list[str]:
         """The labels of a class."""

@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from demega_jax.data.recordings.class_map import ClassMap, read_class_map
-from demega_jax.data.recordings.events import EventChoice
+from demega_jax.data.recordings.events import ALL_ROWS, EventChoice
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.symbols import label_symbols, most_frequent
 from demega_jax.errors import UserError
 from demega_jax.phonemes import PHONEMES
-
-ALL_ROWS = "all"  # as the events that are chosen
 
 
 def event_choice(

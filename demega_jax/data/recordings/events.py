@@ -21,6 +21,7 @@ NO_LABEL = "n/a"  # in tables of BIDS, for what is not known
 POSITIONS = ("B", "I", "E", "S", "")  # of a phoneme in its word: begin, inside, end, single; unknown
 TIME, ONSET = "timemeg", "onset"  # columns of the time of an event in s; the second, as in BIDS, of other events only
 AGAIN = "download the file again"
+ALL_ROWS = "all"  # as the events that are chosen
 OTHERS = "name other events than phonemes with `group --events` and `--label` (or data.regroup.events and label)"
 QUIET = 30.0, 0.1  # s, and share of a recording: a longer end without any event means that events are missing
 
@@ -43,6 +44,11 @@ class EventChoice:
         """Whether these are the published phonemes, whatever their classes are."""
         usual = PHONEME_EVENTS
         return (self.column, self.value, self.label) == (usual.column, usual.value, usual.label)
+
+    @property
+    def rows(self) -> str:
+        """The rows as `group --events` names them."""
+        return f"{self.column}={self.value}" if self.column else ALL_ROWS
 
     @property
     def left_out(self) -> frozenset[str]:

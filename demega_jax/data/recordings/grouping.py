@@ -286,6 +286,8 @@ def _begin(file: h5py.File, target: Target) -> None:
         n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
         average_grouped_samples=True, created_time=time.time(), **target.attributes,
     )  # fmt: skip
+    if windows.simulated:
+        file.attrs["simulated"] = True
     write_acquisition(file, windows.acquisition)
     names = {"classes": windows.classes, "recordings": [str(r.name) for r in windows.recordings]}
     for name, values in names.items():

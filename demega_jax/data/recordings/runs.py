@@ -208,7 +208,7 @@ def _open(name: RunName, meg: Path, events: Path) -> Recording:
                 "write that attribute, or download the file again",
             )
         sensors, samples = data.shape
-        simulated = flag(file, "simulated")
+        simulated = flag(file.attrs, "simulated")
         written = events_checksum(file)
         checks = sensor_checks(meg, file) if data.dtype == np.float32 else None  # they are read as float32
         known = dataclasses.replace(read_acquisition(meg, file, sensors), sampling_rate=float(rate.item()))

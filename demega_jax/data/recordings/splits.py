@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demega_jax.data.recordings.chapters import by_chapter, chapter_of, warn_of_shared
+from demega_jax.data.recordings.chapters import by_chapter, chapter_of
 from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.data.recordings.split_list import is_table, named_splits, rows_of_json, rows_of_table
 from demega_jax.data.shares import check_shares, split_units
@@ -22,6 +22,10 @@ from demega_jax.names import SPLITS
 from demega_jax.reading import read_json
 
 FORMAT = 1
+BY_TABLE = (
+    "name the split of each session run with --splits TABLE (data.regroup.splits), a table with the columns run and "
+    "split, or use more session runs"
+)
 
 Assigned = dict[str, list[Recording]]
 
@@ -41,27 +45,29 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     chapters = by_chapter(recordings)
     if len(chapters) < len(wanted):
         came = f"{len(recordings)} session runs of {len(chapters)} chapters for {len(wanted)} splits"
-        way_out = "download more session runs, or set the share of a split to 0"
-        raise UserError("--split-shares", came, "at least one chapter for each split", way_out)
+        wanted_chapters = "at least one chapter for each split, as all session runs of a task and session stay together"
+        way_out = (
+            "name the split of each session run with --splits TABLE, a table with the columns run and split, or set "
+            "the share of a split to 0"
+        )
+        raise UserError("--split-shares", came, wanted_chapters, way_out)
     drawn = split_units([sum(run.samples for run in chapter) for chapter in chapters], wanted, seed)
     chosen = {str(run.name): split for chapter, split in zip(chapters, drawn, strict=True) for run in chapter}
     return assign(recordings, chosen)
 
 
 def assign(recordings: Sequence[Recording], named: Mapping[str, str | None]) -> Assigned:
-    """Recordings by split, in their order. Warns of a split without session runs, and of chapters in several splits.
+    """Recordings by split, in their order. Warns of a split without session runs.
 
     UserError: train has none.
     """
     assigned: Assigned = {split: [r for r in recordings if named[str(r.name)] == split] for split in SPLITS}
     if not assigned["train"]:
         wanted = "at least one, as its statistics standardise every split"
-        way_out = "download more session runs, or assign those that are there with --split-shares"
-        raise UserError(recordings[0].meg.parents[3], "no session run for training", wanted, way_out)
+        raise UserError(recordings[0].meg.parents[3], "no session run for training", wanted, BY_TABLE)
     for split in [split for split, runs in assigned.items() if not runs]:
         warn(f"no session run for {split}: this split is left out")
         del assigned[split]
-    warn_of_shared(assigned)
     return assigned
 
 

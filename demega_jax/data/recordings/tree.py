@@ -13,7 +13,7 @@ from demega_jax.data.grouped import check_window
 from demega_jax.data.recordings.classes import classes_of, event_choice
 from demega_jax.data.recordings.grouping import Groups, GroupSettings, average_groups, make_groups
 from demega_jax.data.recordings.runs import Recording, find_recordings
-from demega_jax.data.recordings.splits import official, read_splits
+from demega_jax.data.recordings.splits import BY_TABLE, official, read_splits
 from demega_jax.data.recordings.statistics import StatisticsOf, statistics
 from demega_jax.data.recordings.windows import Windows, find_windows
 from demega_jax.data.rows import MemoryRows
@@ -75,8 +75,7 @@ class RecordingTree:
         """
         if split not in self.runs:
             wanted = f"a split that has session runs: {', '.join(self.runs)}"
-            way_out = "download more session runs, or assign them with data.regroup.splits"
-            raise UserError(self.path, f"no session run for {split}", wanted, way_out)
+            raise UserError(self.path, f"no session run for {split}", wanted, BY_TABLE)
         settings = self.config.regroup
         if classes is None:
             classes = classes_of(self.runs["train"], settings.top)
@@ -95,7 +94,7 @@ class RecordingTree:
         return LabelledRows(
             path=self.path, name=split, level=self.levels[0] if len(self.levels) == 1 else None,
             sensors=windows.recordings[0].sensors, time_points=windows.time_points, classes=windows.classes,
-            labels=labels, simulated=windows.recordings[0].simulated, acquisition=windows.acquisition,
+            labels=labels, simulated=windows.simulated, acquisition=windows.acquisition,
         )  # fmt: skip
 
     def averages(

@@ -35,7 +35,17 @@ class Windows:
     @property
     def acquisition(self) -> Acquisition:
         """How the windows were measured. They have no unit, as they are standardised."""
-        return dataclasses.replace(self.recordings[0].acquisition, tmin=self.tmin, units=())
+        first = self.recordings[0]
+        table = None if first.choice.class_map is None else first.choice.class_map.fingerprint
+        return dataclasses.replace(
+            first.acquisition, tmin=self.tmin, units=(),
+            event_rows=first.choice.rows, event_label=first.choice.label, event_classes=table,
+        )  # fmt: skip
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every session run says that it is simulated."""
+        return all(recording.simulated for recording in self.recordings)
 
     def __len__(self) -> int:
         return len(self.run)
@@ -43,6 +53,15 @@ class Windows:
     def class_counts(self) -> Int[np.ndarray, " V"]:
         """Windows of each class."""
         return np.bincount(self.label, minlength=len(self.classes))
+
+
+def window_points(rate: float, tmin: float, tmax: float) -> int:
+    """The samples T of a window. UserError: fewer than 2."""
+    time_points = round((tmax - tmin) * rate)
+    if time_points < 2:
+        way_out = "give a larger tmax, or a smaller tmin"
+        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
+    return time_points
 
 
 def find_windows(
@@ -55,10 +74,7 @@ def find_windows(
     UserError: no window, or phonemes that vanish as their symbols are unknown.
     """
     rate = recordings[0].rate
-    time_points = round((tmax - tmin) * rate)
-    if time_points < 2:
-        way_out = "give a larger tmax, or a smaller tmin"
-        raise UserError("tmin, tmax", f"a window of {time_points} samples", "at least 2 samples", way_out)
+    time_points = window_points(rate, tmin, tmax)
     columns: list[tuple[np.ndarray, ...]] = []
     off, tally = 0, Tally(classes)
     for index, recording in enumerate(recordings):

@@ -22,7 +22,9 @@ from demega_jax.names import ShardNorm
 from demega_jax.reading import open_plain, read_json
 
 MANIFEST, UNFINISHED = "manifest.json", ".shards.partial.json"
-VERSION = 2  # of manifests that say how windows were measured; others have 1, which earlier versions read
+# Manifests that say of which events windows are, or that windows without a reference score are simulated, have 3;
+# others that say how windows were measured have 2, and all others have 1. Earlier versions refuse unknown keys.
+VERSION = 3
 CHECK_THREADS = 4
 CHECK_BYTES = 2**22  # of one read while a checksum is taken
 AGAIN = "run `demega-jax shard` again with the same settings, which makes that file again, or copy the file again"
@@ -51,7 +53,10 @@ class SourceEntry(_Entry):
 
 
 class SplitEntry(_Entry):
-    """A split. permuted: rows lie in random order (train); otherwise in the source's."""
+    """A split. permuted: rows lie in random order (train); otherwise in the source's.
+
+    simulated: whether the source says so; None: where it has a reference_macro_f1, as simulated data alone do.
+    """
 
     source: SourceEntry
     rows: int = Field(gt=0)
@@ -60,6 +65,7 @@ class SplitEntry(_Entry):
     reference_macro_f1: float | None
     saturated: int
     shards: list[ShardEntry]
+    simulated: bool | None = None
 
 
 class Manifest(_Entry):
@@ -124,7 +130,9 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest and its checksum atomically. UserError: it cannot be written, as on a full disk."""
     content = manifest.model_dump(mode="json")
     if manifest.acquisition is None:
-        del content["acquisition"]  # earlier versions refuse a key that they do not know
+        del content["acquisition"]
+    for name in [name for name, split in manifest.splits.items() if split.simulated is None]:
+        del content["splits"][name]["simulated"]
     content["manifest_crc32"] = _crc32_of_content(content)
     write_text(path, json.dumps(content, indent=1) + "\n")
 

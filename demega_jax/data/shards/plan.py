@@ -1,14 +1,14 @@
 """The plan of `demega-jax shard`: the sources, the shards that are made of them, and the disk space they need."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from demega_jax import __version__
-from demega_jax.data.acquisition import check_same_acquisition
+from demega_jax.data.acquisition import EVENTS, check_same_acquisition
 from demega_jax.data.folder import find_level, find_levels, find_split
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
@@ -86,15 +86,23 @@ def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
         splits[name] = SplitEntry(
             source=source, rows=split.rows, permuted=name == "train", class_counts=counts,
             reference_macro_f1=split.reference_macro_f1, saturated=0, shards=[],
+            simulated=True if split.simulated and split.reference_macro_f1 is None else None,
         )  # fmt: skip
     known = first.acquisition.stated()
     return Manifest(
-        version=1 if known is None else VERSION,
+        version=_version(splits, known),
         demega_jax=__version__, level=level, classes=list(first.classes) if states_classes else None,
         sensors=first.sensors, time_points=first.time_points, dtype=settings.dtype, normalization=settings.norm,
         seed=settings.seed, shard_rows=shard_rows, block_rows=BLOCK_ROWS, splits=splits,
         acquisition=known,
     )  # fmt: skip
+
+
+def _version(splits: Mapping[str, SplitEntry], known: Mapping[str, object] | None) -> int:
+    """The oldest format that can say what the manifest says. known: how windows were measured."""
+    if any(split.simulated for split in splits.values()) or (known or {}).keys() & EVENTS:
+        return VERSION
+    return 1 if known is None else 2
 
 
 def _row_bytes(sensors: int, time_points: int, dtype: str, norm: str) -> int:

@@ -122,7 +122,7 @@ def open_shards(
         path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
         time_points=manifest.time_points, classes=labels.classes, labels=labels.ids,
         reference_macro_f1=entry.reference_macro_f1,
-        simulated=entry.reference_macro_f1 is not None,  # which only simulated data have
+        simulated=entry.simulated or entry.reference_macro_f1 is not None,
         normalization=None if norm in ("none", "raw") else norm, has_statistics=norm == "raw",
         dtype=np.dtype(manifest.dtype),  # as stored: the step converts the windows on the device
         shards=shards, manifest=manifest, permuted=entry.permuted,

@@ -9,7 +9,7 @@ from helpers.errors import assert_facts, has_fact
 from helpers.runs import inspect
 
 from demega_jax.data.inspect.folder import inspect_data
-from demega_jax.data.inspect.recordings import missing_runs
+from demega_jax.data.inspect.missing import missing_runs
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.phonemes import PHONEMES
 

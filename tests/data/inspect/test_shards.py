@@ -35,6 +35,7 @@ def test_shards_are_verified_and_reported_as_their_source(simulated, whole_shard
     files = list((whole_shards / "grouped_2" / "train").glob("shard-*.h5"))
     assert facts.shards.files == len(files) and facts.nbytes == sum(file.stat().st_size for file in files)
     assert (facts.shards.checksums, facts.shards.normalization, facts.shards.seed) == ("verified", "none", 3)
+    assert facts.simulated and source.facts.simulated
     assert facts.order == "shuffled" and facts.shards.permuted and not reports[1].facts.shards.permuted
     # All rows of both are read: the same values in another order.
     for kind, of_source in zip(facts.amplitude.types, source.facts.amplitude.types, strict=True):

@@ -152,6 +152,8 @@ DIFFERENT = {
     "rate": (dict(sampling_rate=250.0), "250 Hz.*500 Hz"),
     "sensors": (dict(sensor_names=list("abdce")), "sensor_names 'd' at sensor 2.*'c'"),
     "units": (dict(units="T"), "units 'T' at sensor 0.*'fT'"),
+    "events": (dict(event_rows="kind=word"), "windows of the events kind=word.*kind=phoneme, with labels"),
+    "labels": (dict(event_rows="kind=phoneme", event_label="word"), "column word.*column segment"),
 }
 
 
@@ -159,7 +161,8 @@ DIFFERENT = {
 def there(tmp_path_factory):
     """A folder with a train split."""
     folder = tmp_path_factory.mktemp("there")
-    write(folder, sampling_rate=500.0, sensor_names=list("abcde"), units="fT")
+    events = {"event_rows": "kind=phoneme", "event_label": "segment"}
+    write(folder, sampling_rate=500.0, sensor_names=list("abcde"), units="fT", **events)
     return folder
 
 
@@ -176,6 +179,8 @@ def test_splits_of_a_folder_must_agree(there, options, said):
         ("sampling_rate", -5.0, "sampling_rate=-5"),
         ("sensor_types", ["mag"] * 3, "sensor_types of 3 texts.*5 sensors"),
         ("sensor_positions", np.full((5, 3), np.nan), "not finite"),
+        ("event_rows", 3, "event_rows with 1 values of type int64.*one text"),
+        ("event_label", ["word", "segment"], "event_label with 2 values.*one text"),
     ],
 )
 def test_attributes_of_other_writers_are_checked(tmp_path, name, value, said):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from helpers.errors import assert_warned, fails_with, refused
 from helpers.recordings import group
 from helpers.runs import inspect
 
+from demega_jax.config import Config, DataConfig
+from demega_jax.data.open import open_split, open_training
+from demega_jax.data.recordings.chapters import warn_of_shared
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.splits import by_shares, official, read_splits
 
@@ -37,16 +41,33 @@ HELD_OUT = ("1/11/Sherlock1/2", "1/12/Sherlock1/2")
 def test_published_splits_say_who_hears_their_chapters(several, tmp_path, capsys):
     assigned = names(official(find_recordings(several)))
     assert set(HELD_OUT) < assigned["train"] and assigned["validation"] == {"0/11/Sherlock1/2"}
-    assert_warned(capsys.readouterr().err.splitlines(), "2 session runs for train", *HELD_OUT, "chapters")
     assert group(several, tmp_path / "out", "--level", 5) == 0
-    assert_warned(capsys.readouterr().err.splitlines(), "2 session runs for train", *HELD_OUT, "--splits")
+    lines = capsys.readouterr().err.splitlines()
+    assert_warned(lines, "2 session runs for train", *HELD_OUT, "--splits TABLE", "columns run and split")
+    assert sum("hear chapters" in line for line in lines) == 1
     status, out, _ = inspect(capsys, several)
     assert status == 0 and "2 session runs for train" in " ".join(out.split())
 
 
 def test_one_subject_is_not_warned_of(tree, capsys):
-    official(find_recordings(tree))
+    warn_of_shared(official(find_recordings(tree)))
     assert "chapters" not in capsys.readouterr().err
+
+
+def test_own_recordings_are_not_said_to_have_chapters(several, capsys):
+    """A task and session that two splits have are a chapter in LibriBrain, and nobody knows what elsewhere."""
+    own = [replace(r, name=replace(r.name, task="listen")) for r in find_recordings(several)]
+    split_by_runs = {"train": own[:2], "validation": own[2:3], "test": own[3:]}
+    warn_of_shared(split_by_runs)
+    assert "chapters" not in capsys.readouterr().err
+
+
+def test_evaluation_does_not_say_again_what_training_said(several, capsys):
+    config = DataConfig(level=1, feed="regroup")
+    open_training(Config(data=config.model_copy(update={"path": str(several)})))
+    assert_warned(capsys.readouterr().err.splitlines(), "2 session runs for train", *HELD_OUT)
+    open_split(several, "validation", config)
+    assert "hear chapters" not in capsys.readouterr().err
 
 
 def test_a_file_assigns_whole_chapters(several, tmp_path, capsys):
@@ -86,7 +107,7 @@ def test_chapters_in_validation_and_test_are_named(several, tmp_path, capsys):
     path = splits_file(
         tmp_path, runs={"1/11/Sherlock1/2": "test"}, chapters={"Sherlock1/11": "validation"}, others="train"
     )
-    read_splits(path, find_recordings(several))
+    warn_of_shared(read_splits(path, find_recordings(several)))
     assert_warned(capsys.readouterr().err.splitlines(), "1 session runs for validation", "test", "0/11/Sherlock1/2")
 
 
@@ -103,4 +124,4 @@ def test_too_few_chapters_for_the_splits(several, tmp_path, capsys):
         if "_ses-11_" not in path.name and "_ses-12_" not in path.name:
             path.unlink()
     command = ["group", several, tmp_path / "out", "--level", 5, "--split-shares", "0.5,0.3,0.2"]
-    fails_with(capsys, command, "4 session runs", "2 chapters", "3 splits")
+    fails_with(capsys, command, "4 session runs", "2 chapters", "3 splits", "--splits TABLE", "run and split")

@@ -4,12 +4,12 @@ import json
 import re
 from fractions import Fraction
 
-import h5py
 import numpy as np
 import pytest
 from command_line import fails
 from helpers import TINY_MODEL
 from helpers.data import grouped_path, read_grouped
+from helpers.recordings import WORDS, write_words, write_words_of
 from helpers.runs import evaluate, train
 
 from demega_jax.cli import main
@@ -25,30 +25,11 @@ from demega_jax.errors import UserError
 from demega_jax.signal.resample import ratio_of, resampled
 from demega_jax.training.run import RunFolder
 
-RATE, SECONDS = 1000, 8
-WORDS = ["the", "Dog", "the", "cat", "the", "dog", "dog", "cat", "bird", "the"]
-
-
-def write_run(root, run: int, rate: int = RATE, names=("a", "b"), head="kind\tsegment\ttimemeg\tword") -> None:
-    """A session run of two sensors: a slow and a fast oscillation; a word every half second, in two columns."""
-    name = f"sub-0_ses-1_task-Own_run-{run}"
-    for kind in ("serialised", "events"):
-        (root / "Own" / "derivatives" / kind).mkdir(parents=True, exist_ok=True)
-    t = np.arange(SECONDS * rate) / rate
-    x = np.stack([np.sin(2 * np.pi * 5 * t), np.sin(2 * np.pi * 5 * t) + np.sin(2 * np.pi * 200 * t)])
-    with h5py.File(root / f"Own/derivatives/serialised/{name}_proc-none_meg.h5", "w") as file:
-        file["data"] = x.astype(np.float32)
-        file.attrs.update(sample_frequency=float(rate), sensor_names=list(names), sensor_types=["mag", "grad"])
-    rows = [f"word\tx{i}\t{1 + i / 2}\t{word}" for i, word in enumerate(WORDS)] + ["phoneme\tah_B\t1.0\tn/a"]
-    (root / f"Own/derivatives/events/{name}_events.tsv").write_text("\n".join([head, *rows]) + "\n")
-
 
 @pytest.fixture
 def tree(tmp_path):
     """A tree of three session runs."""
-    for run in (1, 2, 3):
-        write_run(tmp_path / "tree", run)
-    return tmp_path / "tree"
+    return write_words(tmp_path / "tree")
 
 
 def test_resampling_keeps_what_the_new_rate_holds_and_nothing_above(tree):
@@ -69,11 +50,11 @@ def test_resampling_keeps_what_the_new_rate_holds_and_nothing_above(tree):
 
 
 def test_runs_that_differ_are_named_with_the_way_out(tree):
-    write_run(tree, 4, rate=500)
+    write_words_of(tree, 4, rate=500)
     with pytest.raises(UserError, match="run-4.*500 Hz.*1000 Hz.*0/1/Own/1.*--resample 500"):
         find_recordings(tree)
     assert {recording.samples for recording in find_recordings(tree, rate=250.0)} == {2000}
-    write_run(tree, 4, names=("b", "a"))
+    write_words_of(tree, 4, names=("b", "a"))
     with pytest.raises(UserError, match="run-4.*sensor_names 'b' at sensor 0.*'a'.*0/1/Own/1"):
         find_recordings(tree)
 
@@ -110,8 +91,15 @@ def test_what_is_not_there_is_one_line(tree, tmp_path, capsys):
         assert all(fact in line for fact in facts), line
 
 
+def test_own_recordings_without_splits_are_told_of_a_table(tree, tmp_path, capsys):
+    line = fails(capsys, "group", tree, tmp_path / "out", "--level", "1", "--events", "kind=word")
+    assert "a split for each session run" in line and "--splits TABLE" in line and "Sherlock" not in line
+    with pytest.raises(UserError, match="no session run for test.*--splits TABLE.*columns run and split"):
+        open_split(tree, "test", Config().data.model_copy(update={"level": 1}))
+
+
 def test_events_of_bids_have_their_time_in_the_column_onset(tree):
-    write_run(tree, 4, head="trial_type\tsegment\tonset\tword")
+    write_words_of(tree, 4, head="trial_type\tsegment\tonset\tword")
     path = next((tree / "Own/derivatives/events").glob("*run-4*"))
     found = read_events(path, EventChoice("trial_type", "word", "word"))
     assert found.symbol[:3] == ("the", "dog", "the") and found.onset[:3].tolist() == [1.0, 1.5, 2.0]
@@ -131,7 +119,7 @@ def test_a_file_of_classes_puts_labels_together(tree, tmp_path, capsys, own_cach
     """Dogs and cats are one class, in the order of time; `the` is left out, 4 times in each of three session runs."""
     path = tmp_path / "animals.tsv"
     path.write_text(ANIMALS)
-    write_run(tree, 2)
+    write_words_of(tree, 2)
     events = next((tree / "Own/derivatives/events").glob("*run-1*"))
     # A label that is the name of a class, and an event without a label.
     events.write_text(events.read_text() + "word\tx\t7.25\tanimal\nword\tx\t7.5\tn/a\n")

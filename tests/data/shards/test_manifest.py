@@ -49,7 +49,7 @@ def test_manifest(source, shards):
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
-        ({"version": 3, "new": 1}, ["format 3", "format 2"]),
+        ({"version": 4, "new": 1}, ["format 4", "format 3"]),
         ({"dtype": "int8"}, ["damaged", "dtype"]),
         ({"splits": {}}, ["train"]),
         (None, ["damaged"]),
