@@ -41,7 +41,7 @@ def original_step(directory: str, batch_size: int, mode: str, *, compiled: bool)
     if compiled:
         model.compile()
     configured = model.configure_optimizers()
-    optimizer = (configured["optimizer"] if isinstance(configured, dict) else configured[0][0])  # fmt: skip
+    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured[0][0]
     x = torch.randn(batch_size, SENSORS, TIME_POINTS)
     y = torch.randint(0, CLASSES, (batch_size,))
 
@@ -123,9 +123,12 @@ def start(side: str, mode: str, arguments: argparse.Namespace) -> subprocess.Pop
     command = [python, __file__, "--original", arguments.original, "--batch-size", str(arguments.batch_size)]
     command += ["--side", side, "--mode", mode, *(["--raw"] if arguments.raw else [])]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env=os.environ | (HEAP_KEPT if side == "original, heap kept" else {}),
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     return process if any(line.strip() == "ready" for line in process.stdout) else None
 
@@ -151,9 +154,13 @@ def compare(mode: str, arguments: argparse.Namespace) -> dict[str, object]:
         pairs = [a / b for a, b in zip(seconds[side], seconds["ours"], strict=True)]
         low, median, high = np.percentile(pairs, [25, 50, 75]).tolist()
         ratios[side] = {
-            "of_medians": medians[side] / medians["ours"], "min": min(pairs), "lower_quartile": low, "median": median,
-            "upper_quartile": high, "max": max(pairs),
-        }  # fmt: skip
+            "of_medians": medians[side] / medians["ours"],
+            "min": min(pairs),
+            "lower_quartile": low,
+            "median": median,
+            "upper_quartile": high,
+            "max": max(pairs),
+        }
     return {"median_seconds": medians, "samples_per_second_ours_over": ratios}
 
 
@@ -190,10 +197,12 @@ def main() -> None:
 
     figures: dict[str, object] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "hardware": hardware(jax.devices()[0]), "versions": versions(arguments.torch_python),
-        "batch_size": arguments.batch_size, "steps": arguments.steps,
+        "hardware": hardware(jax.devices()[0]),
+        "versions": versions(arguments.torch_python),
+        "batch_size": arguments.batch_size,
+        "steps": arguments.steps,
         "statistics": "step" if arguments.raw else "batch",
-    }  # fmt: skip
+    }
     for mode in (arguments.mode,) if arguments.mode else ("train", "evaluate"):
         figures[mode] = compare(mode, arguments)
     print(json.dumps(figures, indent=1))

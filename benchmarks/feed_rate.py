@@ -130,10 +130,14 @@ def rates(split: GroupedFile, batch_size: int, repeats: int) -> dict[str, object
         print(f"{name:24} {middle:9.0f} rows/s  {middle / base:5.2f} x   ({min(values):.0f} to {max(values):.0f})")
     print(f"resident memory grew by at most {max(growth):.2f} GB while {split.nbytes / GB:.1f} GB were read by offset")
     return {
-        "rows": split.rows, "gigabytes": split.nbytes / GB, "batch_size": batch_size, "rows_per_second": measured,
-        "median": medians, "ratio": {name: middle / base for name, middle in medians.items()},
+        "rows": split.rows,
+        "gigabytes": split.nbytes / GB,
+        "batch_size": batch_size,
+        "rows_per_second": measured,
+        "median": medians,
+        "ratio": {name: middle / base for name, middle in medians.items()},
         "growth_gb": max(growth),
-    }  # fmt: skip
+    }
 
 
 def memory_check(split: GroupedFile, batch_size: int) -> dict[str, object]:
@@ -143,8 +147,10 @@ def memory_check(split: GroupedFile, batch_size: int) -> dict[str, object]:
     rate, most = stream(feed)
     feed.close()
     size = split.nbytes / GB
-    print(f"streamed {size:.1f} GB at {rate:.0f} rows/s; resident {before:.2f} GB before, most {most:.2f} GB: "
-          f"grew by {most - before:.2f} GB")  # fmt: skip
+    print(
+        f"streamed {size:.1f} GB at {rate:.0f} rows/s; resident {before:.2f} GB before, most {most:.2f} GB: "
+        f"grew by {most - before:.2f} GB"
+    )
     return {"rows": split.rows, "gigabytes": size, "rows_per_second": rate, "growth_gb": most - before}
 
 

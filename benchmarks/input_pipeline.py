@@ -97,9 +97,13 @@ def ways_of(
     def regrouped(level: int, dtype: str) -> FeedPlan:
         # Groups overlap here, so that every one has K windows; what a batch costs does not depend on it.
         changes = {
-            "data.feed": "regroup", "data.level": level, "data.dtype": dtype, "data.regroup.overlap": 1e6,
-            "data.regroup.target_rows": GROUPS_A_CLASS, "data.regroup.min_level": level,
-        }  # fmt: skip
+            "data.feed": "regroup",
+            "data.level": level,
+            "data.dtype": dtype,
+            "data.regroup.overlap": 1e6,
+            "data.regroup.target_rows": GROUPS_A_CLASS,
+            "data.regroup.min_level": level,
+        }
         config = override(base, changes, "benchmark")
         runs = {"train": find_recordings(recordings)}
         unchanged = Statistics(np.zeros(306), np.ones(306))
@@ -150,9 +154,12 @@ def measure(folder: Path, gigabytes: float, batch_size: int, repeats: int) -> di
         rate = statistics.median(rates[name])
         most = max(growth[name]) if name in growth else None
         found[name] = {
-            "rows_per_second": rate, "all": rates[name], "bytes_per_second": rate * size, "ratio": rate / base,
+            "rows_per_second": rate,
+            "all": rates[name],
+            "bytes_per_second": rate * size,
+            "ratio": rate / base,
             "memory_growth_gb": most,
-        }  # fmt: skip
+        }
         memory = f"{most:6.2f} GB" if most is not None else ""
         print(f"{name:36} {rate:9.0f} {rate * size / GB:6.2f} {rate / base:16.2f}x {memory:>9}")
     return {"rows": rows, "gigabytes": gigabytes, "batch_size": batch_size, "repeats": repeats, "ways": found}

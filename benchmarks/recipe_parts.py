@@ -35,10 +35,12 @@ PARTS: dict[str, dict[str, object]] = {
     "instance normalisation": {"model.input_norm": "instance"},
     "new groups every epoch": {"data.regroup.new_groups": True},
     "K adapted, with overlap": {
-        "data.regroup.target_rows": 60, "data.regroup.min_level": 5, "data.regroup.overlap": 5.0
+        "data.regroup.target_rows": 60,
+        "data.regroup.min_level": 5,
+        "data.regroup.overlap": 5.0,
     },
     "inverse-square-root class weights": {"loss.class_weights": "inverse_sqrt"},
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,13 @@ def line(name: str, result: Result, base: Result) -> dict[str, object]:
     interval = over_seeds(result.macro_f1)
     differences = np.subtract(result.macro_f1, base.macro_f1)
     found: dict[str, object] = {
-        "name": name, "mean": statistics.fmean(result.macro_f1), "interval": [interval.low, interval.high],
-        "ensemble": result.ensemble, "macro_f1": result.macro_f1, "seconds": result.seconds,
-    }  # fmt: skip
+        "name": name,
+        "mean": statistics.fmean(result.macro_f1),
+        "interval": [interval.low, interval.high],
+        "ensemble": result.ensemble,
+        "macro_f1": result.macro_f1,
+        "seconds": result.seconds,
+    }
     if result is not base:
         paired = over_seeds(differences.tolist())
         p = float(stats.ttest_1samp(differences, 0).pvalue)
@@ -97,10 +103,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     common = {
-        "data.path": str(asked.recordings.absolute()), "data.feed": "regroup", "data.level": asked.level,
-        "train.members": asked.seeds, "train.epochs": None, "train.steps": asked.steps,
-        "train.eval_every": asked.steps // 8, "train.log_every": asked.steps // 8, "train.steps_per_dispatch": 10,
-    }  # fmt: skip
+        "data.path": str(asked.recordings.absolute()),
+        "data.feed": "regroup",
+        "data.level": asked.level,
+        "train.members": asked.seeds,
+        "train.epochs": None,
+        "train.steps": asked.steps,
+        "train.eval_every": asked.steps // 8,
+        "train.log_every": asked.steps // 8,
+        "train.steps_per_dispatch": 10,
+    }
     results: dict[str, Result] = {}
     lines = []
     with tempfile.TemporaryDirectory() as folder:

@@ -109,8 +109,10 @@ def main() -> None:
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "hardware": hardware(jax.devices()[0]),
             "versions": {name: importlib.metadata.version(name) for name in ("demega-jax", "jax")},
-            "to_macro_f1": asked.to, "config": base.model_dump(mode="json"), "seeds": found,
-        }  # fmt: skip
+            "to_macro_f1": asked.to,
+            "config": base.model_dump(mode="json"),
+            "seeds": found,
+        }
         asked.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -25,9 +25,13 @@ FILES = {
     "fused": ("targets_fused.json", "targets_fused_tpu.json"),
 }
 CARDS = {
-    "h200": "H200", "h100": "H100 80 GB", "a100": "A100 80 GB", "rtx4090": "GeForce RTX 4090, 24 GB",
-    "v5e": "TPU v5e", "v6e": "TPU v6e",
-}  # fmt: skip
+    "h200": "H200",
+    "h100": "H100 80 GB",
+    "a100": "A100 80 GB",
+    "rtx4090": "GeForce RTX 4090, 24 GB",
+    "v5e": "TPU v5e",
+    "v6e": "TPU v6e",
+}
 LEVELS, COMPILED_LEVEL = (5, 20, 100), 100
 PRECISIONS = {"float32": 1.0, "float16": 0.5}  # of the windows on the device, and their share of single precision
 GIB = 2**30

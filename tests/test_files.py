@@ -60,8 +60,14 @@ def test_another_process_that_writes_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(12, "12 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 * 2**19, "1.5 MiB"), (5 * 2**29, "2.50 GiB"),
-     (2**41, "2.00 TiB")],
-)  # fmt: skip
+    [
+        (12, "12 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * 2**19, "1.5 MiB"),
+        (5 * 2**29, "2.50 GiB"),
+        (2**41, "2.00 TiB"),
+    ],
+)
 def test_a_size_is_read_as_it_is_written(count, text):
     assert format_bytes(count) == text and parse_bytes(text) == count

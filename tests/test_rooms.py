@@ -8,9 +8,28 @@ import pytest
 from helpers import ROOT
 
 ORDER = (
-    "errors", "saying", "console", "names", "files", "reading", "phonemes", "metrics", "config", "signal", "data",
-    "model", "losses", "training", "evaluation", "interop", "benchmark", "api", "commands", "cli", "__main__",
-)  # fmt: skip
+    "errors",
+    "saying",
+    "console",
+    "names",
+    "files",
+    "reading",
+    "phonemes",
+    "metrics",
+    "config",
+    "signal",
+    "data",
+    "model",
+    "losses",
+    "training",
+    "evaluation",
+    "interop",
+    "benchmark",
+    "api",
+    "commands",
+    "cli",
+    "__main__",
+)
 PACKAGE = ROOT / "demega_jax"
 
 

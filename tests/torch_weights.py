@@ -27,9 +27,11 @@ def flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def convert(
-    weights: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray], unused: Collection[str] = (),
+    weights: Mapping[str, np.ndarray],
+    like: Mapping[str, np.ndarray],
+    unused: Collection[str] = (),
     at: tuple[str, str] = WHOLE,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Their weights as our arrays by path. like: ours, of which each gets a value; every weight is used or `unused`."""
     shapes = {at[0] + path: array.shape for path, array in like.items()}
     theirs = {at[1] + name: value for name, value in weights.items()}

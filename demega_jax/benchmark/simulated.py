@@ -40,10 +40,16 @@ def noise_split(rows: int, sensors: int, time_points: int, level: int | None = N
     """A split of so many rows of noise (rounded up to whole blocks) that takes the memory of one block."""
     count = min(rows, BLOCK_ROWS)
     block = ArraySplit(
-        path=Path("noise"), name="train", level=level, sensors=sensors, time_points=time_points, classes=PHONEMES,
-        labels=(np.arange(count) % len(PHONEMES)).astype(np.int32), simulated=True,
+        path=Path("noise"),
+        name="train",
+        level=level,
+        sensors=sensors,
+        time_points=time_points,
+        classes=PHONEMES,
+        labels=(np.arange(count) % len(PHONEMES)).astype(np.int32),
+        simulated=True,
         x=np.random.default_rng(1).standard_normal((count, sensors, time_points), np.float32),
-    )  # fmt: skip
+    )
     return combine([block] * -(-rows // count), block.path)
 
 

@@ -121,9 +121,13 @@ def _without_layers(model: DeMEGa) -> DeMEGa:
 
 
 def _with_gradient(
-    name: str, times: int, part: nnx.Module, forward: Callable[..., Any], moving: tuple[Any, ...],
+    name: str,
+    times: int,
+    part: nnx.Module,
+    forward: Callable[..., Any],
+    moving: tuple[Any, ...],
     fixed: tuple[Any, ...],
-) -> Stage:  # fmt: skip
+) -> Stage:
     """`forward(part, *moving, *fixed)` and its gradient in the part's parameters and `moving`.
 
     The result is given back as well, so that the compiler leaves none of it out."""

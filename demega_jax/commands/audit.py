@@ -40,9 +40,15 @@ Seed = Annotated[int, typer.Option(metavar="S", min=0, max=2**31 - 1, help="Seed
 
 
 def command(
-    ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
-    rows: Rows = 4000, seed: Seed = 0, json_file: Json = None,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    run: Run,
+    data: Data = None,
+    level: Level = None,
+    split: Split = "validation",
+    rows: Rows = 4000,
+    seed: Seed = 0,
+    json_file: Json = None,
+) -> int:
     """Say what a score is worth: the same evaluation on inputs that hold no brain response."""
     from demega_jax.api.asked import asked_data
 

@@ -71,8 +71,20 @@ def command(
     from demega_jax.console import new_console
     from demega_jax.files import write_results
 
-    asked = Asked(config, overrides or (), data, level or (), feed or (), devices or (), precision or (), batch_size,
-                  steps, stages, target or (), dump)  # fmt: skip
+    asked = Asked(
+        config,
+        overrides or (),
+        data,
+        level or (),
+        feed or (),
+        devices or (),
+        precision or (),
+        batch_size,
+        steps,
+        stages,
+        target or (),
+        dump,
+    )
     asked.check()
     prepare_process(process, asked.most_devices)
     with status_line(new_console()) as tell:

@@ -28,11 +28,23 @@ Report = Annotated[bool, typer.Option("--report", help="Write figures and a page
 
 
 def command(
-    ctx: typer.Context, runs: Runs, data: Data = None, level: Level = None, split: Split = "validation",
-    splits: Splits = None, ensemble: EnsembleOption = "mean", tta: Tta = False, seed: Seed = 0,
-    denoise: Denoise = False, json_file: Json = None, report: Report = False, coordinator: Coordinator = None,
-    processes: Processes = None, process_id: ProcessId = None, join_within: Within = 60,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    runs: Runs,
+    data: Data = None,
+    level: Level = None,
+    split: Split = "validation",
+    splits: Splits = None,
+    ensemble: EnsembleOption = "mean",
+    tta: Tta = False,
+    seed: Seed = 0,
+    denoise: Denoise = False,
+    json_file: Json = None,
+    report: Report = False,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    join_within: Within = 60,
+) -> int:
     """Score the best checkpoints of one or several training runs on a whole split."""
     check_outputs(json_file)
     check_idle(ctx, method=ensemble, tta=tta, weights_from_data=False)
@@ -45,10 +57,17 @@ def command(
     with ending_at_once(ctx.obj), _taking_part(ctx.obj, ours) as together:
         leads = together is None or together.leads
         found = evaluate_as_asked(
-            runs, None if together is None else functools.partial(_agree, together), data=data, level=level,
-            split=split, splits=splits, ensemble=ensemble, tta=seed if tta else None, denoise=denoise,
+            runs,
+            None if together is None else functools.partial(_agree, together),
+            data=data,
+            level=level,
+            split=split,
+            splits=splits,
+            ensemble=ensemble,
+            tta=seed if tta else None,
+            denoise=denoise,
             report=report and leads,
-        )  # fmt: skip
+        )
         if leads and json_file is not None:
             write_results(json_file, found.to_json())
     if leads:

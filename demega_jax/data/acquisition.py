@@ -105,10 +105,12 @@ def acquisition(
     return Acquisition(
         _number(where, "sampling_rate", sampling_rate, (0.0, MAX_RATE)),
         _number(where, "tmin", tmin, (-MAX_SECONDS, MAX_SECONDS)),
-        found["sensor_names"], found["sensor_types"], found["units"],
+        found["sensor_names"],
+        found["sensor_types"],
+        found["units"],
         _positions(where, sensor_positions, sensors),
         *(_text(where, *pair) for pair in zip(EVENTS, (event_rows, event_label, event_classes), strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _number(where: object, name: str, value: object, bounds: tuple[float, float]) -> float | None:

@@ -21,9 +21,15 @@ from demega_jax.reading import open_plain
 
 ROWS, SENSORS, EVENTS = "row_crc32", "sensor_crc32", "events_crc32"
 FACTS = (
-    "classes", "grouped_samples", "reference_macro_f1", "simulated", "sampling_rate", "sensor_names", "sensor_types",
+    "classes",
+    "grouped_samples",
+    "reference_macro_f1",
+    "simulated",
+    "sampling_rate",
+    "sensor_names",
+    "sensor_types",
     "units",
-)  # fmt: skip
+)
 
 
 class Checks:

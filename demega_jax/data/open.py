@@ -44,9 +44,13 @@ class TrainingData:
 
 
 def open_split(
-    folder: Path, split: str, config: DataConfig, *, classes: Sequence[str] | None = None,
+    folder: Path,
+    split: str,
+    config: DataConfig,
+    *,
+    classes: Sequence[str] | None = None,
     expect_shape: WindowShape | None = None,
-) -> Split:  # fmt: skip
+) -> Split:
     """A split to evaluate on. Recordings are averaged at the levels of `config`, and read as training read its data.
 
     UserError: also for windows of other events than those of training, or that begin elsewhere.
@@ -144,9 +148,13 @@ def _on_devices(config: Config) -> dict[str, Any]:
 
 
 def open_levels(
-    data: Path, levels: int | Sequence[int] | None, split: str, *, classes: Sequence[str] | None = None,
+    data: Path,
+    levels: int | Sequence[int] | None,
+    split: str,
+    *,
+    classes: Sequence[str] | None = None,
     expect_shape: WindowShape | None = None,
-) -> Split:  # fmt: skip
+) -> Split:
     """A split of one level (None: the only one there), or of several levels as one split; grouped files or shards.
 
     classes, expect_shape: as for `open_grouped`. If they are not given, all levels must agree with the first.

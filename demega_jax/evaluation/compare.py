@@ -101,8 +101,10 @@ def compare_sides(models: Sequence[Model], others: Sequence[Model], split: Split
         raise UserError(split.path, "rows without a label", "a label for every row", "use data with labels")
     found = Ensemble.of([*models, *others], rows=split.rows).predict(split)
     first = sum(len(model.steps) for model in models)
-    parts = [dataclasses.replace(found, names=found.names[some], logits=found.logits[some])
-             for some in (slice(first), slice(first, None))]  # fmt: skip
+    parts = [
+        dataclasses.replace(found, names=found.names[some], logits=found.logits[some])
+        for some in (slice(first), slice(first, None))
+    ]
     sides = _side(models, parts[0]), _side(others, parts[1])
     one, other = (combine(part, "mean").argmax(axis=-1) for part in parts)
     over_rows = compare_macro_f1(split.labels, one, other)

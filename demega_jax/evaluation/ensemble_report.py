@@ -91,15 +91,20 @@ def report_of(found: Predictions, combination: Combine) -> EnsembleReport:
 
 
 def scores_of_probabilities(
-    labels: Int[np.ndarray, " N"], p: Float[np.ndarray, "N V"], classes: tuple[str, ...],
+    labels: Int[np.ndarray, " N"],
+    p: Float[np.ndarray, "N V"],
+    classes: tuple[str, ...],
     reference_macro_f1: float | None = None,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """The scores of probabilities. The loss is not known, as it is that of one model's logits."""
     confusion = confusion_matrix(labels, p.argmax(axis=-1), len(classes))
     return scores(
-        confusion, classes, right_at_10=right_at_10_of(p, labels), reference_macro_f1=reference_macro_f1,
+        confusion,
+        classes,
+        right_at_10=right_at_10_of(p, labels),
+        reference_macro_f1=reference_macro_f1,
         calibration=calibration_of(p, labels),
-    )  # fmt: skip
+    )
 
 
 def print_ensemble(report: EnsembleReport, console: Console) -> None:
@@ -123,5 +128,6 @@ def print_ensemble(report: EnsembleReport, console: Console) -> None:
         console.print(
             f"Two models differ on {differ.pairs:.1%} of rows; all agree on {differ.unanimous:.1%}; "
             f"at least one is right on {differ.oracle:.1%}.",
-            style="dim", highlight=False,
-        )  # fmt: skip
+            style="dim",
+            highlight=False,
+        )

@@ -46,9 +46,14 @@ def validation_of(experiment: Experiment) -> Validate:
 
 
 def evaluate_split(
-    evaluate: CompiledStep, params: Any, buffers: Any, split: Split, config: Config, placement: Placement,
+    evaluate: CompiledStep,
+    params: Any,
+    buffers: Any,
+    split: Split,
+    config: Config,
+    placement: Placement,
     batch_size: int,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Scores over all rows of a split. The batch size and the devices change only how long it takes."""
     features = buffers["feature_table"].shape[-1] if "feature_table" in buffers else 0
     counts = placement.replicate(EvaluationCounts.zero(len(split.classes), features))
@@ -72,12 +77,16 @@ def scores_of(counts: EvaluationCounts, split: Split, config: Config) -> Scores:
     ipa = np.asarray(counts.ipa_correct, np.float64) / rows
     names = FEATURES if len(ipa) == len(FEATURES) else tuple(f"feature_{i}" for i in range(len(ipa)))
     return scores(
-        confusion, split.classes, right_at_10=np.asarray(counts.right_at_10, np.int64), loss=float(loss),
+        confusion,
+        split.classes,
+        right_at_10=np.asarray(counts.right_at_10, np.int64),
+        loss=float(loss),
         ipa_accuracy=float(ipa.mean()) if len(ipa) else None,
         ipa_feature_accuracy=dict(zip(names, ipa.tolist(), strict=True)) if len(ipa) else None,
         reference_macro_f1=split.reference_macro_f1,
         calibration=Calibration(
-            np.asarray(counts.bin_rows, np.int64), np.asarray(counts.bin_right, np.int64),
+            np.asarray(counts.bin_rows, np.int64),
+            np.asarray(counts.bin_right, np.int64),
             np.asarray(counts.bin_confidence, np.float64),
         ),
-    )  # fmt: skip
+    )

@@ -112,14 +112,23 @@ def _facts(
     classes = config.model.classes
     return RunFacts(
         step=max([line["step"] for line in lines] + [checkpoint.step for checkpoint in checkpoints], default=0),
-        planned=config.train.steps, epoch=max((line["epoch"] for line in lines if "epoch" in line), default=None),
-        validations=len(scored), monitor=monitor, best=best.get(monitor), best_step=best.get("step"),
-        last=scored[-1][monitor] if scored else None, train_loss=train[-1].get("loss") if train else None,
+        planned=config.train.steps,
+        epoch=max((line["epoch"] for line in lines if "epoch" in line), default=None),
+        validations=len(scored),
+        monitor=monitor,
+        best=best.get(monitor),
+        best_step=best.get("step"),
+        last=scored[-1][monitor] if scored else None,
+        train_loss=train[-1].get("loss") if train else None,
         skipped=sum(line.get("loss") is None for line in train),
         window=(config.model.sensors, config.model.time_points),
-        classes=None if classes is None else len(classes), level=config.data.level, data=config.data.path,
-        parameters=parameters, versions=dict(meta.get("versions", {})), checkpoints=checkpoints,
-    )  # fmt: skip
+        classes=None if classes is None else len(classes),
+        level=config.data.level,
+        data=config.data.path,
+        parameters=parameters,
+        versions=dict(meta.get("versions", {})),
+        checkpoints=checkpoints,
+    )
 
 
 def _checkpoints(

@@ -128,8 +128,11 @@ class EvaluateStep:
             right = (ipa_logits > 0) == (table[label] > 0.5)
             ipa_correct = jnp.sum(right & valid[:, None], axis=0, dtype=jnp.int32)
         batch_counts = EvaluationCounts(
-            confusion_counts(logits, label, valid), right_at_10(logits, label, valid),
-            class_sums(focal, label, valid, classes), class_sums(cross_entropy, label, valid, classes), ipa_correct,
+            confusion_counts(logits, label, valid),
+            right_at_10(logits, label, valid),
+            class_sums(focal, label, valid, classes),
+            class_sums(cross_entropy, label, valid, classes),
+            ipa_correct,
             *calibration_sums(logits, label, valid),
-        )  # fmt: skip
+        )
         return jax.tree.map(jnp.add, counts, psum(batch_counts, axis_name))

@@ -90,11 +90,16 @@ def _score(path: Path, raw: dict[str, Any], classes: tuple[str, ...], steps: Seq
             raise UserError(path, f"{name} is {raw[name]}", f"{value}, which its confusion matrix gives", again)
     level, reference, found = raw.get("level"), raw.get("reference_macro_f1"), scores(confusion, classes)
     return CardScore(
-        split=str(raw["split"]), level=None if level is None else _listed(level), rows=found.rows,
-        macro_f1=found.macro_f1, interval=bootstrap_macro_f1(confusion), balanced_accuracy=found.balanced_accuracy,
-        accuracy=found.accuracy, chance=found.chance,
+        split=str(raw["split"]),
+        level=None if level is None else _listed(level),
+        rows=found.rows,
+        macro_f1=found.macro_f1,
+        interval=bootstrap_macro_f1(confusion),
+        balanced_accuracy=found.balanced_accuracy,
+        accuracy=found.accuracy,
+        chance=found.chance,
         reference=float(reference) if isinstance(reference, int | float) else None,
-    )  # fmt: skip
+    )
 
 
 def _confusion(raw: object, classes: int) -> np.ndarray | None:

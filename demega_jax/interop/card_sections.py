@@ -68,8 +68,10 @@ def _chosen(card: Card) -> list[str]:
     if len(found) == 1:
         return [f"Validation chose the checkpoint at step {steps}, with macro-F1 {found[0]:.4f}."]
     spread = f"{statistics.mean(found):.4f} +- {statistics.stdev(found):.4f}"
-    return [f"Validation chose the checkpoints at steps {steps}, with macro-F1 {spread} (mean and standard deviation"
-            " over the models, each alone)."]  # fmt: skip
+    return [
+        f"Validation chose the checkpoints at steps {steps}, with macro-F1 {spread} (mean and standard deviation"
+        " over the models, each alone)."
+    ]
 
 
 def data(card: Card) -> str:

@@ -24,9 +24,12 @@ from demega_jax.training.stored import read_run
 
 # What says where things lie on the machine that trained, or where its logs go.
 PRIVATE = {
-    "data.path": None, "data.regroup.splits": None, "data.regroup.classes_file": None, "report.tensorboard": False,
+    "data.path": None,
+    "data.regroup.splits": None,
+    "data.regroup.classes_file": None,
+    "report.tensorboard": False,
     "report.wandb": False,
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,16 +77,25 @@ def make_package(
     if simulated is None and any(score.reference is not None for score in found_scores):
         simulated = True  # the best score possible is known of simulated data alone
     description = Description(
-        demega_jax=__version__, config=public(config).model_dump(mode="json"), class_counts=meta["class_counts"],
-        members=tuple(members), level=meta.get("level"), simulated=simulated,
-    )  # fmt: skip
+        demega_jax=__version__,
+        config=public(config).model_dump(mode="json"),
+        class_counts=meta["class_counts"],
+        members=tuple(members),
+        level=meta.get("level"),
+        simulated=simulated,
+    )
     card = Card(
-        repo=repo, config=config, members=tuple(members),
+        repo=repo,
+        config=config,
+        members=tuple(members),
         parameters=sum(a.size for name, a in found.items() if name.startswith("params.")),
         scores=found_scores,
-        trained_level=meta.get("level"), simulated=simulated, dataset=dataset, licence=licence,
+        trained_level=meta.get("level"),
+        simulated=simulated,
+        dataset=dataset,
+        licence=licence,
         origin=read_record(run, meta.get("hub")),
-    )  # fmt: skip
+    )
     return Package(description, arrays, card)
 
 

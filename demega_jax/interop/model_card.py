@@ -9,10 +9,15 @@ TAGS = ["meg", "magnetoencephalography", "phoneme-classification", "brain-comput
 def card_text(card: Card) -> str:
     """The card as Markdown."""
     parts = {
-        "Scores": sections.scores(card), "Data": sections.data(card), "Recipe": sections.recipe(card),
-        "How to load": sections.loading(card), "Intended use": sections.USE, "Limits": sections.limits(card),
-        "Licences": sections.licences(card), "Credits": sections.CREDITS,
-    }  # fmt: skip
+        "Scores": sections.scores(card),
+        "Data": sections.data(card),
+        "Recipe": sections.recipe(card),
+        "How to load": sections.loading(card),
+        "Intended use": sections.USE,
+        "Limits": sections.limits(card),
+        "Licences": sections.licences(card),
+        "Credits": sections.CREDITS,
+    }
     body = [sections.title(card), *(f"## {name}\n\n{part.strip()}" for name, part in parts.items())]
     return f"---\n{_metadata(card)}\n---\n\n" + "\n\n".join(body) + "\n"
 
@@ -24,10 +29,15 @@ def _metadata(card: Card) -> str:
     dataset = None if card.simulated else card.likely_dataset
     results = [
         EvalResult(
-            task_type="other", task_name="classification of MEG", dataset_type=dataset or "other",
+            task_type="other",
+            task_name="classification of MEG",
+            dataset_type=dataset or "other",
             dataset_name=dataset or ("simulated windows" if card.simulated else "windows of MEG"),
-            dataset_split=score.split, dataset_config=None if score.level is None else f"K={score.level}",
-            metric_type=kind, metric_name=name, metric_value=round(value, 4),
+            dataset_split=score.split,
+            dataset_config=None if score.level is None else f"K={score.level}",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 4),
         )
         for score in card.scores
         for kind, name, value in (
@@ -35,9 +45,13 @@ def _metadata(card: Card) -> str:
             ("balanced_accuracy", "balanced accuracy", score.balanced_accuracy),
             ("accuracy", "accuracy", score.accuracy),
         )
-    ]  # fmt: skip
+    ]
     return ModelCardData(
-        license=card.terms, library_name="demega-jax", datasets=[dataset] if dataset else None, tags=TAGS,
-        base_model=card.origin[0] if card.origin else None, model_name=card.name if results else None,
+        license=card.terms,
+        library_name="demega-jax",
+        datasets=[dataset] if dataset else None,
+        tags=TAGS,
+        base_model=card.origin[0] if card.origin else None,
+        model_name=card.name if results else None,
         eval_results=results or None,
-    ).to_yaml()  # fmt: skip
+    ).to_yaml()

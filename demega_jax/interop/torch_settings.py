@@ -38,10 +38,23 @@ KEYS = {
 REQUIRED = ("meg_channels", "time_points", "vocab_size")
 # What the functions below read, and what has no influence on parameters, losses or the learning rate.
 OTHERS = {
-    "vocab_size", "use_conformer", "use_class_weights", "use_contrastive", "use_ipa_features", "warmup_epochs",
-    "total_epochs", "use_ipa_similarity_classification", "ipa_similarity_metric", "metric_type", "use_tta",
-    "tta_num_augmentations", "tta_temporal_shifts", "tta_channel_dropout", "tta_noise_std", "tta_weight_original",
-}  # fmt: skip
+    "vocab_size",
+    "use_conformer",
+    "use_class_weights",
+    "use_contrastive",
+    "use_ipa_features",
+    "warmup_epochs",
+    "total_epochs",
+    "use_ipa_similarity_classification",
+    "ipa_similarity_metric",
+    "metric_type",
+    "use_tta",
+    "tta_num_augmentations",
+    "tta_temporal_shifts",
+    "tta_channel_dropout",
+    "tta_noise_std",
+    "tta_weight_original",
+}
 # What the published system does without a hyperparameter that says so (configs/original.yaml).
 FIXED: Settings = {
     "model.input_norm": "median_iqr",

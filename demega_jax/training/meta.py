@@ -14,10 +14,21 @@ Meta = dict[str, Any]  # what is known of a checkpoint beside its arrays, as JSO
 
 # The keys of a meta that was written before metas were sealed. `None`: any value.
 UNSEALED: Mapping[str, type | tuple[type, ...] | None] = {
-    "format": int, "step": int, "checksums": dict, "versions": dict, "config": dict, "standing": dict,
-    "class_counts": list, "feed": dict, "since_last_line": dict, "epoch": (int, float), "hub": dict,
-    "validation": None, "level": None, "simulated": None,
-}  # fmt: skip
+    "format": int,
+    "step": int,
+    "checksums": dict,
+    "versions": dict,
+    "config": dict,
+    "standing": dict,
+    "class_counts": list,
+    "feed": dict,
+    "since_last_line": dict,
+    "epoch": (int, float),
+    "hub": dict,
+    "validation": None,
+    "level": None,
+    "simulated": None,
+}
 STANDING = {"best_macro_f1", "best_step", "stale"}
 
 

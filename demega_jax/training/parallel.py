@@ -152,9 +152,15 @@ class Placement:
         return Format(Layout(tuple(range(axes))), self.sharding(spec))
 
     def on_shares(
-        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: Callable[[PyTree], PyTree] | None = None, axes: int | None = None,
-    ) -> jax.stages.Wrapped:  # fmt: skip
+        self,
+        function: Callable[..., PyTree],
+        *,
+        specs: PyTree,
+        result: PartitionSpec,
+        donate: tuple[int, ...] = (),
+        finish: Callable[[PyTree], PyTree] | None = None,
+        axes: int | None = None,
+    ) -> jax.stages.Wrapped:
         """Compile `function` to run on each device for the shares of that device, without communication.
 
         specs: how the arguments are sharded.  result: how the results are sharded; they may be replicated only where

@@ -64,9 +64,11 @@ class Progress:
         # A quiet console shows no bar, and no warnings above it either: they go to stderr as always.
         if self._console.is_terminal and not self._console.is_dumb_terminal and not self._console.quiet:
             self._live = Live(
-                get_renderable=self._render, console=self._console, refresh_per_second=REFRESHES_PER_SECOND,
+                get_renderable=self._render,
+                console=self._console,
+                refresh_per_second=REFRESHES_PER_SECOND,
                 redirect_stderr=sys.stderr.isatty(),
-            )  # fmt: skip
+            )
 
     def __enter__(self) -> Self:
         self._anchor = (self._clock(), self._step)

@@ -16,10 +16,22 @@ LOCK = ".lock"
 # many steps may be skipped, and its end. With another end the schedule of the learning rate spans the new length,
 # unless optim.schedule_length is set.
 MAY_CHANGE = (
-    "train.epochs", "train.steps", "train.eval_every", "train.save_every", "train.log_every", "train.early_stopping",
-    "train.max_nonfinite_steps", "train.max_nonfinite_in_a_row", "data.path", "data.regroup.splits",
-    "data.regroup.classes_file", "data.memory", "data.prefetch", "report.tensorboard", "report.wandb",
-)  # fmt: skip
+    "train.epochs",
+    "train.steps",
+    "train.eval_every",
+    "train.save_every",
+    "train.log_every",
+    "train.early_stopping",
+    "train.max_nonfinite_steps",
+    "train.max_nonfinite_in_a_row",
+    "data.path",
+    "data.regroup.splits",
+    "data.regroup.classes_file",
+    "data.memory",
+    "data.prefetch",
+    "report.tensorboard",
+    "report.wandb",
+)
 
 
 def lock_of(checkpoints: Path) -> Path:

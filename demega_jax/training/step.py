@@ -73,9 +73,15 @@ class TrainStep:
         outputs = model(x, normalized=True, noise=Noise(keys))
         table = model.feature_table[...] if model.ipa is not None else None
         losses = objective(
-            outputs, batch["label"], batch["valid"], self.config.loss,
-            table=table, weights=self.weights, soft=batch.get("target"), axis_name=axis_name,
-        )  # fmt: skip
+            outputs,
+            batch["label"],
+            batch["valid"],
+            self.config.loss,
+            table=table,
+            weights=self.weights,
+            soft=batch.get("target"),
+            axis_name=axis_name,
+        )
         return losses.loss, losses
 
     def gradients(self, state: TrainState, batch: Batch, axis_name: str | None) -> tuple[Vector, Losses]:
@@ -148,10 +154,15 @@ class TrainStep:
         skipped = flat.skipped + jnp.where(finite, 0, 1)
         last_skipped = jnp.where(finite, flat.last_skipped, step)
         state = dataclasses.replace(
-            flat, params=dataclasses.replace(flat.params, vector=after), opt_state=opt_state, step=step,
+            flat,
+            params=dataclasses.replace(flat.params, vector=after),
+            opt_state=opt_state,
+            step=step,
             average=None if flat.average is None else dataclasses.replace(flat.average, vector=average),
-            skipped=skipped, last_skipped=last_skipped, averaged=averaged,
-        )  # fmt: skip
+            skipped=skipped,
+            last_skipped=last_skipped,
+            averaged=averaged,
+        )
         # Copies, because the counters of the state are donated to the next step.
         counts = {"skipped": jnp.copy(skipped), "last_skipped": jnp.copy(last_skipped)}
         return state, dict(losses._asdict(), grad_norm=grad_norm, **counts)

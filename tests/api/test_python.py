@@ -33,8 +33,17 @@ from demega_jax.config.load import load_config, override, parse_overrides
 from demega_jax.data.simulate.grouped import simulate_grouped
 
 MONITOR = "balanced_accuracy_at_10"
-KEYS = [*TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=2",
-        "train.log_every=2", f"train.monitor={MONITOR}", "train.matmul_precision=highest"]  # fmt: skip
+KEYS = [
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=4",
+    "train.eval_every=2",
+    "train.log_every=2",
+    f"train.monitor={MONITOR}",
+    "train.matmul_precision=highest",
+]
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,14 @@ def test_a_run_writes_figures_that_agree_and_a_picture(tmp_path, capsys):
     assert two["scaling_efficiency"] == pytest.approx(two["samples_per_second"] / 2 / one["samples_per_second"])
     stages = {stage["stage"]: stage["times"] for stage in result["stages"]}
     assert list(stages) == [
-        "normalise", "stem", "attention", "convolution and feed-forward", "head", "losses", "optimiser",
-    ]  # fmt: skip
+        "normalise",
+        "stem",
+        "attention",
+        "convolution and feed-forward",
+        "head",
+        "losses",
+        "optimiser",
+    ]
     assert sum(stage["share"] for stage in result["stages"]) == pytest.approx(1)
     assert files[1].read_bytes().startswith(b"\x89PNG") and files[1].stat().st_size > 10_000
     shown = capsys.readouterr().out
@@ -103,8 +109,12 @@ def test_members_do_the_work_of_as_many(tmp_path, capsys):
     for count in (1, 2):
         file = tmp_path / f"{count}.json"
         words = ["benchmark", "--level", "5", "--devices", "1", "--batch-size", str(ROWS), "--steps", "3", "--stages"]
-        assert main([*words, "--json", str(file), "--plot", str(file.with_suffix(".png")), *TINY,
-                     f"train.members={count}"]) == 0  # fmt: skip
+        assert (
+            main(
+                [*words, "--json", str(file), "--plot", str(file.with_suffix(".png")), *TINY, f"train.members={count}"]
+            )
+            == 0
+        )
         result = json.loads(file.read_text())
         cases[count] = result["cases"][0]
         assert len(result["stages"]) == 7  # of one model
@@ -128,25 +138,28 @@ def test_levels_of_several_options_and_steps_per_dispatch(tmp_path):
         assert case["steps_per_dispatch"] == 2 and len(case["step_seconds"]["all"]) == 3
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["--level", "five"], "--level: 'five'"),
-    (["--level", "0"], "--level: '0'"),
-    (["--feed", "steam"], "--feed: 'steam'. Expected: stream, resident or regroup"),
-    (["--precision", "float64"], "--precision: 'float64'"),
-    (["--devices", "1", "99"], "--devices: 99"),
-    (["--devices", "3"], "train.batch_size: 16 rows do not divide over 3 devices"),
-    (["--steps", "0"], "--steps: '0'"),
-    (["--batch-size", "-4"], "--batch-size: '-4'"),
-    (["--feed", "stream", "train.members=2"], "train.members=2 needs a feed on the devices"),
-    (["--feed", "stream", "train.steps_per_dispatch=2"], "train.steps_per_dispatch=2 needs a feed on the devices"),
-    (["--config", "none.yaml"], "none.yaml"),
-    (["--data", "nowhere"], "nowhere: no such folder"),
-    (["model.widht=8"], "unknown key model.widht"),
-    (["--json", "there/is/no"], "there/is/no"),
-    (["--plot", "."], "a folder"),
-    (["--json", "one", "--plot", "one"], "two different files"),
-    (["--plot", "one.jpg"], "one.jpg, an ending that is not known"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--level", "five"], "--level: 'five'"),
+        (["--level", "0"], "--level: '0'"),
+        (["--feed", "steam"], "--feed: 'steam'. Expected: stream, resident or regroup"),
+        (["--precision", "float64"], "--precision: 'float64'"),
+        (["--devices", "1", "99"], "--devices: 99"),
+        (["--devices", "3"], "train.batch_size: 16 rows do not divide over 3 devices"),
+        (["--steps", "0"], "--steps: '0'"),
+        (["--batch-size", "-4"], "--batch-size: '-4'"),
+        (["--feed", "stream", "train.members=2"], "train.members=2 needs a feed on the devices"),
+        (["--feed", "stream", "train.steps_per_dispatch=2"], "train.steps_per_dispatch=2 needs a feed on the devices"),
+        (["--config", "none.yaml"], "none.yaml"),
+        (["--data", "nowhere"], "nowhere: no such folder"),
+        (["model.widht=8"], "unknown key model.widht"),
+        (["--json", "there/is/no"], "there/is/no"),
+        (["--plot", "."], "a folder"),
+        (["--json", "one", "--plot", "one"], "two different files"),
+        (["--plot", "one.jpg"], "one.jpg, an ending that is not known"),
+    ],
+)
 def test_refusals_are_one_line_before_anything_is_measured(words, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")

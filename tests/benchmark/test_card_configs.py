@@ -15,10 +15,12 @@ from demega_jax.names import PHONEMES, PUBLISHED_SENSORS
 
 # Name: (groups of 1.6 M phonemes, bytes of a number on the device, modelled program in benchmarks/results).
 CARDS = {
-    "grouped_5": (320_000, 2, "targets.json"), "grouped_20": (80_000, 4, "targets.json"),
-    "grouped_100": (16_000, 4, "config_grouped_100.json"), "gpu_24gb": (80_000, 2, "config_gpu_24gb.json"),
+    "grouped_5": (320_000, 2, "targets.json"),
+    "grouped_20": (80_000, 4, "targets.json"),
+    "grouped_100": (16_000, 4, "config_grouped_100.json"),
+    "gpu_24gb": (80_000, 2, "config_gpu_24gb.json"),
     "gpu_16gb": (80_000, 2, "config_gpu_16gb.json"),
-}  # fmt: skip
+}
 BLOCK = 250  # rows, which divide all of them
 GIB = 2**30
 
@@ -38,10 +40,16 @@ def facts(name: str) -> dict[str, str]:
     """The numbers in the comment of a configuration, with what each is of."""
     text = config_text(name)
     patterns = {
-        "groups": r"([\d,]+) groups in train", "precision": r"in (single|half) precision", "held": r"\(([\d.]+) GiB\)",
-        "target": r"modelled: one ([\w ]+?),", "step": r"([\d.]+) ms a step", "memory": r"([\d.]+) GiB in all",
-        "steps": r"([\d,]+) steps", "epochs": r"([\d,]+) epochs", "minutes": r"are ([\d.]+) min",
-    }  # fmt: skip
+        "groups": r"([\d,]+) groups in train",
+        "precision": r"in (single|half) precision",
+        "held": r"\(([\d.]+) GiB\)",
+        "target": r"modelled: one ([\w ]+?),",
+        "step": r"([\d.]+) ms a step",
+        "memory": r"([\d.]+) GiB in all",
+        "steps": r"([\d,]+) steps",
+        "epochs": r"([\d,]+) epochs",
+        "minutes": r"are ([\d.]+) min",
+    }
     found = {key: re.search(pattern, text) for key, pattern in patterns.items()}
     assert all(found.values()), [key for key, match in found.items() if match is None]
     return {key: match[1].replace(",", "") for key, match in found.items() if match}

@@ -70,8 +70,10 @@ def test_figures_are_of_all_devices():
     """Each of two devices multiplies its half of the rows by the whole matrix."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("rows",))
     shardings = [jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("rows",), ())]
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-              for shape, sharding in zip(((64, 32), (32, 16)), shardings, strict=True)]  # fmt: skip
+    shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+        for shape, sharding in zip(((64, 32), (32, 16)), shardings, strict=True)
+    ]
     found = compiler_figures(jax.jit(jnp.matmul).lower(*shapes).compile(), 2)
     assert found.flops == 2 * 64 * 32 * 16
     assert found.bytes_accessed == 4 * (64 * 32 + 2 * 32 * 16 + 64 * 16)
@@ -90,10 +92,16 @@ class Silent:
         return self.memory
 
 
-@pytest.mark.parametrize(("cost", "figures"), [
-    (None, (None, None)), ({}, (None, None)), ({"flops": -1.0}, (None, None)),
-    ({"flops": 5.0, "bytes accessed": 7.0}, (10, 14)), ({"bytes accessed": 7.0}, (None, 14)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cost", "figures"),
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"flops": -1.0}, (None, None)),
+        ({"flops": 5.0, "bytes accessed": 7.0}, (10, 14)),
+        ({"bytes accessed": 7.0}, (None, 14)),
+    ],
+)
 def test_what_the_compiler_does_not_say_is_none(cost, figures):
     assert compiler_figures(Silent(cost), 2) == CompilerFigures(*figures, None)
 
@@ -107,8 +115,13 @@ def test_the_floor_is_the_longer_of_arithmetic_and_memory():
     apart = against_machine(4.0, work, "float32", 2, Machine({"float32": 9000.0}, 19.0, False))
     assert (apart["floor_seconds"], apart["floor_of"], apart["share_of_copy"]) == (5.0, "memory", 2.5)
     assert apart["share_of_peak"] == 4000 / 4.0 / 18000.0
-    unsaid = against_machine(4.0, Work(4000, 10, 180, CompilerFigures(None, None, None)), "float32", 1,
-                             Machine({"float32": 1000.0}, 380.0, True))  # fmt: skip
+    unsaid = against_machine(
+        4.0,
+        Work(4000, 10, 180, CompilerFigures(None, None, None)),
+        "float32",
+        1,
+        Machine({"float32": 1000.0}, 380.0, True),
+    )
     assert unsaid["floor_seconds"] == 4.0
     assert unsaid["bytes_per_second"] is unsaid["share_of_copy"] is unsaid["compiled"]["bytes_accessed"] is None
 
@@ -121,9 +134,15 @@ def test_a_machine_is_as_good_as_its_best_measurement():
     assert one.better(other) == other.better(one) == Machine({"float32": 3.0, "bfloat16": 5.0}, 7.0, True)
 
 
-@pytest.mark.parametrize(("each", "limits", "dispatches"), [
-    (1, Limits(6, math.inf), 6), (4, Limits(20, math.inf), 5), (1, Limits(200, 0.05), 3), (1, Limits(1, math.inf), 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("each", "limits", "dispatches"),
+    [
+        (1, Limits(6, math.inf), 6),
+        (4, Limits(20, math.inf), 5),
+        (1, Limits(200, 0.05), 3),
+        (1, Limits(1, math.inf), 3),
+    ],
+)
 def test_steps_are_timed_until_enough(each, limits, dispatches):
     """A dispatch that takes 20 ms, and input that takes 10: the host's time, as both happen in it."""
     taken = []
@@ -192,8 +211,16 @@ def test_peaks_are_of_this_machine():
     assert 1e8 < matrix_peak(device, "float32") < 1e14 and 1e8 < copy_bandwidth(device) < 1e13
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0.00085, "850 us"), (0.0123, "12.3 ms"), (1.45, "1.45 s"), (99.96, "100 s"), (150.0, "2m30s"), (9.1e-6, "9.10 us"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00085, "850 us"),
+        (0.0123, "12.3 ms"),
+        (1.45, "1.45 s"),
+        (99.96, "100 s"),
+        (150.0, "2m30s"),
+        (9.1e-6, "9.10 us"),
+    ],
+)
 def test_times_have_three_digits(value, text):
     assert seconds(value) == text

@@ -5,9 +5,14 @@ from helpers import ONE_SCHEDULE, TINY_MODEL
 from demega_jax.cli import main
 
 SMALL = [
-    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=6",
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=12",
+    "train.eval_every=6",
     "train.log_every=3",
-]  # fmt: skip
+]
 
 
 def fails(capsys, *arguments: object) -> str:

@@ -24,8 +24,13 @@ def one_class(tmp_path_factory) -> Path:
     x = np.random.default_rng(0).normal(size=(40, 3, 6)).astype(np.float32)
     for level in (5, 10):
         for split in ("train", "validation"):
-            write_grouped(grouped_path(folder, level, split), x, np.full(40, 1), level=level,
-                          attributes={"classes": ["left", "right"]})  # fmt: skip
+            write_grouped(
+                grouped_path(folder, level, split),
+                x,
+                np.full(40, 1),
+                level=level,
+                attributes={"classes": ["left", "right"]},
+            )
     return folder
 
 

@@ -37,9 +37,10 @@ def test_no_published_split_is_refused_with_the_way_out(tree, tmp_path, capsys):
     [
         (["--split-shares", "0.4,0.3,0.3"], ["test", "train", "validation"]),
         (["--split-shares", "0.4", "0.3", "0.3"], ["test", "train", "validation"]),
-        (["--split-shares", "1,0,0"], ["train"]), (["--run", "1:Sherlock1:1"], ["train"]),
+        (["--split-shares", "1,0,0"], ["train"]),
+        (["--run", "1:Sherlock1:1"], ["train"]),
     ],
-)  # fmt: skip
+)
 def test_splits_that_are_asked_for_are_made(tree, tmp_path, words, written):
     assert main(["group", str(tree), str(tmp_path / "out"), "--level", "5", *WINDOW, *words]) == 0
     assert splits_of(tmp_path / "out") == written

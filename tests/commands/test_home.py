@@ -20,8 +20,13 @@ from demega_jax.files import cache_folder, expanded
 def at_home(tmp_path, monkeypatch) -> Path:
     """A home folder with data in it, seen from another folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    write_grouped(grouped_path(tmp_path / "home" / "D", 5), np.ones((4, 3, 5), np.float32), np.arange(4), level=5,
-                  groups=[range(5 * row, 5 * row + 5) for row in range(4)])  # fmt: skip
+    write_grouped(
+        grouped_path(tmp_path / "home" / "D", 5),
+        np.ones((4, 3, 5), np.float32),
+        np.arange(4),
+        level=5,
+        groups=[range(5 * row, 5 * row + 5) for row in range(4)],
+    )
     (tmp_path / "home" / "c.yaml").write_text("data:\n  path: ~/D\n")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -19,8 +19,9 @@ START = [sys.executable, "-X", "importtime", "-m", "demega_jax"]
 def signalled_after(module: str, number: int, words: list[str], cwd: Path) -> tuple[int, list[str]]:
     """(exit status, our lines) of a command that gets a signal when it has imported a module."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*START, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env,
-                               cwd=cwd)  # fmt: skip
+    process = subprocess.Popen(
+        [*START, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env, cwd=cwd
+    )
     lines: list[str] = []
     assert process.stderr is not None
     for line in process.stderr:

@@ -71,8 +71,15 @@ def test_they_never_change_the_numbers_of_a_run(data, run, tmp_path):
     """Dropout and augmentation draw random numbers in every step."""
     more = {"JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0"}
     more |= {"JAX_NUMPY_RANK_PROMOTION": "raise"}
-    keys = [*SMALL, "train.steps=3", "train.eval_every=3", "train.log_every=1", "model.dropout=0.3",
-            "data.augment.time_mask=0.9", "data.augment.noise=0.5"]  # fmt: skip
+    keys = [
+        *SMALL,
+        "train.steps=3",
+        "train.eval_every=3",
+        "train.log_every=1",
+        "model.dropout=0.3",
+        "data.augment.time_mask=0.9",
+        "data.augment.noise=0.5",
+    ]
     found = []
     for name, env in (("one", {}), ("two", more)):
         status, lines = lines_of(train_arguments(data, tmp_path / name, *keys), **env)

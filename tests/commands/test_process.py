@@ -21,9 +21,15 @@ def without_reader(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
     os.close(reading)
     try:
         return subprocess.run(
-            [*COMMAND, *words], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=cwd, timeout=300, check=False,
+            [*COMMAND, *words],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            timeout=300,
+            check=False,
             env=os.environ | {"PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
+        )
     finally:
         os.close(writing)
 
@@ -31,11 +37,17 @@ def without_reader(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "line",
     [
-        "--help", "--version", "group --help", "simulate out --level 5 --groups 8 --sensors 3 --time-points 4",
-        "shard {data} shards", "inspect {data}", "evaluate {run}", "group {data} out --level 5 --level 5",
+        "--help",
+        "--version",
+        "group --help",
+        "simulate out --level 5 --groups 8 --sensors 3 --time-points 4",
+        "shard {data} shards",
+        "inspect {data}",
+        "evaluate {run}",
+        "group {data} out --level 5 --level 5",
         "train {root}/configs/tiny.yaml --data {data} --dry-run --devices 1",
     ],
-)  # fmt: skip
+)
 @pytest.mark.slow
 def test_a_reader_that_has_gone_ends_a_command_with_141(data, run, tmp_path, line):
     words = line.format(data=data, run=run, root=os.getcwd()).split()
@@ -83,9 +95,12 @@ def test_a_signal_is_answered_at_once_and_the_command_that_goes_on_can_be_pasted
     go_on = out.splitlines()[-1].strip()
     assert go_on == f"demega-jax train --resume --run '{tmp_path}/a run' --parallel pmap --devices 1"
     done = subprocess.run(
-        go_on.replace("demega-jax", " ".join(COMMAND)) + " train.steps=1", shell=True, capture_output=True, text=True,
+        go_on.replace("demega-jax", " ".join(COMMAND)) + " train.steps=1",
+        shell=True,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0 and "going on after step" in done.stdout, done.stderr
 
 

@@ -40,10 +40,12 @@ def test_report_shows_what_evaluate_finds(copy, tmp_path, capsys):
     assert main(["evaluate", str(copy), "--split", "test", "--json", str(tmp_path / "scores.json")]) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     for name, value in (
-        ("macro-F1", scores["macro_f1"]), ("accuracy", scores["accuracy"]),
+        ("macro-F1", scores["macro_f1"]),
+        ("accuracy", scores["accuracy"]),
         ("IPA feature head", scores["ipa_accuracy"]),
-        ("ECE, expected calibration error", scores["calibration"]["ece"]), ("class loss \\(nats\\)", scores["loss"]),
-    ):  # fmt: skip
+        ("ECE, expected calibration error", scores["calibration"]["ece"]),
+        ("class loss \\(nats\\)", scores["loss"]),
+    ):
         assert shown(page, name) == pytest.approx(value, abs=6e-5), name
     assert "test split, simulated data" in page
 

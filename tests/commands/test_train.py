@@ -30,16 +30,38 @@ def test_run_folder(run):
     assert (config.model.sensors, config.model.time_points, len(config.model.classes)) == (5, 9, 39)
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(m["split"], m["step"]) for m in read] == [
-        ("train", 3), ("train", 6), ("validation", 6), ("train", 9), ("train", 12), ("validation", 12)
-    ]  # fmt: skip
+        ("train", 3),
+        ("train", 6),
+        ("validation", 6),
+        ("train", 9),
+        ("train", 12),
+        ("validation", 12),
+    ]
     train, validation = read[0], read[2]
     assert set(train) == {
-        "step", "epoch", "split", "loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm", "learning_rate",
-        "samples_per_second", "input_wait", "skipped",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "split",
+        "loss",
+        "class_loss",
+        "contrastive_loss",
+        "ipa_loss",
+        "grad_norm",
+        "learning_rate",
+        "samples_per_second",
+        "input_wait",
+        "skipped",
+    }
     assert set(validation) == {
-        "step", "epoch", "split", "loss", "macro_f1", "balanced_accuracy", "balanced_accuracy_at_10", "accuracy",
-    }  # fmt: skip
+        "step",
+        "epoch",
+        "split",
+        "loss",
+        "macro_f1",
+        "balanced_accuracy",
+        "balanced_accuracy_at_10",
+        "accuracy",
+    }
     assert train["epoch"] == pytest.approx(3 / 8)
     total = train["class_loss"] + 0.5 * train["contrastive_loss"] + 0.2 * train["ipa_loss"]
     assert train["loss"] == pytest.approx(total, rel=1e-6)
@@ -134,10 +156,20 @@ def test_a_row_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
 @pytest.mark.slow
 def test_too_many_steps_that_are_not_finite_stop_the_run(data, tmp_path, capsys):
     error = fails(
-        capsys, "train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / "r", "--devices", 1, *SMALL,
-        "loss.ipa_weight=3e38", "train.max_nonfinite_steps=2",
+        capsys,
+        "train",
+        "configs/tiny.yaml",
+        "--data",
+        data,
+        "--run",
+        tmp_path / "r",
+        "--devices",
+        1,
+        *SMALL,
+        "loss.ipa_weight=3e38",
+        "train.max_nonfinite_steps=2",
         "train.log_every=1",
-    )  # fmt: skip
+    )
     assert "in 3 steps so far" in error and "at most 2 such steps" in error and "train.max_nonfinite_steps" in error
     # No step moves the parameters: each one starts from the first ones again.
     assert error.startswith("error: step 3:")
@@ -207,9 +239,12 @@ def test_compiled_programs_are_remembered(data, tmp_path):
     for run in ("first", "second"):
         arguments = ["train", "configs/tiny.yaml", "--data", data, "--run", tmp_path / run, "--devices", 1, *SMALL]
         done = subprocess.run(
-            [sys.executable, "-m", "demega_jax", *map(str, arguments)], capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "demega_jax", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
             env=environment | {"XDG_CACHE_HOME": str(cache)},
-        )  # fmt: skip
+        )
         assert done.returncode == 0 and "compiled the step in" in done.stdout, done.stderr
         assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
         kept.append({file.name for file in (cache / "demega-jax" / "compiled").glob("*-cache")})

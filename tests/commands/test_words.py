@@ -14,10 +14,15 @@ from demega_jax.errors import UserError, did_you_mean
 OPTIONS = {
     word: SimpleNamespace(name=word.strip("-").replace("-", "_"), is_flag=flag, multiple=several)
     for word, flag, several in (
-        ("--level", False, True), ("--feed", False, True), ("--run", False, True), ("--split-shares", False, True),
-        ("--seed", False, False), ("--tmin", False, False), ("--resume", True, False),
+        ("--level", False, True),
+        ("--feed", False, True),
+        ("--run", False, True),
+        ("--split-shares", False, True),
+        ("--seed", False, False),
+        ("--tmin", False, False),
+        ("--resume", True, False),
     )
-}  # fmt: skip
+}
 
 
 def sort(line: str, overridable: bool = True) -> tuple[list[str], list[str]]:
@@ -28,10 +33,14 @@ def sort(line: str, overridable: bool = True) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize(
     "line",
     [
-        "in out --level 5,20-30,all", "in out --level 5 20-30 all", "--level 5 20-30,all in out",
-        "in --level=5,20-30 --level=all out", "in --level 5 20-30 --level all out", "--level 5 20-30 all in out",
+        "in out --level 5,20-30,all",
+        "in out --level 5 20-30 all",
+        "--level 5 20-30,all in out",
+        "in --level=5,20-30 --level=all out",
+        "in --level 5 20-30 --level all out",
+        "--level 5 20-30 all in out",
     ],
-)  # fmt: skip
+)
 def test_a_list_is_the_same_however_it_is_written(line):
     words, _ = sort(line)
     values = [value for option, value in zip(words, words[1:], strict=False) if option == "--level"]
@@ -57,11 +66,14 @@ def test_overrides_may_stand_anywhere():
 @pytest.mark.parametrize(
     ("line", "facts"),
     [
-        ("--seed 1 --seed 2", ("--seed", "1", "2")), ("--seed 1 --seed=1", ("--seed", "1")),
-        ("--level 5,,6", ("--level", "5,,6")), ("--levle 5", ("--levle", "Did you mean --level?")),
-        ("--seed", ("--seed", "no value")), ("--seed --resume", ("--seed", "no value")),
+        ("--seed 1 --seed 2", ("--seed", "1", "2")),
+        ("--seed 1 --seed=1", ("--seed", "1")),
+        ("--level 5,,6", ("--level", "5,,6")),
+        ("--levle 5", ("--levle", "Did you mean --level?")),
+        ("--seed", ("--seed", "no value")),
+        ("--seed --resume", ("--seed", "no value")),
     ],
-)  # fmt: skip
+)
 def test_what_would_be_dropped_is_refused(line, facts):
     with pytest.raises(UserError) as refused:
         sort(line)
@@ -71,9 +83,13 @@ def test_what_would_be_dropped_is_refused(line, facts):
 def test_numbers():
     there = [5, 20, 100]
     for items, wanted in (
-        (["7", "3"], [7, 3]), (["all"], there), (["10-100"], [20, 100]), (["20", "all"], [20, 5, 100]),
-        (["5-20", "7"], [5, 20, 7]), ([], []),
-    ):  # fmt: skip
+        (["7", "3"], [7, 3]),
+        (["all"], there),
+        (["10-100"], [20, 100]),
+        (["20", "all"], [20, 5, 100]),
+        (["5-20", "7"], [5, 20, 7]),
+        ([], []),
+    ):
         assert numbers("--level", items, lambda: there) == wanted
     for items in (["five"], ["0"], ["-5"], ["5-"], ["5", "5"], ["30-40"], ["1.5"]):
         with pytest.raises(UserError, match="--level"):
@@ -94,9 +110,13 @@ def test_names():
 @pytest.mark.parametrize(
     ("line", "facts"),
     [
-        ("", COMMANDS), ("tran", ("tran", "Did you mean train?")), ("--frob", ("--frob",)),
-        ("train", ("demega-jax train", "CONFIG")), ("train configs/tiny.yaml --frob", ("--frob",)),
-        ("train configs/tiny.yaml bla", ("bla", "section.key=value")), ("shard a", ("OUT",)),
+        ("", COMMANDS),
+        ("tran", ("tran", "Did you mean train?")),
+        ("--frob", ("--frob",)),
+        ("train", ("demega-jax train", "CONFIG")),
+        ("train configs/tiny.yaml --frob", ("--frob",)),
+        ("train configs/tiny.yaml bla", ("bla", "section.key=value")),
+        ("shard a", ("OUT",)),
         ("train configs/tiny.yml", ("configs/tiny.yml", "Did you mean configs/tiny.yaml?")),
         ("train configs/tiny.yaml --data nosuch", ("nosuch", "no such folder")),
         ("train configs/tiny.yaml --data tests trian.epochs=2", ("trian.epochs", "Did you mean train.epochs?")),
@@ -104,16 +124,19 @@ def test_names():
         ("train configs/tiny.yaml --data tests --level 5 data.level=6", ("--level", "data.level")),
         ("train configs/tiny.yaml --parallel pmp", ("--parallel", "'pmp'", "Did you mean pmap?")),
         ("train --resume --run x --init y", ("--init", "--resume")),
-        ("simulate out --seed x", ("--seed", "'x'", "integer")), ("simulate out more", ("more",)),
-        ("group a b --level 5 --level 5", ("--level", "5", "twice")), ("group a b", ("--level",)),
+        ("simulate out --seed x", ("--seed", "'x'", "integer")),
+        ("simulate out more", ("more",)),
+        ("group a b --level 5 --level 5", ("--level", "5", "twice")),
+        ("group a b", ("--level",)),
         ("group a b --level 5 --splits f --split-shares 1,0,0", ("--splits", "--split-shares")),
         ("group a b --level 5 --split-shares 1,x,0", ("--split-shares", "'x'")),
-        ("download out", ("--level", "--recordings")), ("download out --level 5 --recordings", ("--level",)),
+        ("download out", ("--level", "--recordings")),
+        ("download out --level 5 --recordings", ("--level",)),
         ("download out --level 5 --split tests", ("--split", "Did you mean test?")),
         ("benchmark --feed steam", ("--feed", "'steam'", "Did you mean stream?")),
         ("benchmark --batch-size 4 train.batch_size=5", ("--batch-size", "train.batch_size")),
     ],
-)  # fmt: skip
+)
 def test_bad_usage_is_one_line_with_what_is_wrong(capsys, line, facts):
     error = fails(capsys, *line.split())
     assert all(fact in error for fact in facts), error

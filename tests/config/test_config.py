@@ -33,10 +33,17 @@ def changed(**changes) -> Config:
 
 def test_yaml_round_trip(read):
     odd = changed(
-        model__classes=["aa", "no", "1e3", "null"], model__position_terms=[], model__sensors=306, train__epochs=7,
-        data__path="a: #b", optim__learning_rate=3e-7, optim__frozen=["final_norm", "encoder.layers.0"],
-        train__averaging="swa", optim__swa_learning_rate=1e-22, model__stem_kernel_sizes=[4, 1],
-    )  # fmt: skip
+        model__classes=["aa", "no", "1e3", "null"],
+        model__position_terms=[],
+        model__sensors=306,
+        train__epochs=7,
+        data__path="a: #b",
+        optim__learning_rate=3e-7,
+        optim__frozen=["final_norm", "encoder.layers.0"],
+        train__averaging="swa",
+        optim__swa_learning_rate=1e-22,
+        model__stem_kernel_sizes=[4, 1],
+    )
     for config in (Config(), odd):
         assert read(to_yaml(config)) == config
     assert odd.model.classes == ("aa", "no", "1e3", "null")
@@ -58,12 +65,19 @@ def test_floats_of_yaml(read, text, value):
 def test_overrides_come_after_the_file(read):
     config = read(
         "train: {batch_size: 32, seed: 5}\n",
-        "train.batch_size=64", "model.norm=post", "model.position_terms=[c2p]", "train.epochs=null", "data.path=a=b",
-    )  # fmt: skip
+        "train.batch_size=64",
+        "model.norm=post",
+        "model.position_terms=[c2p]",
+        "train.epochs=null",
+        "data.path=a=b",
+    )
     assert differing_keys(config, Config()) == {
-        "train.batch_size": (64, 512), "train.seed": (5, 777), "model.norm": ("post", "pre"),
-        "model.position_terms": (("c2p",), ("c2p", "p2c")), "data.path": ("a=b", None),
-    }  # fmt: skip
+        "train.batch_size": (64, 512),
+        "train.seed": (5, 777),
+        "model.norm": ("post", "pre"),
+        "model.position_terms": (("c2p",), ("c2p", "p2c")),
+        "data.path": ("a=b", None),
+    }
 
 
 def test_an_override_has_a_section_a_key_and_a_value():
@@ -122,7 +136,8 @@ IMPOSSIBLE = {
     "accumulate more than rows": (dict(train__batch_size=2, train__accumulate=4), "batch_size=4"),
     "length": (dict(train__epochs=3, train__steps=4), "epochs=3", "steps=4"),
     "classifier": (
-        dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0), "ipa_width=64",
+        dict(model__classifier="ipa_dot", model__ipa_width=0, loss__ipa_weight=0.0),
+        "ipa_width=64",
     ),
     "contrastive": (dict(model__projection_width=0), "model.projection_width=128"),
     "ipa": (dict(model__ipa_width=0, loss__ipa_weight=0.2), "model.ipa_width=64", "loss.ipa_weight=0"),
@@ -131,7 +146,7 @@ IMPOSSIBLE = {
     "terms": (dict(model__position_terms=["c2p", "c2p"]), "position_terms"),
     "swa": (dict(optim__swa_learning_rate=1e-3), "train.averaging=swa"),
     "memory": (dict(data__memory="much"), "4G", "512M", "1.5G"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
@@ -183,9 +198,13 @@ def test_augmentation_takes_rate_and_magnetometers_from_the_data():
     assert (known.sample_rate, known.magnetometers) == (500.0, (0, 4))
     assert known.for_data(6, 500.0, (0, 4)) == known
     for sensors, magnetometers, expected in (
-        (306, None, "thirds"), (306, tuple(range(2, 306, 3)), "thirds"), (6, None, "none"), (6, (), "none"),
-        (6, tuple(range(6)), "none"), (6, (2, 5), "thirds"),
-    ):  # fmt: skip
+        (306, None, "thirds"),
+        (306, tuple(range(2, 306, 3)), "thirds"),
+        (6, None, "none"),
+        (6, (), "none"),
+        (6, tuple(range(6)), "none"),
+        (6, (2, 5), "thirds"),
+    ):
         filled = usual.for_data(sensors, None, magnetometers)
         assert (filled.sample_rate, filled.magnetometers) == (250.0, expected)
     with refused("250 Hz", "500 Hz", where="data.augment.sample_rate"):
@@ -252,9 +271,12 @@ def test_a_resumed_run_may_change_its_cadence_and_end():
     asked = changed(train__steps=90, train__seed=5, train__log_every=3, train__eval_every=7, data__memory="1G")
     got = resumed_config(saved(), asked, Path("run"))
     assert differing_keys(got, saved()) == {
-        "train.steps": (90, None), "train.epochs": (None, 3), "train.log_every": (3, 50),
-        "train.eval_every": (7, None), "data.memory": ("1G", "4G"),
-    }  # fmt: skip
+        "train.steps": (90, None),
+        "train.epochs": (None, 3),
+        "train.log_every": (3, 50),
+        "train.eval_every": (7, None),
+        "data.memory": ("1G", "4G"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,13 @@ from demega_jax.training.setup import is_normalized
 from demega_jax.training.step import inputs
 
 SMALL = [
-    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=4", "train.eval_every=4",
-]  # fmt: skip
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=4",
+    "train.eval_every=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +32,12 @@ def data(tmp_path_factory):
     simulate_grouped(folder / "files", levels=[5, 10], groups=90, sensors=5, time_points=9, seed=1)
     for how in ("median_iqr", "raw"):
         write_shards(
-            folder / "files", folder / how, levels=[5, 10], splits=("train", "validation", "test"),
+            folder / "files",
+            folder / how,
+            levels=[5, 10],
+            splits=("train", "validation", "test"),
             settings=ShardSettings(norm=how, dtype="float32"),
-        )  # fmt: skip
+        )
     return folder
 
 

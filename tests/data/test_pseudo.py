@@ -88,9 +88,18 @@ def test_soft_labels_are_targets_of_these_rows_only(data, holdout):
 @pytest.mark.parametrize("feed", ["stream", "resident"])
 def test_training_with_soft_labels(data, holdout, tmp_path, feed):
     folder, *_ = holdout
-    keys = ["model.width=8", "model.layers=1", "model.heads=2", "train.batch_size=16", "train.steps=9",
-            f"data.pseudo.windows={folder / 'x.npy'}", f"data.pseudo.predictions={folder / 'p.csv'}",
-            "data.pseudo.threshold=0.2", "data.pseudo.soft=true", f"data.feed={feed}"]  # fmt: skip
+    keys = [
+        "model.width=8",
+        "model.layers=1",
+        "model.heads=2",
+        "train.batch_size=16",
+        "train.steps=9",
+        f"data.pseudo.windows={folder / 'x.npy'}",
+        f"data.pseudo.predictions={folder / 'p.csv'}",
+        "data.pseudo.threshold=0.2",
+        "data.pseudo.soft=true",
+        f"data.feed={feed}",
+    ]
     assert train(data, tmp_path / "run", *keys) == 0
     assert all(np.isfinite(loss) for loss in losses(tmp_path / "run"))
 
@@ -98,9 +107,16 @@ def test_training_with_soft_labels(data, holdout, tmp_path, feed):
 @pytest.mark.long
 def test_training_uses_them_and_validation_does_not(data, holdout, tmp_path, capsys):
     folder, *_ = holdout
-    keys = ["model.width=8", "model.layers=1", "model.heads=2", "train.batch_size=16", "train.epochs=1",
-            f"data.pseudo.windows={folder / 'x.npy'}", f"data.pseudo.predictions={folder / 'p.csv'}",
-            "data.pseudo.threshold=0.2"]  # fmt: skip
+    keys = [
+        "model.width=8",
+        "model.layers=1",
+        "model.heads=2",
+        "train.batch_size=16",
+        "train.epochs=1",
+        f"data.pseudo.windows={folder / 'x.npy'}",
+        f"data.pseudo.predictions={folder / 'p.csv'}",
+        "data.pseudo.threshold=0.2",
+    ]
     assert train(data, tmp_path / "run", *keys) == 0
     shown = capsys.readouterr().out
     rows, validation = open_split(data, 10).rows + 30, open_split(data, 10, "validation").rows

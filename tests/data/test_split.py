@@ -78,9 +78,15 @@ def test_recordings_for_regrouping_have_labels_and_no_rows_to_read(tmp_path):
 def test_a_sample_is_from_all_over_a_split():
     x = np.arange(100, dtype=np.float16)[:, None, None] * np.ones((1, 2, 3), np.float16)
     split = ArraySplit(
-        path="memory", name="train", level=None, sensors=2, time_points=3, classes=("a", "b"),
-        labels=np.zeros(100, np.int32), x=x,
-    )  # fmt: skip
+        path="memory",
+        name="train",
+        level=None,
+        sensors=2,
+        time_points=3,
+        classes=("a", "b"),
+        labels=np.zeros(100, np.int32),
+        x=x,
+    )
     sample = split.sample(5)
     assert sample.dtype == np.float32 and sample[:, 0, 0].tolist() == [0, 25, 50, 74, 99]
     assert split.sample(1000).shape == (100, 2, 3)
@@ -91,9 +97,15 @@ def test_a_split_in_memory_feeds_as_one_from_disk(data):
     split = open_split(data / "files", 5)
     rows = np.arange(ROWS)
     held = ArraySplit(
-        path=split.path, name=split.name, level=split.level, sensors=SENSORS, time_points=TIME_POINTS,
-        classes=split.classes, labels=split.labels, x=split.reader().read(rows),
-    )  # fmt: skip
+        path=split.path,
+        name=split.name,
+        level=split.level,
+        sensors=SENSORS,
+        time_points=TIME_POINTS,
+        classes=split.classes,
+        labels=split.labels,
+        x=split.reader().read(rows),
+    )
     for ours, theirs in zip(take(stream_feed(held), 3), take(stream_feed(split), 3), strict=True):
         for name in theirs:
             np.testing.assert_array_equal(ours[name], theirs[name])

@@ -35,9 +35,13 @@ def test_by_hand():
     """Two of four rows are of the class that training has most: F1 2 * 2 / (2 + 4); the other class has F1 0."""
     found = prior_baseline(np.array([1, 9]), model_scores(np.array([0, 1, 1, 0]), 2))
     assert baseline_json(found) == {
-        "kind": "prior", "always": "c1", "macro_f1": pytest.approx(1 / 3), "balanced_accuracy": 0.5,
-        "balanced_accuracy_at_10": None, "accuracy": 0.5,
-    }  # fmt: skip
+        "kind": "prior",
+        "always": "c1",
+        "macro_f1": pytest.approx(1 / 3),
+        "balanced_accuracy": 0.5,
+        "balanced_accuracy_at_10": None,
+        "accuracy": 0.5,
+    }
 
 
 def test_where_training_is_not_known_there_is_none():
@@ -53,7 +57,8 @@ def test_the_table_stands_below_that_of_the_model_in_80_columns():
     console.print(baseline_table(found, what))
     head, _, model, without = [line for line in console.export_text().splitlines() if line.strip()]
     assert head.split() == ["macro-F1", "balanced", "acc.", "at", "10", "accuracy"]
-    assert model.split()[1:] == [f"{value:.4f}" for value in (what.macro_f1, what.balanced_accuracy,
-                                 what.balanced_accuracy_at_10, what.accuracy)]  # fmt: skip
+    assert model.split()[1:] == [
+        f"{value:.4f}" for value in (what.macro_f1, what.balanced_accuracy, what.balanced_accuracy_at_10, what.accuracy)
+    ]
     assert without.split()[-4:] == [f"{2 * 2 / (2 + 78) / 39:.4f}", f"{1 / 39:.4f}", f"{10 / 39:.4f}", f"{2 / 78:.4f}"]
     assert "always c38" in without

@@ -103,9 +103,15 @@ class Campaign:
             shutil.rmtree(folder, ignore_errors=True)
         again = f"python -m faults.campaign --seed {self.seed} --only {number}"
         return {
-            "number": number, "kind": kind, "feed": feed, "survived": not wrong, "told": told, "wrong": wrong[:3000],
-            "seconds": round(time.monotonic() - began, 1), "again": again,
-        }  # fmt: skip
+            "number": number,
+            "kind": kind,
+            "feed": feed,
+            "survived": not wrong,
+            "told": told,
+            "wrong": wrong[:3000],
+            "seconds": round(time.monotonic() - began, 1),
+            "again": again,
+        }
 
     def close(self) -> None:
         for server in self.servers:

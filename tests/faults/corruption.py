@@ -28,8 +28,13 @@ from faults.readers import READERS, Digests
 from faults.workers import Workers
 
 FINE = ("refused", "survived with a warning", "no difference")
-FOLDERS = {"run, for prediction": "run", "run, for training": "run", "grouped files": "data", "shards": "shards",
-           "recordings": "recordings"}  # fmt: skip
+FOLDERS = {
+    "run, for prediction": "run",
+    "run, for training": "run",
+    "grouped files": "data",
+    "shards": "shards",
+    "recordings": "recordings",
+}
 SHARES = {"run, for prediction": 4, "run, for training": 4, "grouped files": 4, "shards": 5, "recordings": 3}
 # A file that is whole, and of another run or data, cannot be told from the right one where it stands for itself.
 STAND_ALONE = ("grouped files", "recordings")

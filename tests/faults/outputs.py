@@ -14,15 +14,31 @@ from faults.trials import Whole
 Words = Callable[[Path, Mapping[str, Whole], Path], list]
 COMMANDS: dict[str, Words] = {
     "simulate": lambda base, wholes, out: [
-        "simulate", out, "--level", "5,100", "--groups", "40", "--sensors", "3", "--time-points", "7", "--seed", "2",
+        "simulate",
+        out,
+        "--level",
+        "5,100",
+        "--groups",
+        "40",
+        "--sensors",
+        "3",
+        "--time-points",
+        "7",
+        "--seed",
+        "2",
     ],
     "shard": lambda base, wholes, out: ["shard", base / "data", out],
     "group": lambda base, wholes, out: ["group", base / "recordings", out, "--level", "5"],
     "evaluate": lambda base, wholes, out: ["evaluate", wholes["stream"].path, "--json", out / "scores.json"],
     "predict": lambda base, wholes, out: [
-        "predict", wholes["stream"].path, "--input", base / "data", "--output", out / "probabilities.npz",
+        "predict",
+        wholes["stream"].path,
+        "--input",
+        base / "data",
+        "--output",
+        out / "probabilities.npz",
     ],
-}  # fmt: skip
+}
 
 THERE = (
     "not empty",

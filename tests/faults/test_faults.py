@@ -45,10 +45,12 @@ def test_every_kind_meets_every_feed_and_every_command_comes():
 def test_a_log_with_a_gap_a_repeat_or_another_value_is_seen(tmp_path):
     lines = [f'{{"step": {step}, "split": "train", "loss": {step}.5}}\n' for step in (2, 4, 6)]
     for name, content in {
-        "whole": lines, "gap": lines[::2], "repeat": [*lines, lines[1]],
+        "whole": lines,
+        "gap": lines[::2],
+        "repeat": [*lines, lines[1]],
         "value": [*lines[:2], lines[2].replace("6.5", "6.25")],
         "extra": [lines[0], lines[0].replace("2", "3", 1), *lines[1:]],
-    }.items():  # fmt: skip
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text("".join(content))
     for name in ("gap", "repeat", "value"):

@@ -16,9 +16,16 @@ from faults.server import Server, allow
 from faults.trials import DAY, Trial, Whole, make_data, make_whole
 
 FAST = (
-    "model.encoder=lstm", "model.projection_width=0", "model.ipa_width=0", "loss.contrastive_weight=0",
-    "loss.ipa_weight=0", "train.steps=6", "optim.schedule_length=6", "train.save_every=2", "train.eval_every=3",
-)  # fmt: skip
+    "model.encoder=lstm",
+    "model.projection_width=0",
+    "model.ipa_width=0",
+    "loss.contrastive_weight=0",
+    "loss.ipa_weight=0",
+    "train.steps=6",
+    "optim.schedule_length=6",
+    "train.save_every=2",
+    "train.eval_every=3",
+)
 CONFIG_ROOM, CHECKPOINT_ROOM = 2048, 8192  # bytes of the largest file: less than config.yaml has, and more
 
 

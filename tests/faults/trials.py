@@ -18,10 +18,17 @@ from faults.server import Server, allow
 
 STEPS = 8
 KEYS = [
-    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", f"train.steps={STEPS}",
-    f"optim.schedule_length={STEPS}", "train.averaging=ema", "train.save_every=3", "train.eval_every=4",
+    *TINY_MODEL,
+    "model.dropout=0.5",
+    "train.batch_size=16",
+    "train.epochs=null",
+    f"train.steps={STEPS}",
+    f"optim.schedule_length={STEPS}",
+    "train.averaging=ema",
+    "train.save_every=3",
+    "train.eval_every=4",
     "train.log_every=2",
-]  # fmt: skip
+]
 FEEDS = {
     "stream": ["data.feed=stream", "data.memory=1K"],
     "resident": ["data.feed=resident"],

@@ -19,11 +19,53 @@ from helpers import ROOT
 from demega_jax.errors import UserError
 
 ODD = [
-    "", " ", "0", "-1", "1e400", "nan", "inf", ".inf", "-0", "null", "true", "[]", "{}", "[1, 2", "a: b", "&a [*a]",
-    "*x", "!!int x", "\0", "\udcff", "é", "左", "9" * 400, "0x1p3", "1_000", "1:30", "2020-01-01", "~", "..", "\t",
-    "/dev/null", "\n", '"', "'", "a,b", "1,,2", "5-", "-5", "100-5", "all", "%s", "${HOME}", "[red]x[/red]", "1.5",
-    "\x1b[31m", "2**70",
-]  # fmt: skip
+    "",
+    " ",
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "inf",
+    ".inf",
+    "-0",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "[1, 2",
+    "a: b",
+    "&a [*a]",
+    "*x",
+    "!!int x",
+    "\0",
+    "\udcff",
+    "é",
+    "左",
+    "9" * 400,
+    "0x1p3",
+    "1_000",
+    "1:30",
+    "2020-01-01",
+    "~",
+    "..",
+    "\t",
+    "/dev/null",
+    "\n",
+    '"',
+    "'",
+    "a,b",
+    "1,,2",
+    "5-",
+    "-5",
+    "100-5",
+    "all",
+    "%s",
+    "${HOME}",
+    "[red]x[/red]",
+    "1.5",
+    "\x1b[31m",
+    "2**70",
+]
 ODD_JSON = [None, -1, 0, 1, 2**70, 1.5, True, "", "../x", "/dev/zero", [], {}, [[]], "a\0b", 10**9]
 
 
@@ -82,8 +124,21 @@ def any_value(rng: Random) -> object:
     return np.frombuffer(bits, dtype).reshape(shape)
 
 
-ATTRIBUTES = ("n_groups", "n_channels", "n_timepoints", "grouped_samples", "classes", "reference_macro_f1", "simulated",
-              "shuffle", "recordings", "created_time", "tmin", "event_rows", "event_label")  # fmt: skip
+ATTRIBUTES = (
+    "n_groups",
+    "n_channels",
+    "n_timepoints",
+    "grouped_samples",
+    "classes",
+    "reference_macro_f1",
+    "simulated",
+    "shuffle",
+    "recordings",
+    "created_time",
+    "tmin",
+    "event_rows",
+    "event_label",
+)
 
 
 def grouped_file(rng: Random, folder: Path) -> None:
@@ -96,8 +151,11 @@ def grouped_file(rng: Random, folder: Path) -> None:
     path.unlink(missing_ok=True)
     with h5py.File(path, "w") as file:
         rows = rng.choice([1, 2, 5])
-        whole = {"data": np.ones((rows, 2, 3), np.float32), "labels": np.zeros(rows, np.int64),
-                 "group_indices": np.zeros((rows, 5), np.int32)}  # fmt: skip
+        whole = {
+            "data": np.ones((rows, 2, 3), np.float32),
+            "labels": np.zeros(rows, np.int64),
+            "group_indices": np.zeros((rows, 5), np.int32),
+        }
         for name, value in whole.items():
             if rng.random() < 0.1:
                 continue

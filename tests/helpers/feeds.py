@@ -39,9 +39,15 @@ __all__ = [
 
 
 def stream_feed(
-    split, *, batch_size: int = 64, seed: int = 3, memory: int = 0, sampling: str = "uniform", prefetch: int = 2,
+    split,
+    *,
+    batch_size: int = 64,
+    seed: int = 3,
+    memory: int = 0,
+    sampling: str = "uniform",
+    prefetch: int = 2,
     **options,
-) -> StreamFeed:  # fmt: skip
+) -> StreamFeed:
     """Rows read from disk (memory: bytes of a split that are held) and placed nowhere; options: of the feed."""
     return StreamFeed(StreamPlan(split, batch_size, seed, sampling, memory, prefetch), **options)
 

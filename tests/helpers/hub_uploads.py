@@ -74,10 +74,14 @@ class Uploads(BaseHTTPRequestHandler):
 
     def _preupload(self, asked: dict) -> None:
         modes = [
-            {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-             "shouldIgnore": False, "oid": None}
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "shouldIgnore": False,
+                "oid": None,
+            }
             for file in asked["files"]
-        ]  # fmt: skip
+        ]
         self._send_json({"files": modes})
 
     def _offer(self, asked: dict) -> None:

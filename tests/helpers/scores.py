@@ -16,6 +16,12 @@ def full_scores() -> Scores:
     features = {name: 0.5 + i / 100 for i, name in enumerate(FEATURES)}
     rows, at_10 = np.arange(15) * 100, counts.sum(1) * 9 // 10
     return scores(
-        counts, PHONEMES, right_at_10=at_10, loss=2.25, ipa_accuracy=0.8125, ipa_feature_accuracy=features,
-        reference_macro_f1=0.45, calibration=Calibration(rows, rows // 2, rows * np.linspace(0.05, 0.95, 15)),
-    )  # fmt: skip
+        counts,
+        PHONEMES,
+        right_at_10=at_10,
+        loss=2.25,
+        ipa_accuracy=0.8125,
+        ipa_feature_accuracy=features,
+        reference_macro_f1=0.45,
+        calibration=Calibration(rows, rows // 2, rows * np.linspace(0.05, 0.95, 15)),
+    )

@@ -5,8 +5,16 @@ from pathlib import Path
 from demega_jax.training.checkpoint import Checkpoints
 from helpers import ONE_SCHEDULE, TINY_MODEL
 
-KEYS = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=6", "train.save_every=3",
-        "train.eval_every=3", "train.log_every=1", ONE_SCHEDULE]  # fmt: skip
+KEYS = [
+    *TINY_MODEL,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=6",
+    "train.save_every=3",
+    "train.eval_every=3",
+    "train.log_every=1",
+    ONE_SCHEDULE,
+]
 
 
 def best_step(run: Path) -> int:

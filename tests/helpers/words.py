@@ -23,9 +23,14 @@ def write_subject(folder: Path, subject: int, *, rate: float = RATE, sensors: in
         for place, (onset, counts) in enumerate(words):
             onsets[sentence, place], mask[sentence, place] = onset, counts
     sentence = {
-        "meg": meg, "sentence_n_times": np.array([24, 30]), "word_onsets_s": onsets, "word_mask": mask,
-        "sfreq": np.float64(rate), "sentence_extra_end_s": 1.0, "shuffle_seed": np.array([{"an": "object"}], object),
-    }  # fmt: skip
+        "meg": meg,
+        "sentence_n_times": np.array([24, 30]),
+        "word_onsets_s": onsets,
+        "word_mask": mask,
+        "sfreq": np.float64(rate),
+        "sentence_extra_end_s": 1.0,
+        "shuffle_seed": np.array([{"an": "object"}], object),
+    }
     alone = draw.standard_normal((ALONE, sensors, 9)).astype(np.float32)
     word = {"meg": alone, "sfreq": np.float64(rate), "tmin": np.float64(0), "tmax": np.float64(1)}
     folder.mkdir(parents=True, exist_ok=True)

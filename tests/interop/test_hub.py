@@ -240,7 +240,7 @@ NAME, TABLE = "params.classifier.bias", "buffers.feature_table"
         (lambda files: files.update({"model.safetensors": b"x" * 40}), ["model.safetensors", "cannot be read"]),
         (lambda files: files.pop("model.safetensors"), ["model.safetensors", "no such file"]),
     ],
-)  # fmt: skip
+)
 def test_models_that_do_not_fit_together(hub, run, tmp_path, capsys, change, facts):
     push(run)
     change(pushed(hub))

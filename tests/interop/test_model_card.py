@@ -22,9 +22,12 @@ from demega_jax.training.run import RunFolder
 def card(**more: object) -> Card:
     model = ModelConfig(sensors=306, time_points=125, classes=PHONEMES)
     facts = {
-        "repo": "me/demega", "config": Config(model=model, data=DataConfig(level=100)), "scores": (),
-        "members": (Member(file="model.safetensors", step=7, validation={"macro_f1": 0.5}),), "parameters": 1234,
-    }  # fmt: skip
+        "repo": "me/demega",
+        "config": Config(model=model, data=DataConfig(level=100)),
+        "scores": (),
+        "members": (Member(file="model.safetensors", step=7, validation={"macro_f1": 0.5}),),
+        "parameters": 1234,
+    }
     return Card(**(facts | more))
 
 
@@ -55,8 +58,10 @@ def test_what_a_card_says_of_its_data():
 
 
 def test_members_have_a_mean_and_a_standard_deviation():
-    members = tuple(Member(file=f"members/{n}/model.safetensors", step=n, validation={"macro_f1": f1}) for n, f1 in
-                    enumerate((0.4, 0.5, 0.9)))  # fmt: skip
+    members = tuple(
+        Member(file=f"members/{n}/model.safetensors", step=n, validation={"macro_f1": f1})
+        for n, f1 in enumerate((0.4, 0.5, 0.9))
+    )
     text = card_text(card(members=members))
     assert_facts(text, f"{np.mean([0.4, 0.5, 0.9]):.4f} +- {np.std([0.4, 0.5, 0.9], ddof=1):.4f}", "3 models")
 
@@ -99,8 +104,11 @@ def test_scores_of_the_report_of_a_run(run, data, tmp_path, capsys, warnings):
     push = ["push", run, "me/small", "--dry-run", "--scores"]
     fails_with(capsys, [*push, report / "stale.json"], "stale.json", "at 1")
     fails_with(capsys, [*push, report / "other.json"], "other.json", "no scores")
-    for change, fact in [({"classes": ["a"]}, "other classes"), ({"confusion": [[1]]}, "confusion"),
-                         ({"confusion": [["x"]]}, "confusion")]:  # fmt: skip
+    for change, fact in [
+        ({"classes": ["a"]}, "other classes"),
+        ({"confusion": [[1]]}, "confusion"),
+        ({"confusion": [["x"]]}, "confusion"),
+    ]:
         (tmp_path / "bad.json").write_text(json.dumps(found | change))
         fails_with(capsys, [*push, tmp_path / "bad.json"], "bad.json", fact)
     (tmp_path / "bad.json").write_text("{")

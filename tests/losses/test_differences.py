@@ -12,9 +12,13 @@ from demega_jax.model.demega import Outputs
 CLASSES, FEATURES, WIDTH = 5, 4, 3
 TABLE = np.random.default_rng(1).integers(0, 2, (CLASSES, FEATURES)).astype(np.float64)
 CONFIG = LossConfig(
-    class_loss="balanced_focal", focal_gamma=2.0, label_smoothing=0.1, contrastive_weight=0.5,
-    contrastive_temperature=0.5, ipa_weight=0.2,
-)  # fmt: skip
+    class_loss="balanced_focal",
+    focal_gamma=2.0,
+    label_smoothing=0.1,
+    contrastive_weight=0.5,
+    contrastive_temperature=0.5,
+    ipa_weight=0.2,
+)
 # name: labels, which rows are valid, and whether some row has a positive
 BATCHES = {
     "one class": ([2, 2, 2, 2], [1, 1, 1, 1], True),

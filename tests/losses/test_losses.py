@@ -79,14 +79,21 @@ def test_other_weights_by_hand():
 def test_objective(numbers, kind, weighted, smoothing):
     label = jnp.asarray(numbers["labels"])
     outputs = Outputs(
-        logits=jnp.asarray(numbers["logits"]), ipa_logits=jnp.asarray(numbers["ipa_logits"]),
-        projection=jnp.asarray(numbers["embeddings"]), embedding=jnp.zeros((24, 1)), features=jnp.zeros((24, 1, 1)),
-    )  # fmt: skip
+        logits=jnp.asarray(numbers["logits"]),
+        ipa_logits=jnp.asarray(numbers["ipa_logits"]),
+        projection=jnp.asarray(numbers["embeddings"]),
+        embedding=jnp.zeros((24, 1)),
+        features=jnp.zeros((24, 1, 1)),
+    )
     weights = jnp.asarray(class_weights(numbers["class_weights/counts"], "temperature"), jnp.float32)
     losses = objective(
-        outputs, label, jnp.ones(24, bool), LossConfig(class_loss=kind, label_smoothing=smoothing),
-        table=jnp.asarray(numbers["ipa_matrix"]), weights=weights if weighted else None,
-    )  # fmt: skip
+        outputs,
+        label,
+        jnp.ones(24, bool),
+        LossConfig(class_loss=kind, label_smoothing=smoothing),
+        table=jnp.asarray(numbers["ipa_matrix"]),
+        weights=weights if weighted else None,
+    )
     name = f"total/{kind}/class_weights={weighted}/smoothing={smoothing}"
     np.testing.assert_allclose(losses.loss, numbers[name], **TOLERANCE)
     for ours, theirs in zip(KEYS, ["total_loss", "cls_loss", "contrastive_loss", "ipa_loss"], strict=True):

@@ -14,9 +14,13 @@ from demega_jax.model.dropout import Noise, row_keys
 
 B, H, D = 3, 2, 4
 KINDS = {
-    "both": {}, "c2p": {"position_terms": ("c2p",)}, "p2c": {"position_terms": ("p2c",)},
-    "none": {"position_terms": ()}, "shared": {"share_key": True}, "distances": {"num_buckets": 0},
-}  # fmt: skip
+    "both": {},
+    "c2p": {"position_terms": ("c2p",)},
+    "p2c": {"position_terms": ("p2c",)},
+    "none": {"position_terms": ()},
+    "shared": {"share_key": True},
+    "distances": {"num_buckets": 0},
+}
 
 
 def case(kind: str, time: int, rate: float, dtype=jnp.float32):

@@ -65,9 +65,14 @@ def test_rows_sites_and_steps_are_independent(rate):
     correlation = np.corrcoef(centred)[~np.eye(ROWS, dtype=bool)]
     assert np.abs(correlation).max() < 5 / math.sqrt(math.prod(SHAPE))
     places = [
-        noise().at(0), noise().at(1), noise().at(0).at(0), noise().at(0).at(1), noise().at(1).at(0),
-        noise(step_key=STEP_KEY + 1).at(0), noise(rows=np.arange(ROWS) + ROWS).at(0),
-    ]  # fmt: skip
+        noise().at(0),
+        noise().at(1),
+        noise().at(0).at(0),
+        noise().at(0).at(1),
+        noise().at(1).at(0),
+        noise(step_key=STEP_KEY + 1).at(0),
+        noise(rows=np.arange(ROWS) + ROWS).at(0),
+    ]
     masks = [np.asarray(place.keep(SHAPE, rate)[0]).ravel() for place in places]
     correlation = np.corrcoef(masks)[~np.eye(len(places), dtype=bool)]
     assert np.abs(correlation).max() < 5 / math.sqrt(DRAWS)

@@ -28,9 +28,19 @@ KEEP = np.arange(TIME) < np.array(LENGTHS)[:, None]
 
 def tiny(**changes) -> ModelConfig:
     base = dict(
-        sensors=SENSORS, time_points=TIME, classes=("aa", "b", "d"), width=WIDTH, heads=2, layers=2, embedding_width=6,
-        projection_width=4, ipa_width=4, dropout=0.0, num_buckets=4, max_distance=6,
-    )  # fmt: skip
+        sensors=SENSORS,
+        time_points=TIME,
+        classes=("aa", "b", "d"),
+        width=WIDTH,
+        heads=2,
+        layers=2,
+        embedding_width=6,
+        projection_width=4,
+        ipa_width=4,
+        dropout=0.0,
+        num_buckets=4,
+        max_distance=6,
+    )
     return ModelConfig.model_validate(base | changes)
 
 

@@ -99,8 +99,12 @@ def test_classifier_outputs_and_losses(golden, variant):
     losses = objective(
         outputs, label, jnp.ones(len(label), bool), LossConfig(), table=model.feature_table[...], weights=None
     )
-    for ours, theirs in {"loss": "total_loss", "class_loss": "cls_loss", "contrastive_loss": "contrastive_loss",
-                         "ipa_loss": "ipa_loss"}.items():  # fmt: skip
+    for ours, theirs in {
+        "loss": "total_loss",
+        "class_loss": "cls_loss",
+        "contrastive_loss": "contrastive_loss",
+        "ipa_loss": "ipa_loss",
+    }.items():
         np.testing.assert_allclose(getattr(losses, ours), numbers[f"{variant}/{theirs}"], **TOLERANCE, err_msg=ours)
 
 

@@ -21,9 +21,14 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missi
 SECONDS = 900  # most that a job takes, on a busy machine
 STEPS = 200
 KEYS = [
-    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "train.eval_every=100",
-    "train.save_every=100", "train.log_every=1",
-]  # fmt: skip
+    *TINY_MODEL,
+    "model.dropout=0.5",
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.eval_every=100",
+    "train.save_every=100",
+    "train.log_every=1",
+]
 COMMAND = f"{sys.executable} -m demega_jax"
 BATCH = """#!/bin/bash
 set -euo pipefail

@@ -39,10 +39,16 @@ TIMED = ("samples_per_second", "input_wait")
 def keys(steps: int) -> list[str]:
     """Of a run of so many steps: twenty validations and checkpoints, a hundred lines of the log."""
     return [
-        *TINY_MODEL, "model.dropout=0.1", "train.batch_size=16", "train.epochs=null", f"train.steps={steps}",
-        f"train.eval_every={max(1, steps // 20)}", f"train.save_every={max(1, steps // 20)}",
-        f"train.log_every={max(1, steps // 100)}", "train.averaging=ema",
-    ]  # fmt: skip
+        *TINY_MODEL,
+        "model.dropout=0.1",
+        "train.batch_size=16",
+        "train.epochs=null",
+        f"train.steps={steps}",
+        f"train.eval_every={max(1, steps // 20)}",
+        f"train.save_every={max(1, steps // 20)}",
+        f"train.log_every={max(1, steps // 100)}",
+        "train.averaging=ema",
+    ]
 
 
 def make_data(folder: Path) -> None:

@@ -29,12 +29,24 @@ UNEVEN = [
 
 def tiny(**train) -> Config:
     return Config.model_validate(
-        {"model": {"sensors": 5, "time_points": 9, "classes": ("aa", "ae", "b", "d", "zh"), "width": 8, "heads": 2,
-                   "layers": 1, "embedding_width": 8, "projection_width": 6, "ipa_width": 4, "dropout": 0.5},
-         "train": {"steps": STEPS, "batch_size": ROWS, "averaging": "ema"} | train,
-         "loss": {"contrastive_weight": 0.5, "class_weights": "inverse_sqrt"},
-         "optim": {"learning_rate": 1e-3, "warmup": 0.25}}
-    )  # fmt: skip
+        {
+            "model": {
+                "sensors": 5,
+                "time_points": 9,
+                "classes": ("aa", "ae", "b", "d", "zh"),
+                "width": 8,
+                "heads": 2,
+                "layers": 1,
+                "embedding_width": 8,
+                "projection_width": 6,
+                "ipa_width": 4,
+                "dropout": 0.5,
+            },
+            "train": {"steps": STEPS, "batch_size": ROWS, "averaging": "ema"} | train,
+            "loss": {"contrastive_weight": 0.5, "class_weights": "inverse_sqrt"},
+            "optim": {"learning_rate": 1e-3, "warmup": 0.25},
+        }
+    )
 
 
 def batches() -> list[dict[str, np.ndarray]]:

@@ -11,9 +11,16 @@ from helpers.errors import the_warning
 from helpers.runs import lines_of, newest_arrays, run_command, train
 
 KEYS = [
-    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "optim.schedule_length=12",
-    "train.save_every=3", "train.eval_every=3", "train.log_every=1", "train.averaging=ema",
-]  # fmt: skip
+    *TINY_MODEL,
+    "model.dropout=0.5",
+    "train.batch_size=16",
+    "train.epochs=null",
+    "optim.schedule_length=12",
+    "train.save_every=3",
+    "train.eval_every=3",
+    "train.log_every=1",
+    "train.averaging=ema",
+]
 MEANS = ("loss", "class_loss", "contrastive_loss", "ipa_loss", "grad_norm", "learning_rate", "macro_f1")
 PARTS = ((8, 3), (5, 6), (3, 9), (8, 12))  # devices, and the step at which they stop
 

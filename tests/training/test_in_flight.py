@@ -59,10 +59,16 @@ def test_validation_is_no_time_of_the_steps():
 def test_means_leave_out_what_is_not_finite_and_counters_are_the_last():
     """Two members, dispatches of two steps: [steps, members]."""
     meter = Meter(0, 2)
-    first = {"loss": np.array([[1, np.nan], [3, np.inf]], np.float32), "skipped": np.array([[0, 1], [0, 2]]),
-             "last_skipped": np.array([[0, 1], [0, 2]])}  # fmt: skip
-    second = {"loss": np.array([[np.nan, np.nan], [8, np.nan]], np.float32), "skipped": np.array([[1, 3], [1, 4]]),
-              "last_skipped": np.array([[3, 3], [3, 4]])}  # fmt: skip
+    first = {
+        "loss": np.array([[1, np.nan], [3, np.inf]], np.float32),
+        "skipped": np.array([[0, 1], [0, 2]]),
+        "last_skipped": np.array([[0, 1], [0, 2]]),
+    }
+    second = {
+        "loss": np.array([[np.nan, np.nan], [8, np.nan]], np.float32),
+        "skipped": np.array([[1, 3], [1, 4]]),
+        "last_skipped": np.array([[3, 3], [3, 4]]),
+    }
     meter.add(first)
     meter.add(second)
     lap = meter.lap(Finished(4, second, 1.0))

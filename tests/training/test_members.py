@@ -21,9 +21,16 @@ from demega_jax.evaluation.model import load
 from demega_jax.training.checkpoint import flatten
 
 SMALL = [
-    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", "train.epochs=null", "train.eval_every=8",
-    "train.log_every=4", "data.feed=resident", "optim.learning_rate=3e-3", "train.averaging=ema",
-]  # fmt: skip
+    *TINY_MODEL,
+    "model.dropout=0.5",
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.eval_every=8",
+    "train.log_every=4",
+    "data.feed=resident",
+    "optim.learning_rate=3e-3",
+    "train.averaging=ema",
+]
 
 
 @pytest.fixture(scope="module")

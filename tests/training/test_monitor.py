@@ -18,8 +18,10 @@ def test_the_best_is_the_first_largest_score_and_the_first_smallest_loss(monitor
     wanted = [2, 3] if monitor == "loss" else [2, 4]
     assert [step for step, better in enumerate(found, start=1) if better] == wanted
     assert (standing.best_step, standing.best_score, standing.stale) == (
-        wanted[-1], values[wanted[-1] - 1], len(values) - wanted[-1],
-    )  # fmt: skip
+        wanted[-1],
+        values[wanted[-1] - 1],
+        len(values) - wanted[-1],
+    )
     lines = [
         {"split": "validation", "step": step, monitor: None if math.isnan(value) else value}
         for step, value in enumerate(values, start=1)

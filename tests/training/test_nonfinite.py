@@ -29,14 +29,29 @@ HUGE = 3.3e38
 def tiny(dtype: str = "float32", data: dict | None = None, **train) -> Config:
     """A model without what makes no difference here; its input comes as it is, so that huge numbers stay huge."""
     return Config.model_validate(
-        {"model": {"sensors": SENSORS, "time_points": TIME, "classes": ("aa", "b", "d"), "width": 4, "heads": 1,
-                   "layers": 1, "embedding_width": 4, "projection_width": 2, "ipa_width": 2, "pool": "mean",
-                   "position_terms": [], "dropout": 0.0, "dtype": dtype, "input_norm": "none"},
-         "loss": {"contrastive_weight": 0.0, "ipa_weight": 0.0},
-         "data": data or {},
-         "train": {"steps": 4, "batch_size": ROWS} | train,
-         "optim": {"learning_rate": 1e-2, "warmup": 0.0, "clip": 0.0}}
-    )  # fmt: skip
+        {
+            "model": {
+                "sensors": SENSORS,
+                "time_points": TIME,
+                "classes": ("aa", "b", "d"),
+                "width": 4,
+                "heads": 1,
+                "layers": 1,
+                "embedding_width": 4,
+                "projection_width": 2,
+                "ipa_width": 2,
+                "pool": "mean",
+                "position_terms": [],
+                "dropout": 0.0,
+                "dtype": dtype,
+                "input_norm": "none",
+            },
+            "loss": {"contrastive_weight": 0.0, "ipa_weight": 0.0},
+            "data": data or {},
+            "train": {"steps": 4, "batch_size": ROWS} | train,
+            "optim": {"learning_rate": 1e-2, "warmup": 0.0, "clip": 0.0},
+        }
+    )
 
 
 def batch(spoilt: float | None = None) -> dict[str, np.ndarray]:
@@ -98,8 +113,16 @@ def spoilt_split() -> ArraySplit:
     x = np.random.default_rng(1).normal(size=(2 * ROWS, SENSORS, TIME)).astype(np.float32)
     x[5] = HUGE
     labels = np.arange(2 * ROWS, dtype=np.int32) % 3
-    return ArraySplit(path=Path("rows"), name="train", level=None, sensors=SENSORS, time_points=TIME,
-                      classes=("aa", "b", "d"), labels=labels, x=x)  # fmt: skip
+    return ArraySplit(
+        path=Path("rows"),
+        name="train",
+        level=None,
+        sensors=SENSORS,
+        time_points=TIME,
+        classes=("aa", "b", "d"),
+        labels=labels,
+        x=x,
+    )
 
 
 @pytest.mark.slow
@@ -141,10 +164,21 @@ def test_too_many_skipped_steps_of_members_and_dispatches_leave_the_first_parame
     else:
         assert run_command("simulate", tmp_path / "data", "--recordings", "--minutes", 1, "--sensors", 5) == 0
     keys = [
-        *TINY_MODEL, "data.level=5", f"data.feed={feed}", "train.members=2", "train.steps_per_dispatch=2",
-        "train.batch_size=16", "train.epochs=null", "train.steps=40", "train.log_every=2", "train.eval_every=40",
-        "loss.ipa_weight=3e38", "optim.clip=0", "optim.warmup=0", "train.max_nonfinite_steps=3",
-    ]  # fmt: skip
+        *TINY_MODEL,
+        "data.level=5",
+        f"data.feed={feed}",
+        "train.members=2",
+        "train.steps_per_dispatch=2",
+        "train.batch_size=16",
+        "train.epochs=null",
+        "train.steps=40",
+        "train.log_every=2",
+        "train.eval_every=40",
+        "loss.ipa_weight=3e38",
+        "optim.clip=0",
+        "optim.warmup=0",
+        "train.max_nonfinite_steps=3",
+    ]
     words = train_arguments(tmp_path / "data", tmp_path / "run", *keys)
     fails_with(capsys, words, "step 4", "in 4 steps so far", "at most 3 such steps", "train.max_nonfinite_steps")
     folder = RunFolder(tmp_path / "run")

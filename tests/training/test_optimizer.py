@@ -69,9 +69,14 @@ def flat(tree: dict) -> dict[str, np.ndarray]:
 def test_two_steps_by_hand(clip):
     """Decay, the heads' multiplier, clip and schedule; the frozen array is untouched and not in the clip's norm."""
     config = configured(
-        learning_rate=0.01, head_lr_multiplier=3.0, weight_decay=0.2, clip=clip, warmup=0.2, frozen=["final_norm"],
+        learning_rate=0.01,
+        head_lr_multiplier=3.0,
+        weight_decay=0.2,
+        clip=clip,
+        warmup=0.2,
+        frozen=["final_norm"],
         train_steps=10,
-    )  # fmt: skip
+    )
     params, gradients = parameters(0), [parameters(1), parameters(2)]
     for gradient in gradients:
         gradient["encoder"]["final_norm"]["scale"] *= 1e6

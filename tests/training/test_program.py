@@ -16,18 +16,33 @@ from demega_jax.phonemes import PHONEMES
 ROWS, SENSORS, TIME_POINTS, HEADS, DEVICES = 16, 5, 12, 2, 8
 SCORES = ROWS * HEADS * TIME_POINTS**2  # elements of [B, H, T, S]
 INPUTS = {
-    "raw": {}, "statistics": {name: ((SENSORS,), np.float32) for name in ("median", "iqr")}, "normalized": {},
-}  # fmt: skip
+    "raw": {},
+    "statistics": {name: ((SENSORS,), np.float32) for name in ("median", "iqr")},
+    "normalized": {},
+}
 
 
 def config_of(dtype: str, layers: int) -> Config:
     return Config.model_validate(
-        {"model": {"sensors": SENSORS, "time_points": TIME_POINTS, "width": 16, "heads": HEADS, "layers": layers,
-                   "embedding_width": 64, "projection_width": 16, "ipa_width": 8, "dropout": 0.5, "dtype": dtype,
-                   "classes": PHONEMES},
-         "data": {"augment": {"time_shift": 0.5, "noise": 0.5, "time_mask": 0.5}},
-         "train": {"steps": 4, "batch_size": ROWS, "averaging": "ema"}, "loss": {"class_weights": "inverse_sqrt"}}
-    )  # fmt: skip
+        {
+            "model": {
+                "sensors": SENSORS,
+                "time_points": TIME_POINTS,
+                "width": 16,
+                "heads": HEADS,
+                "layers": layers,
+                "embedding_width": 64,
+                "projection_width": 16,
+                "ipa_width": 8,
+                "dropout": 0.5,
+                "dtype": dtype,
+                "classes": PHONEMES,
+            },
+            "data": {"augment": {"time_shift": 0.5, "noise": 0.5, "time_mask": 0.5}},
+            "train": {"steps": 4, "batch_size": ROWS, "averaging": "ema"},
+            "loss": {"class_weights": "inverse_sqrt"},
+        }
+    )
 
 
 @functools.cache

@@ -44,9 +44,15 @@ def test_a_configuration_comes_back_and_an_older_file_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optim.schedule_length", 1000), ("loss.focal_gamma", 3.0), ("model.input_norm", "zscore"), ("model.layers", 1),
-     ("train.steps", 7), ("data.augment.noise", 0.5)],
-)  # fmt: skip
+    [
+        ("optim.schedule_length", 1000),
+        ("loss.focal_gamma", 3.0),
+        ("model.input_norm", "zscore"),
+        ("model.layers", 1),
+        ("train.steps", 7),
+        ("data.augment.noise", 0.5),
+    ],
+)
 def test_a_changed_value_is_named_by_key(tmp_path, key, value):
     """In the lines or in the copy, whatever key it is: one that resume may change too."""
     path = tmp_path / "config.yaml"
@@ -132,8 +138,13 @@ def test_the_config_of_another_run_is_named_by_key(run, data, tmp_path, capsys, 
     folder = RunFolder(run)
     value = value or folder.read_config().model.layers + 1
     folder.write_config(override(folder.read_config(), {key: value}, ""))
-    for words in (["train", "--resume", "--run", run, "--devices", 1], ["evaluate", run], ["inspect", run],
-                  ["export-torch", run, tmp_path / "a.safetensors"], ["push", run, "someone/model"]):  # fmt: skip
+    for words in (
+        ["train", "--resume", "--run", run, "--devices", 1],
+        ["evaluate", run],
+        ["inspect", run],
+        ["export-torch", run, tmp_path / "a.safetensors"],
+        ["push", run, "someone/model"],
+    ):
         fails_with(capsys, words, folder.config, key, value)
     with refused(key, where=folder.config):
         load(run)
@@ -168,9 +179,16 @@ def test_arrays_that_the_model_has_not_are_named(run, capsys):
 # The meta of a checkpoint
 
 
-META = {"format": 1, "step": 30, "checksums": {"model": {"params.w": "00c0ffee"}}, "class_counts": [3, 4], "epoch": 1.5,
-        "standing": {"best_macro_f1": 0.25, "best_step": 20, "stale": 1}, "config": {"train": {"seed": 777}},
-        "level": None}  # fmt: skip
+META = {
+    "format": 1,
+    "step": 30,
+    "checksums": {"model": {"params.w": "00c0ffee"}},
+    "class_counts": [3, 4],
+    "epoch": 1.5,
+    "standing": {"best_macro_f1": 0.25, "best_step": 20, "stale": 1},
+    "config": {"train": {"seed": 777}},
+    "level": None,
+}
 
 
 def test_no_turned_bit_of_a_meta_is_silent():

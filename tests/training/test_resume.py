@@ -18,10 +18,17 @@ from helpers.runs import flip_bit, lines_of, newest_arrays, process, run_command
 
 STEPS = 20  # 2.5 epochs of 8 steps
 TINY = [
-    *TINY_MODEL, "model.dropout=0.5", "train.batch_size=16", f"optim.schedule_length={STEPS}",
-    "optim.learning_rate=1e-3", "train.averaging=ema", "train.save_every=3", "train.eval_every=5",
-    "train.log_every=2", "data.memory=1K",
-]  # fmt: skip
+    *TINY_MODEL,
+    "model.dropout=0.5",
+    "train.batch_size=16",
+    f"optim.schedule_length={STEPS}",
+    "optim.learning_rate=1e-3",
+    "train.averaging=ema",
+    "train.save_every=3",
+    "train.eval_every=5",
+    "train.log_every=2",
+    "data.memory=1K",
+]
 
 
 @pytest.fixture(scope="module")

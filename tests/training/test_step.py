@@ -20,20 +20,34 @@ LOSSES = ("loss", "class_loss", "contrastive_loss", "ipa_loss")
 
 def tiny(dropout: float = 0.5, **train) -> Config:
     return Config.model_validate(
-        {"model": {"sensors": SENSORS, "time_points": TIME, "classes": ("aa", "b", "d"), "width": 4, "heads": 2,
-                   "layers": 1, "embedding_width": 4, "projection_width": 3, "ipa_width": 3, "pool": "mean",
-                   "position_terms": [], "dropout": dropout},
-         "train": {"steps": STEPS, "batch_size": ROWS} | train,
-         "optim": {"learning_rate": 1e-2, "warmup": 0.0, "frozen": ["final_norm"]}}
-    )  # fmt: skip
+        {
+            "model": {
+                "sensors": SENSORS,
+                "time_points": TIME,
+                "classes": ("aa", "b", "d"),
+                "width": 4,
+                "heads": 2,
+                "layers": 1,
+                "embedding_width": 4,
+                "projection_width": 3,
+                "ipa_width": 3,
+                "pool": "mean",
+                "position_terms": [],
+                "dropout": dropout,
+            },
+            "train": {"steps": STEPS, "batch_size": ROWS} | train,
+            "optim": {"learning_rate": 1e-2, "warmup": 0.0, "frozen": ["final_norm"]},
+        }
+    )
 
 
 def batch(seed: int, rows: int = ROWS) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
         "x": rng.normal(size=(rows, SENSORS, TIME)).astype(np.float32),
-        "label": rng.integers(0, 3, rows).astype(np.int32), "valid": np.ones(rows, bool),
-    }  # fmt: skip
+        "label": rng.integers(0, 3, rows).astype(np.int32),
+        "valid": np.ones(rows, bool),
+    }
 
 
 @functools.cache

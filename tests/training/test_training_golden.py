@@ -19,11 +19,18 @@ STEPS, EPOCH = 20, 4
 def golden_config() -> Config:
     """The settings of the golden run: warm-up 2 of 10 epochs of 4 steps, frozen final norm."""
     return Config.model_validate(
-        {"model": {"dropout": 0.0},
-         "train": {"steps": STEPS, "batch_size": 16},
-         "optim": {"learning_rate": 1e-3, "schedule": "per_epoch", "schedule_length": 10, "warmup": 0.2,
-                   "frozen": ["final_norm"]}}
-    )  # fmt: skip
+        {
+            "model": {"dropout": 0.0},
+            "train": {"steps": STEPS, "batch_size": 16},
+            "optim": {
+                "learning_rate": 1e-3,
+                "schedule": "per_epoch",
+                "schedule_length": 10,
+                "warmup": 0.2,
+                "frozen": ["final_norm"],
+            },
+        }
+    )
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])

@@ -27,9 +27,13 @@ class Finding:
         found: list[str] = []
         for text, begin in texts:
             found += textwrap.wrap(
-                text, max(width, 60), initial_indent=begin, subsequent_indent=further, break_long_words=False,
+                text,
+                max(width, 60),
+                initial_indent=begin,
+                subsequent_indent=further,
+                break_long_words=False,
                 break_on_hyphens=False,
-            )  # fmt: skip
+            )
         return found
 
     def to_json(self) -> dict[str, str]:

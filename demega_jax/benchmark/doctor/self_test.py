@@ -54,9 +54,18 @@ def config(attention: Literal["plain", "fused"] = "plain") -> Config:
     attention: as model.attention. Without dropout both have the same losses.
     """
     model = {
-        "sensors": SENSORS, "time_points": TIME_POINTS, "classes": PHONEMES, "width": 32, "layers": 1, "heads": 2,
-        "embedding_width": 32, "projection_width": 16, "ipa_width": 16, "dropout": 0.0, "attention": attention,
-    }  # fmt: skip
+        "sensors": SENSORS,
+        "time_points": TIME_POINTS,
+        "classes": PHONEMES,
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "embedding_width": 32,
+        "projection_width": 16,
+        "ipa_width": 16,
+        "dropout": 0.0,
+        "attention": attention,
+    }
     return Config.model_validate({"model": model, "train": {"batch_size": ROWS, "steps": len(EXPECTED)}})
 
 

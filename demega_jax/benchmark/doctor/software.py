@@ -16,9 +16,17 @@ CUDA_13_DRIVER = 580  # of NVIDIA's drivers, the first that CUDA 13 works with
 PLUGIN = re.compile(r"jax-cuda\d*-(plugin|pjrt)")
 # Variables that change what jax or HDF5 do, and that are easily forgotten in a shell's start file.
 VARIABLES = (
-    "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "NPROC", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE", "HDF5_USE_FILE_LOCKING", "HDF5_PLUGIN_PATH",
-)  # fmt: skip
+    "JAX_PLATFORMS",
+    "JAX_NUM_CPU_DEVICES",
+    "XLA_FLAGS",
+    "NPROC",
+    "CUDA_VISIBLE_DEVICES",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "HDF5_USE_FILE_LOCKING",
+    "HDF5_PLUGIN_PATH",
+)
 
 
 def check_versions() -> Iterator[Finding]:

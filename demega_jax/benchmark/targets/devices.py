@@ -93,15 +93,28 @@ class Gpu(Target):
         major, minor = self.capability
         accelerated = "ACCELERATED_FEATURES" if major >= 9 else "NONE"
         facts = {
-            "threads_per_block_limit": 1024, "threads_per_warp": 32, "shared_memory_per_block": 48 * 1024,
-            "shared_memory_per_core": self.shared, "threads_per_core_limit": self.threads, "core_count": self.cores,
-            "fpus_per_core": self.units, "block_dim_limit_x": 2**31 - 1, "block_dim_limit_y": 65535,
-            "block_dim_limit_z": 65535, "memory_bandwidth": int(self.bandwidth), "l2_cache_size": self.cache,
-            "clock_rate_ghz": self.clock, "device_memory_size": self.memory,
-            "shared_memory_per_block_optin": self.shared_block, "registers_per_core_limit": 65536,
-            "registers_per_block_limit": 65536, "thread_dim_limit_x": 1024, "thread_dim_limit_y": 1024,
-            "thread_dim_limit_z": 64, "device_address_bits": 64,
-        }  # fmt: skip
+            "threads_per_block_limit": 1024,
+            "threads_per_warp": 32,
+            "shared_memory_per_block": 48 * 1024,
+            "shared_memory_per_core": self.shared,
+            "threads_per_core_limit": self.threads,
+            "core_count": self.cores,
+            "fpus_per_core": self.units,
+            "block_dim_limit_x": 2**31 - 1,
+            "block_dim_limit_y": 65535,
+            "block_dim_limit_z": 65535,
+            "memory_bandwidth": int(self.bandwidth),
+            "l2_cache_size": self.cache,
+            "clock_rate_ghz": self.clock,
+            "device_memory_size": self.memory,
+            "shared_memory_per_block_optin": self.shared_block,
+            "registers_per_core_limit": 65536,
+            "registers_per_block_limit": 65536,
+            "thread_dim_limit_x": 1024,
+            "thread_dim_limit_y": 1024,
+            "thread_dim_limit_z": 64,
+            "device_address_bits": 64,
+        }
         lines = [f"  {name}: {value}" for name, value in facts.items()]
         minor_line = [f"    minor: {minor}"] if minor else []
         capability = ["  cuda_compute_capability {", f"    major: {major}", *minor_line]
@@ -152,17 +165,40 @@ def _not_there(target: Target, error: Exception) -> UserError:
 
 GIB, MIB = 2**30, 2**20
 HOPPER: dict[str, Any] = {
-    "platform": "cuda", "flops": 989e12, "link": 450e9, "capability": (9, 0), "cores": 132, "units": 128,
-    "threads": 2048, "shared": 228 * 1024, "shared_block": 227 * 1024, "cache": 50 * MIB, "clock": 1.98,
-}  # fmt: skip
+    "platform": "cuda",
+    "flops": 989e12,
+    "link": 450e9,
+    "capability": (9, 0),
+    "cores": 132,
+    "units": 128,
+    "threads": 2048,
+    "shared": 228 * 1024,
+    "shared_block": 227 * 1024,
+    "cache": 50 * MIB,
+    "clock": 1.98,
+}
 AMPERE: dict[str, Any] = {
-    "platform": "cuda", "flops": 312e12, "link": 300e9, "capability": (8, 0), "cores": 108, "units": 64,
-    "threads": 2048, "shared": 164 * 1024, "shared_block": 163 * 1024, "cache": 40 * MIB, "clock": 1.41,
-}  # fmt: skip
+    "platform": "cuda",
+    "flops": 312e12,
+    "link": 300e9,
+    "capability": (8, 0),
+    "cores": 108,
+    "units": 64,
+    "threads": 2048,
+    "shared": 164 * 1024,
+    "shared_block": 163 * 1024,
+    "cache": 40 * MIB,
+    "clock": 1.41,
+}
 ADA: dict[str, Any] = {
-    "platform": "cuda", "link": 32e9, "capability": (8, 9), "units": 128, "threads": 1536, "shared": 100 * 1024,
+    "platform": "cuda",
+    "link": 32e9,
+    "capability": (8, 9),
+    "units": 128,
+    "threads": 1536,
+    "shared": 100 * 1024,
     "shared_block": 99 * 1024,
-}  # fmt: skip
+}
 # FLOPs of Ada's GeForce cards: multiprocessors x boost clock x 512 a cycle (bfloat16 with sums in float32). That is the
 # 165 TFLOP/s that NVIDIA states for the RTX 4090 (128 x 2.52 GHz), and 97.5 for the RTX 4080 (76 x 2.505 GHz).
 RTX4090: dict[str, Any] = {"bandwidth": 1.008e12, "flops": 165e12, "cores": 128, "cache": 72 * MIB, "clock": 2.52}

@@ -109,12 +109,19 @@ class Modelled:
         number, sent = self.collectives
         parts = {name: {key: value / steps for key, value in part.items()} for name, part in self.parts().items()}
         return {
-            "target": self.target.name, "devices": self.devices, "kernels": self.kernels / steps,
-            "bytes": self.nbytes / steps, "flops": self.flops / steps, "modelled_step_ms": self.seconds * 1e3 / steps,
-            "floor_ms": self.floor_seconds * 1e3 / steps, "temporary_bytes": self.temporary_bytes,
-            "collectives": number / steps, "collective_bytes": sent / steps, "compile_seconds": self.compile_seconds,
+            "target": self.target.name,
+            "devices": self.devices,
+            "kernels": self.kernels / steps,
+            "bytes": self.nbytes / steps,
+            "flops": self.flops / steps,
+            "modelled_step_ms": self.seconds * 1e3 / steps,
+            "floor_ms": self.floor_seconds * 1e3 / steps,
+            "temporary_bytes": self.temporary_bytes,
+            "collectives": number / steps,
+            "collective_bytes": sent / steps,
+            "compile_seconds": self.compile_seconds,
             "parts": parts,
-        }  # fmt: skip
+        }
 
 
 def modelled(text: str, target: Target, devices: int, memory: tuple[int, int], compile_seconds: float) -> Modelled:
@@ -125,14 +132,26 @@ def modelled(text: str, target: Target, devices: int, memory: tuple[int, int], c
         each = kernel.instruction
         part, place = part_of(program, each)
         seconds = max(
-            kernel.nbytes / target.usable_bandwidth, kernel.flops / target.usable_flops, target.launch_seconds,
+            kernel.nbytes / target.usable_bandwidth,
+            kernel.flops / target.usable_flops,
+            target.launch_seconds,
             kernel.nbytes / target.link if kernel.collective else 0.0,
-        )  # fmt: skip
+        )
         shape = ", ".join(f"{one.dtype}[{','.join(map(str, one.dims))}]" for one in each.shapes)
         lines.append(
-            Line(each.name, part, kind_of(program, each), place, shape, kernel.nbytes, kernel.flops, kernel.times,
-                 seconds, kernel.collective)
-        )  # fmt: skip
+            Line(
+                each.name,
+                part,
+                kind_of(program, each),
+                place,
+                shape,
+                kernel.nbytes,
+                kernel.flops,
+                kernel.times,
+                seconds,
+                kernel.collective,
+            )
+        )
     return Modelled(target, devices, tuple(lines), *memory, compile_seconds)
 
 

@@ -51,9 +51,15 @@ class ShapesOnly(Placement):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=self.in_order(spec, len(shape)))
 
     def on_shares(
-        self, function: Callable[..., PyTree], *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: Callable[[PyTree], PyTree] | None = None, axes: int | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        function: Callable[..., PyTree],
+        *,
+        specs: PyTree,
+        result: PartitionSpec,
+        donate: tuple[int, ...] = (),
+        finish: Callable[[PyTree], PyTree] | None = None,
+        axes: int | None = None,
+    ) -> Any:
         """`function` for shapes: it gives the shapes of its results. Within a program it is compiled with that."""
         compiled = super().on_shares(function, specs=specs, result=result, donate=donate, finish=finish, axes=axes)
 

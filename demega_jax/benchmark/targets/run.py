@@ -58,10 +58,14 @@ def run_targets(
                     write_text(dump / f"{stem}_evaluation.hlo", evaluation_text)
                 found.append(_figures(case, experiment, train, evaluation))
     return {
-        "format": FORMAT, "kind": "modelled", "limits": LIMITS,
+        "format": FORMAT,
+        "kind": "modelled",
+        "limits": LIMITS,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": _versions(), "config": base.model_dump(mode="json"), "targets": found,
-    }  # fmt: skip
+        "versions": _versions(),
+        "config": base.model_dump(mode="json"),
+        "targets": found,
+    }
 
 
 def _case_config(base: Config, case: Case) -> Config:
@@ -93,14 +97,23 @@ def _figures(case: Case, experiment: Experiment, train: Modelled, evaluation: Mo
     resident = round(held * rows / plan.rows.rows if case.feed == "resident" else held)
     memory = round(train.memory - held) + resident
     epoch = -(-rows // config.train.batch_size)
-    return step | dataclasses.asdict(case) | {
-        "title": train.target.title, "batch_size": config.train.batch_size, "members": config.train.members,
-        "steps_per_dispatch": steps, "memory_bytes": memory, "feed_memory_bytes": resident,
-        "device_memory_bytes": train.target.memory, "fits": memory <= train.target.memory,
-        "modelled_epoch_seconds": epoch * step["modelled_step_ms"] / 1e3,
-        "longest": [dataclasses.asdict(each) | {"times": each.times / steps} for each in train.longest(MOST_LINES)],
-        "evaluation": evaluation.of_one(1),
-    }  # fmt: skip
+    return (
+        step
+        | dataclasses.asdict(case)
+        | {
+            "title": train.target.title,
+            "batch_size": config.train.batch_size,
+            "members": config.train.members,
+            "steps_per_dispatch": steps,
+            "memory_bytes": memory,
+            "feed_memory_bytes": resident,
+            "device_memory_bytes": train.target.memory,
+            "fits": memory <= train.target.memory,
+            "modelled_epoch_seconds": epoch * step["modelled_step_ms"] / 1e3,
+            "longest": [dataclasses.asdict(each) | {"times": each.times / steps} for each in train.longest(MOST_LINES)],
+            "evaluation": evaluation.of_one(1),
+        }
+    )
 
 
 def _versions() -> dict[str, str]:

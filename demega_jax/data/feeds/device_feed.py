@@ -102,9 +102,13 @@ class DeviceFeed(Feed):
     """(arrays, order, counts, place) -> the batch of one step."""
 
     def __init__(
-        self, labels: Int[np.ndarray, "S n"], there: Bool[np.ndarray, "S n"], plan: DevicePlan, placement: Placement,
+        self,
+        labels: Int[np.ndarray, "S n"],
+        there: Bool[np.ndarray, "S n"],
+        plan: DevicePlan,
+        placement: Placement,
         array_specs: PyTree,
-    ):  # fmt: skip
+    ):
         """labels: of the rows of each place.  there: false for padding at the end of a share that has fewer rows.
 
         array_specs: the sharding of `_arrays`, one for all or one for each name.

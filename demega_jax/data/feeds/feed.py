@@ -87,9 +87,15 @@ class Placement(Protocol):
         ...
 
     def on_shares(
-        self, function: ShareFunction, *, specs: PyTree, result: PartitionSpec, donate: tuple[int, ...] = (),
-        finish: ShareFunction | None = None, axes: int | None = None,
-    ) -> ShareFunction:  # fmt: skip
+        self,
+        function: ShareFunction,
+        *,
+        specs: PyTree,
+        result: PartitionSpec,
+        donate: tuple[int, ...] = (),
+        finish: ShareFunction | None = None,
+        axes: int | None = None,
+    ) -> ShareFunction:
         """`function`, compiled to run on each device for its own shares; nothing crosses devices.
 
         axes: of a result that lies in memory in their order, as `zeros` do.

@@ -83,9 +83,12 @@ class RegroupFeed(DeviceFeed):
         part = np.arange(len(tables.label))[:, None] if tables.dealt else 0
         offset = np.cumsum(tables.counts, axis=1) - tables.counts
         of_groups = {
-            "label": tables.group_label, "start": tables.group_start, "size": tables.group_size,
-            "offset": offset[part, tables.group_label], "count": tables.counts[part, tables.group_label],
-        }  # fmt: skip
+            "label": tables.group_label,
+            "start": tables.group_start,
+            "size": tables.group_size,
+            "offset": offset[part, tables.group_label],
+            "count": tables.counts[part, tables.group_label],
+        }
         put = self._placement.put
         self._tables = {name: put(np.asarray(table, np.int32), SHARDED) for name, table in of_groups.items()}
         of_windows = (tables.label, tables.sample, np.arange(len(tables.label), dtype=np.uint32))

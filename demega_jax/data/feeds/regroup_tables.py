@@ -109,9 +109,12 @@ def adapt(counts: Int[np.ndarray, " V"], level: int, settings: RegroupConfig) ->
 
 
 def make_table(
-    counts: Int[np.ndarray, " V"], levels: tuple[int, ...], settings: RegroupConfig, adapted: Adapted | None,
+    counts: Int[np.ndarray, " V"],
+    levels: tuple[int, ...],
+    settings: RegroupConfig,
+    adapted: Adapted | None,
     draw: np.random.Generator,
-) -> Table:  # fmt: skip
+) -> Table:
     """Groups of classes with `counts` windows.
 
     A group is a block of K consecutive windows, and K is drawn for each group from `levels`. The last group of a class

@@ -99,9 +99,14 @@ class StreamFeed(Feed):
     """Training batches without end. Threads read them ahead, and they are put on the devices ahead of the step."""
 
     def __init__(
-        self, plan: StreamPlan, place: Put = _unplaced, *, rows: int | None = None, process_index: int = 0,
+        self,
+        plan: StreamPlan,
+        place: Put = _unplaced,
+        *,
+        rows: int | None = None,
+        process_index: int = 0,
         process_count: int = 1,
-    ):  # fmt: skip
+    ):
         """place: puts a host batch on the devices.  rows: of a batch B with padding; None: without. Host p of n reads
         rows [p B/n, (p+1) B/n) of each global batch."""
         super().__init__()

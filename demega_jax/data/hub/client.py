@@ -65,9 +65,11 @@ def resolve_revision(repo: str, revision: str, timeout: float = INFO_TIMEOUT) ->
 
     logging.set_verbosity_error()  # our own line of text says what it would log
     with told(repo, revision), understood(repo):
-        sha = HfApi(library_name="demega-jax", library_version=__version__).dataset_info(
-            repo, revision=revision, timeout=timeout
-        ).sha  # fmt: skip
+        sha = (
+            HfApi(library_name="demega-jax", library_version=__version__)
+            .dataset_info(repo, revision=revision, timeout=timeout)
+            .sha
+        )
     if sha is None:
         raise UserError(repo, "the hub does not say which commit this is", "a commit", "use --revision COMMIT")
     return sha
@@ -109,10 +111,14 @@ def open_stream(file: HubFile, start: int, stop: int) -> Iterator[tuple[int, Ite
             # This waits as long as the hub asks for (429). The caller, which knows what it has, does all other retries.
             response = stack.enter_context(
                 http_stream_backoff(
-                    "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-                    retry_on_exceptions=(), retry_on_status_codes=429,
+                    "GET",
+                    url,
+                    headers=headers,
+                    timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+                    retry_on_exceptions=(),
+                    retry_on_status_codes=429,
                 )
-            )  # fmt: skip
+            )
             if response.status_code in TRANSIENT:
                 raise Cut(f"the hub answers {response.status_code}")
             if response.status_code == 416:

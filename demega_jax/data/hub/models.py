@@ -42,9 +42,12 @@ def fetch_model(repo: str, revision: str | None, patterns: Sequence[str]) -> tup
     try:
         with told(repo, asked, kind="model"), understood(repo, "model"):
             folder = snapshot_download(
-                repo, revision=asked, allow_patterns=list(patterns), library_name="demega-jax",
+                repo,
+                revision=asked,
+                allow_patterns=list(patterns),
+                library_name="demega-jax",
                 library_version=__version__,
-            )  # fmt: skip
+            )
     except LocalEntryNotFoundError as error:
         if constants.HF_HUB_OFFLINE:
             came = f"offline by HF_HUB_OFFLINE, and the cache does not hold {asked}"

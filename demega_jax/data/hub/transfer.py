@@ -72,17 +72,20 @@ def fetch(file: HubFile, target: Path, at: Callable[[int], None]) -> int:
             if not part.is_right:
                 partial.unlink()
                 raise UserError(
-                    f"{file.repo}: {file.path}", f"{part.size} bytes with checksum {part.checksum[:16]}",
+                    f"{file.repo}: {file.path}",
+                    f"{part.size} bytes with checksum {part.checksum[:16]}",
                     f"{file.size} with {file.checksum[:16]}, as the hub lists",
                     "run the command again; if that does not help, tell the owner of the dataset",
-                )  # fmt: skip
+                )
             os.fsync(stream.fileno())
             partial.replace(target)
     except OSError as error:
         raise UserError(
-            target, f"cannot be written ({error.strerror or error})", "a writable folder with enough space",
+            target,
+            f"cannot be written ({error.strerror or error})",
+            "a writable folder with enough space",
             f"free some space or choose another folder, then {AGAIN}",
-        ) from None  # fmt: skip
+        ) from None
     for stale in target.parent.glob(f"{target.name}.*.partial"):
         stale.unlink(missing_ok=True)  # parts of older versions of the file
     return cuts

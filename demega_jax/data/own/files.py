@@ -114,6 +114,11 @@ def _from_fif(path: Path, out: Path, settings: ImportSettings) -> list[Path]:
         name = next(iter(settings.facts))
         raise UserError(name, "given for a .fif file, which says it itself", ".npz or HDF5", f"leave {name} out")
     return from_epochs(
-        epochs, out, labels=settings.labels, groups=settings.groups, scale=settings.scale, classes=settings.classes,
+        epochs,
+        out,
+        labels=settings.labels,
+        groups=settings.groups,
+        scale=settings.scale,
+        classes=settings.classes,
         **settings.common,
-    )  # fmt: skip
+    )

@@ -119,15 +119,23 @@ def open_shards(
         labels = map_labels(shards[0].file, file, raw_labels, classes)
     norm = manifest.normalization
     found = ShardedSplit(
-        path=folder / split, name=split, level=manifest.level, sensors=manifest.sensors,
-        time_points=manifest.time_points, classes=labels.classes, labels=labels.ids,
+        path=folder / split,
+        name=split,
+        level=manifest.level,
+        sensors=manifest.sensors,
+        time_points=manifest.time_points,
+        classes=labels.classes,
+        labels=labels.ids,
         reference_macro_f1=entry.reference_macro_f1,
         simulated=entry.simulated or entry.reference_macro_f1 is not None,
-        normalization=None if norm in ("none", "raw") else norm, has_statistics=norm == "raw",
+        normalization=None if norm in ("none", "raw") else norm,
+        has_statistics=norm == "raw",
         dtype=np.dtype(manifest.dtype),  # as stored: the step converts the windows on the device
-        shards=shards, manifest=manifest, permuted=entry.permuted,
+        shards=shards,
+        manifest=manifest,
+        permuted=entry.permuted,
         acquisition=acquisition(folder / MANIFEST, manifest.sensors, **manifest.acquisition or {}),
-    )  # fmt: skip
+    )
     warn_of_absent_classes(found.path, labels)
     return found
 

@@ -80,16 +80,26 @@ class Line:
 
 
 def judged(
-    kind: Kind, control: str, labels: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"], classes: int,
+    kind: Kind,
+    control: str,
+    labels: Int[np.ndarray, " N"],
+    predicted: Int[np.ndarray, " N"],
+    classes: int,
     seed: int = SEED,
-) -> Line:  # fmt: skip
+) -> Line:
     """The line of predictions in macro-F1, compared with permutations of the labels (Fisher, 1935)."""
     confusion = confusion_matrix(labels, predicted, classes)
     permuted = permuted_macro_f1(labels, predicted, classes, seed)
     return Line(
-        kind, control, "macro-F1", float(macro_f1_of(confusion)), bootstrap_macro_f1(confusion, seed),
-        1 / len(np.unique(labels)), float(permuted.mean()), float(permuted.std()),
-    )  # fmt: skip
+        kind,
+        control,
+        "macro-F1",
+        float(macro_f1_of(confusion)),
+        bootstrap_macro_f1(confusion, seed),
+        1 / len(np.unique(labels)),
+        float(permuted.mean()),
+        float(permuted.std()),
+    )
 
 
 def permuted_macro_f1(

@@ -28,8 +28,9 @@ def print_audit(audit: Audit, title: str, console: Console) -> None:
     console.print(
         f"{audit.rows:,} of {audit.all_rows:,} rows; probes learnt from {audit.train_rows:,} rows of train; "
         f"chance {audit.chance:.4f}",
-        style="dim", highlight=False,
-    )  # fmt: skip
+        style="dim",
+        highlight=False,
+    )
     console.print(_table(audit))
     notes = _above(audit)
     for names, meaning in notes:

@@ -54,9 +54,13 @@ class Audit:
             for line in self.lines
         ]
         return {
-            "rows": self.rows, "all_rows": self.all_rows, "train_rows": self.train_rows, "chance": self.chance,
-            "most_frequent": self.most_frequent, "lines": lines,
-        }  # fmt: skip
+            "rows": self.rows,
+            "all_rows": self.all_rows,
+            "train_rows": self.train_rows,
+            "chance": self.chance,
+            "most_frequent": self.most_frequent,
+            "lines": lines,
+        }
 
 
 def audit(predict: Predict, train: Split, split: Split, *, rows: int, seed: int = 0, tell: Tell = print) -> Audit:

@@ -87,9 +87,14 @@ def _curve(axes: Axes, lines: Lines, key: str, label: str | None, color: str) ->
         return
     steps, values = zip(*points, strict=True)
     axes.plot(
-        steps, [np.nan if value is None else value for value in values], label=label, color=color, linewidth=1.6,
-        marker="o" if len(points) <= 40 else None, markersize=4,
-    )  # fmt: skip
+        steps,
+        [np.nan if value is None else value for value in values],
+        label=label,
+        color=color,
+        linewidth=1.6,
+        marker="o" if len(points) <= 40 else None,
+        markersize=4,
+    )
 
 
 def _mark_best(losses: Axes, shares: Axes, validation: Lines, monitor: Monitor, *, named: bool, alone: bool) -> None:
@@ -101,9 +106,15 @@ def _mark_best(losses: Axes, shares: Axes, validation: Lines, monitor: Monitor, 
         axes.axvline(best["step"], color=GREY, linewidth=0.8, alpha=0.6, zorder=0)
     label = f"best {best[monitor]:.3f} at step {best['step']}" if alone else "best of each member"
     (losses if monitor == "loss" else shares).plot(
-        best["step"], best[monitor], marker="*", markersize=12, color=RED, linestyle="none", zorder=3,
+        best["step"],
+        best[monitor],
+        marker="*",
+        markersize=12,
+        color=RED,
+        linestyle="none",
+        zorder=3,
         label=label if named else None,
-    )  # fmt: skip
+    )
 
 
 def _finish(axes: Axes) -> None:

@@ -12,9 +12,13 @@ ScoreAt = Mapping[int, tuple[float, float, float]]
 
 
 def draw_levels(
-    found: ScoreAt, *, label: str = "mean over seeds, 95 % interval", chance: float | None = None,
-    references: Mapping[int, float] | None = None, title: str = "Macro-F1 by grouping level",
-) -> Figure:  # fmt: skip
+    found: ScoreAt,
+    *,
+    label: str = "mean over seeds, 95 % interval",
+    chance: float | None = None,
+    references: Mapping[int, float] | None = None,
+    title: str = "Macro-F1 by grouping level",
+) -> Figure:
     """Macro-F1 over K, on a logarithmic axis. found: (mean, low, high) of each level.
 
     label: what mean, low and high are.  chance: 1 / number of classes.  references: the best possible of each level.
@@ -31,9 +35,14 @@ def draw_levels(
     if references:
         known = sorted(references)
         axes.plot(
-            known, [references[level] for level in known], color=RED, linestyle="-.", marker="s", markersize=4,
+            known,
+            [references[level] for level in known],
+            color=RED,
+            linestyle="-.",
+            marker="s",
+            markersize=4,
             label="reference macro-F1",
-        )  # fmt: skip
+        )
     if chance is not None:
         axes.axhline(chance, color=GREY, linestyle="--", linewidth=1.2, label=f"chance {chance:.3f}")
     axes.set_xscale("log")

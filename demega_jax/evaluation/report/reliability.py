@@ -45,9 +45,16 @@ def _accuracy(axes: Axes, calibration: Calibration, middles: Float[np.ndarray, "
     width = 0.94 / len(middles)
     axes.bar(middle, share, width=width, color=BLUE, label="accuracy of the bin")
     axes.bar(
-        middle, said - share, bottom=share, width=width, facecolor="none", edgecolor=RED, hatch="////", linewidth=1,
+        middle,
+        said - share,
+        bottom=share,
+        width=width,
+        facecolor="none",
+        edgecolor=RED,
+        hatch="////",
+        linewidth=1,
         label="gap to the mean confidence",
-    )  # fmt: skip
+    )
     low, high = wilson(right, rows).T
     axes.vlines(middle, low, high, color="black", linewidth=1.2, label="95 % interval (Wilson)")
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1.2, zorder=3, label="perfect calibration")

@@ -74,9 +74,12 @@ def fit_linear(
 
 
 def train_linear(
-    x: Float[np.ndarray, "N I"], labels: Int[np.ndarray, " N"], learn: Int[np.ndarray, " n"],
-    held_out: Int[np.ndarray, " m"], classes: int,
-) -> LinearStacker:  # fmt: skip
+    x: Float[np.ndarray, "N I"],
+    labels: Int[np.ndarray, " N"],
+    learn: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " m"],
+    classes: int,
+) -> LinearStacker:
     """The stacker of the rows `learn` with the penalty that gives the rows `held_out` the least cross entropy."""
 
     def loss(stacker: LinearStacker) -> float:

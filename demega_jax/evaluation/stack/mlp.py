@@ -116,9 +116,13 @@ class _Training:
 
 
 def train_mlp(
-    x: Float[np.ndarray, "N I"], labels: Int[np.ndarray, " N"], learn: Rows, held_out: Rows, classes: int,
+    x: Float[np.ndarray, "N I"],
+    labels: Int[np.ndarray, " N"],
+    learn: Rows,
+    held_out: Rows,
+    classes: int,
     config: StackConfig,
-) -> MLPStackers:  # fmt: skip
+) -> MLPStackers:
     """Train stackers on the rows `learn`, and keep the best ones by macro-F1 on the rows `held_out`.
 
     x: logits of the base models, side by side.  Each stacker keeps the parameters of its best epoch; its learning rate

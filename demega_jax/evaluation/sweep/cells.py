@@ -86,10 +86,18 @@ def score_cell(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
     interval = over_seeds(each) if len(each) > 1 else bootstrap_macro_f1(confusion)
     step, epoch = times(sweep, trained)
     return Cell(
-        trained=trained, tested=tested, split=sweep.split, rows=split.rows, macro_f1=each,
-        ensemble=macro_f1(found.labels, together), low=interval.low, high=interval.high,
-        step_seconds=step, epoch_seconds=epoch, chance=1 / int(np.count_nonzero(split.class_counts())),
-    )  # fmt: skip
+        trained=trained,
+        tested=tested,
+        split=sweep.split,
+        rows=split.rows,
+        macro_f1=each,
+        ensemble=macro_f1(found.labels, together),
+        low=interval.low,
+        high=interval.high,
+        step_seconds=step,
+        epoch_seconds=epoch,
+        chance=1 / int(np.count_nonzero(split.class_counts())),
+    )
 
 
 def over_seeds(scores: Sequence[float]) -> Interval:

@@ -165,9 +165,7 @@ def _probabilities(sizes: Sizes, words: Ref, keep: Ref, row: Array, head: int, o
     return p, jnp.where(stays, p * (1 / plan.kept), 0.0)
 
 
-def _forward_kernel(
-    sizes: Sizes, words: Ref, keep: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, out: Ref
-) -> None:  # fmt: skip
+def _forward_kernel(sizes: Sizes, words: Ref, keep: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, out: Ref) -> None:
     row = pl.program_id(0)
     heads = []
     for head in range(sizes.plan.heads):
@@ -195,9 +193,19 @@ def _head_gradients(sizes: Sizes, of: _Head, g: Array, p: Array, a: Array) -> _H
 
 
 def _backward_kernel(
-    sizes: Sizes, words: Ref, keep: Ref, qkv: Ref, of_keys: Ref, of_queries: Ref, keys_back: Ref, queries_back: Ref,
-    g: Ref, dqkv: Ref, d_keys: Ref, d_queries: Ref,
-) -> None:  # fmt: skip
+    sizes: Sizes,
+    words: Ref,
+    keep: Ref,
+    qkv: Ref,
+    of_keys: Ref,
+    of_queries: Ref,
+    keys_back: Ref,
+    queries_back: Ref,
+    g: Ref,
+    dqkv: Ref,
+    d_keys: Ref,
+    d_queries: Ref,
+) -> None:
     row = pl.program_id(0)
     found = []
     for head in range(sizes.plan.heads):
@@ -216,9 +224,15 @@ def _backward_kernel(
 
 
 def _call(
-    sizes: Sizes, kernel: Callable[..., None], lines: Sequence[Array], words: Array, keep: Array,
-    tables: Sequence[Array], outputs: Sequence[jax.ShapeDtypeStruct], cost: dict[str, int],
-) -> list[Array]:  # fmt: skip
+    sizes: Sizes,
+    kernel: Callable[..., None],
+    lines: Sequence[Array],
+    words: Array,
+    keep: Array,
+    tables: Sequence[Array],
+    outputs: Sequence[jax.ShapeDtypeStruct],
+    cost: dict[str, int],
+) -> list[Array]:
     """Run a kernel, row by row. lines: arrays [B, T, n E], the first before the tables and the others after them."""
 
     def of_row(shape: Sequence[int]) -> pl.BlockSpec:
@@ -236,21 +250,29 @@ def _call(
         partial(kernel, sizes),
         grid=(sizes.plan.batch,),
         in_specs=[
-            pl.BlockSpec(memory_space=tpu.SMEM), of_kept(), of_row(first.shape),
-            *(whole(table.shape) for table in tables), *(of_row(other.shape) for other in others),
+            pl.BlockSpec(memory_space=tpu.SMEM),
+            of_kept(),
+            of_row(first.shape),
+            *(whole(table.shape) for table in tables),
+            *(of_row(other.shape) for other in others),
         ],
         out_specs=[(of_row if len(each.shape) == 3 else whole)(each.shape) for each in outputs],
         out_shape=list(outputs),
         cost_estimate=pl.CostEstimate(**cost),
         interpret=sizes.interpret,
         name="fused_attention" + kernel.__name__.removesuffix("_kernel"),
-    )(words, keep, first, *tables, *others)  # fmt: skip
+    )(words, keep, first, *tables, *others)
 
 
 def forward(
-    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
-    tables: Tables, *, interpret: bool = False,
-) -> Float[Array, "B T H D"]:  # fmt: skip
+    plan: Plan,
+    words: UInt32[Array, "B 2"],
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
+    *,
+    interpret: bool = False,
+) -> Float[Array, "B T H D"]:
     """Attended values."""
     sizes = Sizes.of(plan, interpret)
     outputs = [jax.ShapeDtypeStruct((plan.batch, plan.time, sizes.width), qkv.dtype)]
@@ -261,9 +283,15 @@ def forward(
 
 
 def backward(
-    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
-    tables: Tables, g: Float[Array, "B T H D"], *, interpret: bool = False,
-) -> tuple[Float[Array, "B T 3 H D"], Tables]:  # fmt: skip
+    plan: Plan,
+    words: UInt32[Array, "B 2"],
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
+    g: Float[Array, "B T H D"],
+    *,
+    interpret: bool = False,
+) -> tuple[Float[Array, "B T 3 H D"], Tables]:
     """The gradients of q, k and v, and of the tables."""
     sizes = Sizes.of(plan, interpret)
     of_table = jax.ShapeDtypeStruct((2 * sizes.keys, sizes.width), jnp.float32)

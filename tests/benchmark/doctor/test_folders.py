@@ -85,8 +85,13 @@ def test_the_cache(tmp_path, monkeypatch):
 
 def test_data(here, tmp_path):
     assert only(folders.check_data(None)).grade == "note"
-    write_grouped(grouped_path(here / "data", 5), np.ones((4, 3, 5), np.float32), np.arange(4), level=5,
-                  groups=[range(5 * row, 5 * row + 5) for row in range(4)])  # fmt: skip
+    write_grouped(
+        grouped_path(here / "data", 5),
+        np.ones((4, 3, 5), np.float32),
+        np.arange(4),
+        level=5,
+        groups=[range(5 * row, 5 * row + 5) for row in range(4)],
+    )
     found = only(folders.check_data(None))
     assert found.grade == "ok"
     assert_facts(found.found, "grouping level 5")

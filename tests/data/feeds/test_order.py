@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 @settings(deadline=None, max_examples=60)
 @given(
-    shard_rows=st.lists(st.integers(1, 70), min_size=1, max_size=5), block_rows=st.integers(1, 20),
-    batch_size=st.integers(1, 50), seed=st.integers(0, 2**32), epoch=st.integers(0, 3),
-)  # fmt: skip
+    shard_rows=st.lists(st.integers(1, 70), min_size=1, max_size=5),
+    block_rows=st.integers(1, 20),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(0, 2**32),
+    epoch=st.integers(0, 3),
+)
 def test_blocks_come_whole_and_once_an_epoch(shard_rows, block_rows, batch_size, seed, epoch):
     order, total = BlockOrder(shard_rows, block_rows, batch_size, seed), sum(shard_rows)
     steps = order.steps_per_epoch

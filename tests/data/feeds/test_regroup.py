@@ -78,10 +78,16 @@ def test_the_fixed_order_gives_the_golden_groups(level):
             assert mine.tolist() == [labels[i] for i in nearest]
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"recordings": "dealt"}, {"sampling": "balanced", "recordings": "dealt"}, {"level": (2, 7)},
-    {"level": 20, "target_rows": 16, "min_level": 2, "overlap": 3.0, "recordings": "dealt", "dtype": "float16"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"recordings": "dealt"},
+        {"sampling": "balanced", "recordings": "dealt"},
+        {"level": (2, 7)},
+        {"level": 20, "target_rows": 16, "min_level": 2, "overlap": 3.0, "recordings": "dealt", "dtype": "float16"},
+    ],
+)
 @pytest.mark.slow
 def test_devices_change_no_batch_and_nothing_crosses(marked, options):
     made = {n: regroup_feed(marked, devices=n, **options) for n in (1, 2, 8)}

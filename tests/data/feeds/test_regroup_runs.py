@@ -16,9 +16,16 @@ from demega_jax.data.recordings.splits import official, write_splits
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 SMALL = [
-    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=10",
-    "train.log_every=1", "data.feed=regroup", "data.regroup.tmax=0.1",
-]  # fmt: skip
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=10",
+    "train.eval_every=10",
+    "train.log_every=1",
+    "data.feed=regroup",
+    "data.regroup.tmax=0.1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +85,18 @@ def test_recordings_and_their_groups_score_alike(recordings, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        (["data.feed=stream"], "data.feed=regroup"), (["--parallel", "pmap"], "--parallel jit"),
-        (["data.shares=4", "--devices", "8"], "data.shares=8"), (["data.level=null"], "--level"),
+        (["data.feed=stream"], "data.feed=regroup"),
+        (["--parallel", "pmap"], "--parallel jit"),
+        (["data.shares=4", "--devices", "8"], "data.shares=8"),
+        (["data.level=null"], "--level"),
         (["data.level=[5,10]", "data.regroup.target_rows=3"], "level=10"),
         (["data.level=1000", "data.regroup.drop_remaining=true"], "drop_remaining=false"),
-        (["data.regroup.splits=/no/such"], "/no/such"), (["data.regroup.tmax=0"], "2"),
-        (["data.regroup.overlap=0.5"], "data.regroup.overlap"), (["model.time_points=9"], "model.time_points"),
+        (["data.regroup.splits=/no/such"], "/no/such"),
+        (["data.regroup.tmax=0"], "2"),
+        (["data.regroup.overlap=0.5"], "data.regroup.overlap"),
+        (["model.time_points=9"], "model.time_points"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused(recordings, tmp_path, capsys, options, fact):
     words = train_arguments(recordings, tmp_path / "run", *SMALL, "data.level=5", *options, devices=None)
     fails_with(capsys, words, fact)

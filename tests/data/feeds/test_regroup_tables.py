@@ -12,9 +12,14 @@ from demega_jax.data.feeds.regroup_tables import adapt, make_table
 
 
 @given(
-    st.lists(st.integers(0, 60), min_size=1, max_size=5), st.lists(st.integers(1, 20), min_size=1, max_size=3),
-    st.booleans(), st.none() | st.integers(1, 30), st.integers(1, 9), st.floats(1, 4), st.integers(0, 3),
-)  # fmt: skip
+    st.lists(st.integers(0, 60), min_size=1, max_size=5),
+    st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    st.booleans(),
+    st.none() | st.integers(1, 30),
+    st.integers(1, 9),
+    st.floats(1, 4),
+    st.integers(0, 3),
+)
 def test_tables(counts, levels, drop, rows, least, overlap, seed):
     settings = RegroupConfig(drop_remaining=drop, target_rows=rows, min_level=least, overlap=overlap)
     sizes = adapt(np.array(counts), levels[0], settings)

@@ -16,9 +16,15 @@ from demega_jax.data.feeds.shares import check_shares, class_chances, deal
 from demega_jax.data.open import plan_rows
 
 SMALL = [
-    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=10", "train.eval_every=10",
-    "train.log_every=1", "data.feed=resident",
-]  # fmt: skip
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=10",
+    "train.eval_every=10",
+    "train.log_every=1",
+    "data.feed=resident",
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +32,12 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resident")
     simulate_grouped(folder / "files", levels=[5, 10], groups=93, sensors=5, time_points=9, seed=1)
     write_shards(
-        folder / "files", folder / "raw", levels=[5, 10], splits=("train", "validation"),
+        folder / "files",
+        folder / "raw",
+        levels=[5, 10],
+        splits=("train", "validation"),
         settings=ShardSettings(norm="raw", dtype="float32"),
-    )  # fmt: skip
+    )
     return folder
 
 

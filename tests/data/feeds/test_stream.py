@@ -24,9 +24,9 @@ def write(folder: Path, counts: np.ndarray = COUNTS, bad_row: int | None = None)
     if bad_row is not None:
         data[bad_row, 1, 2] = np.nan
     labels = np.repeat(np.arange(len(counts)), counts)
-    return open_grouped(write_grouped(
-        grouped_path(folder), data, labels, attributes={"classes": NAMES}, chunks=(min(32, n), 2, 3)
-    ))  # fmt: skip
+    return open_grouped(
+        write_grouped(grouped_path(folder), data, labels, attributes={"classes": NAMES}, chunks=(min(32, n), 2, 3))
+    )
 
 
 @pytest.fixture
@@ -196,14 +196,18 @@ def test_placed_batches_keep_their_rows_while_later_ones_are_read(split, feed_of
     kept = {}
     for step in range(60):
         batch = next(feed)
-        np.testing.assert_array_equal(rows_of({k: np.asarray(v) for k, v in batch.items()}),
-                                      [row for row in expected.row_numbers(step) if row >= 0])  # fmt: skip
+        np.testing.assert_array_equal(
+            rows_of({k: np.asarray(v) for k, v in batch.items()}),
+            [row for row in expected.row_numbers(step) if row >= 0],
+        )
         if step % 7 == 0:
             kept[step] = batch
         del batch
     for step, batch in kept.items():
-        np.testing.assert_array_equal(rows_of({k: np.asarray(v) for k, v in batch.items()}),
-                                      [row for row in expected.row_numbers(step) if row >= 0])  # fmt: skip
+        np.testing.assert_array_equal(
+            rows_of({k: np.asarray(v) for k, v in batch.items()}),
+            [row for row in expected.row_numbers(step) if row >= 0],
+        )
 
 
 def test_few_batches_are_read_ahead(split, feed_of, monkeypatch):
@@ -279,5 +283,10 @@ def test_one_pass_is_shared_by_hosts_and_placed(split):
     for expected, *shares in zip(whole, *parts, strict=True):
         assert_same_arrays({k: np.concatenate([share[k] for share in shares]) for k in expected}, expected)
     assert batches_of(split, 100, place=lambda batch: int(batch["x"][0, 0, 0])) == [
-        0, 100, 200, 300, 400, 500,
-    ]  # fmt: skip
+        0,
+        100,
+        200,
+        300,
+        400,
+        500,
+    ]

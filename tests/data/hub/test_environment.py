@@ -63,10 +63,15 @@ def test_the_variable_is_named_in_every_command_and_in_python(clean, capsys, mon
 def test_what_can_be_used_passes(clean, monkeypatch):
     certificates = next(path for path in Path("/etc/ssl/certs").glob("*") if path.suffix in (".pem", ".crt"))
     for name, value in {
-        "HTTP_PROXY": "http://a:b@127.0.0.1:3128", "https_proxy": "localhost:80", "SSL_CERT_DIR": str(clean),
-        "SSL_CERT_FILE": str(certificates), "HF_HUB_ETAG_TIMEOUT": "30", "HF_TOKEN": "hf_abc", "NO_PROXY": "*",
+        "HTTP_PROXY": "http://a:b@127.0.0.1:3128",
+        "https_proxy": "localhost:80",
+        "SSL_CERT_DIR": str(clean),
+        "SSL_CERT_FILE": str(certificates),
+        "HF_HUB_ETAG_TIMEOUT": "30",
+        "HF_TOKEN": "hf_abc",
+        "NO_PROXY": "*",
         "HF_ENDPOINT": "https://b\u00fccher.example:8443/hub",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
     check_environment()
 

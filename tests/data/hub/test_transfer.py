@@ -65,9 +65,11 @@ def test_large_files_are_asked_for_in_windows(hub, tmp_path, monkeypatch):
 def command(hub: Hub, out: Path, tmp_path: Path) -> tuple[list[str], dict[str, str]]:
     """The command as a process of its own, and its environment."""
     environment = os.environ | {
-        "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1,localhost",
-    }  # fmt: skip
+    }
     return process("download", out, "--level", 10, "--split", "train"), environment
 
 

@@ -44,11 +44,13 @@ def test_files_of_one_tree_are_the_same_phonemes_and_simulated_levels_are_not(si
     label_of_window = rng.integers(0, 39, 200)
     for k in (2, 5):
         rows = [
-            (label, block.tolist()) for label in range(39)
+            (label, block.tolist())
+            for label in range(39)
             for block in np.array_split(
                 np.flatnonzero(label_of_window == label), range(k, (label_of_window == label).sum(), k)
-            ) if len(block)
-        ]  # fmt: skip
+            )
+            if len(block)
+        ]
         labels = np.array([label for label, _ in rows])
         x = rng.standard_normal((len(rows), 3, 4)).astype(np.float32)
         write_grouped(grouped_path(tmp_path, k), x, labels, level=k, groups=[group for _, group in rows])

@@ -57,8 +57,10 @@ def test_json_is_strict_and_holds_all(simulated, tmp_path, capsys):
     assert [found["levels"] for found in content["comparisons"]] == [[2, 4]] * 3
     assert [path.name for path in target.parent.iterdir()] == ["all.json"]
     assert plain({"a": np.float32("nan"), "b": (np.int64(3), float("inf")), 3: Path("x")}) == {
-        "a": None, "b": [3, None], "3": "x"
-    }  # fmt: skip
+        "a": None,
+        "b": [3, None],
+        "3": "x",
+    }
 
 
 def test_json_that_cannot_be_written(simulated, tmp_path, capsys):

@@ -30,8 +30,10 @@ def test_shards_are_verified_and_reported_as_their_source(simulated, whole_shard
     facts = reports[0].facts
     (source,) = inspect_data(simulated / "grouped_2" / "train_grouped.h5")
     assert (facts.counts, facts.rows, facts.reference_macro_f1) == (
-        source.facts.counts, 120, source.facts.reference_macro_f1
-    )  # fmt: skip
+        source.facts.counts,
+        120,
+        source.facts.reference_macro_f1,
+    )
     files = list((whole_shards / "grouped_2" / "train").glob("shard-*.h5"))
     assert facts.shards.files == len(files) and facts.nbytes == sum(file.stat().st_size for file in files)
     assert (facts.shards.checksums, facts.shards.normalization, facts.shards.seed) == ("verified", "none", 3)

@@ -36,9 +36,15 @@ def test_rows_labels_and_attributes_are_as_given(tmp_path):
     x, labels = windows()
     positions = np.arange(15.0).reshape(5, 3) / 100
     (path,) = write(
-        tmp_path, level=4, sampling_rate=500, tmin=-0.1, units="fT", sensor_types=["mag"] * 3 + ["grad"] * 2,
-        sensor_names=list("abcde"), sensor_positions=positions,
-    )  # fmt: skip
+        tmp_path,
+        level=4,
+        sampling_rate=500,
+        tmin=-0.1,
+        units="fT",
+        sensor_types=["mag"] * 3 + ["grad"] * 2,
+        sensor_names=list("abcde"),
+        sensor_positions=positions,
+    )
     found = read_grouped(path)
     np.testing.assert_array_equal(found["data"], x)
     np.testing.assert_array_equal(found["labels"], labels)

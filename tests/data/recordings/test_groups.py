@@ -16,15 +16,26 @@ from demega_jax.data.recordings.windows import Windows
 def made_up(labels, positions) -> Windows:
     recording = Recording(RunName("0", "1", "S1", "1"), Path("m"), Path("e"), 2, 10, 250.0)
     count = len(labels)
-    return Windows((recording,), tuple("abcd"), 2, np.zeros(count, np.int32), np.arange(count), np.array(labels),
-                   np.array(positions))  # fmt: skip
+    return Windows(
+        (recording,),
+        tuple("abcd"),
+        2,
+        np.zeros(count, np.int32),
+        np.arange(count),
+        np.array(labels),
+        np.array(positions),
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=60), st.integers(1, 9),
-    st.integers(0, 99), st.booleans(), st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(0, 99),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 def test_groups(rows, level, seed, shuffle, drop, by_position):
     label, position = np.array(rows).T
     how = GroupSettings(seed, drop, by_position)

@@ -199,10 +199,17 @@ def test_files_have_the_format_of_the_hub(files, level, split, rows):
     assert [name.decode() for name in attributes.pop("classes")] == list(PHONEMES)
     assert 0 < attributes.pop("reference_macro_f1") <= 1 and attributes.pop("created_time") > 1.7e9
     assert attributes == {
-        "n_groups": rows, "n_channels": 5, "n_timepoints": 6, "grouped_samples": level, "seed": 3,
-        "average_grouped_samples": True, "drop_remaining": False, "simulated": True,
-        "shuffle": split == "train", "shuffle_seed": 3 if split == "train" else -1,
-    }  # fmt: skip
+        "n_groups": rows,
+        "n_channels": 5,
+        "n_timepoints": 6,
+        "grouped_samples": level,
+        "seed": 3,
+        "average_grouped_samples": True,
+        "drop_remaining": False,
+        "simulated": True,
+        "shuffle": split == "train",
+        "shuffle_seed": 3 if split == "train" else -1,
+    }
 
 
 def read(path: Path) -> tuple[bytes, bytes]:

@@ -42,8 +42,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_tree_has_the_published_names_and_minutes(tree):
     tail = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
     names = sorted(str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file())
-    stems = ["1/sub-0_ses-11_task-Sherlock1_run-2", "1/sub-0_ses-12_task-Sherlock1_run-2",
-             "1/sub-0_ses-1_task-Sherlock1_run-1", "2/sub-0_ses-1_task-Sherlock2_run-1"]  # fmt: skip
+    stems = [
+        "1/sub-0_ses-11_task-Sherlock1_run-2",
+        "1/sub-0_ses-12_task-Sherlock1_run-2",
+        "1/sub-0_ses-1_task-Sherlock1_run-1",
+        "2/sub-0_ses-1_task-Sherlock2_run-1",
+    ]
     split = [(stem[0], stem[2:]) for stem in stems]
     wanted = [f"Sherlock{task}/derivatives/events/{stem}_events.tsv" for task, stem in split]
     wanted += [f"Sherlock{task}/derivatives/serialised/{stem}_{tail}" for task, stem in split]
@@ -101,8 +105,12 @@ def test_reader_finds_every_phoneme_without_a_warning(tree, warnings):
 def test_plan_by_hand_and_at_full_length():
     short = plan_runs(2)  # 30,000 samples: an eighth twice, the rest in two
     assert [run.samples for run in short] == [11_250, 11_250, 3_750, 3_750]
-    assert [str(run.name) for run in short] == ["0/1/Sherlock1/1", "0/1/Sherlock2/1", "0/11/Sherlock1/2",
-                                                "0/12/Sherlock1/2"]  # fmt: skip
+    assert [str(run.name) for run in short] == [
+        "0/1/Sherlock1/1",
+        "0/1/Sherlock2/1",
+        "0/11/Sherlock1/2",
+        "0/12/Sherlock1/2",
+    ]
     assert [run.samples for run in plan_runs(0.5)] == [2500, 2500, 2500]
     whole = plan_runs(52 * 60)
     lengths = np.array([run.samples for run in whole])
@@ -156,9 +164,12 @@ def averaged(tree, tmp_path_factory):
     unit = sensor_scale(12, 1) / found.std
     model = generative_model(**SHAPE, seed=1)
     model = dataclasses.replace(
-        model, templates=(model.templates * unit[:, None]).astype(np.float32), spatial=unit[:, None] * model.spatial,
-        session_gain=np.ones(10), session_offset=np.zeros((10, 12)),
-    )  # fmt: skip
+        model,
+        templates=(model.templates * unit[:, None]).astype(np.float32),
+        spatial=unit[:, None] * model.spatial,
+        session_gain=np.ones(10),
+        session_offset=np.zeros((10, 12)),
+    )
     return x, windows.label, model
 
 

@@ -17,10 +17,18 @@ V, C, T = 4, 6, 40
 ROWS = {"train": 800, "validation": 600}
 NAMES = list("abcd")
 CONTROLS = [
-    ("model", "labels"), ("model", "phases"), ("model", "moments"), ("model", "level"),
-    ("probe", "labels"), ("probe", "phases"), ("probe", "moments"), ("probe", "level"),
-    ("prior", "frequent"), ("prior", "drawn"), ("prior", "accuracy"),
-]  # fmt: skip
+    ("model", "labels"),
+    ("model", "phases"),
+    ("model", "moments"),
+    ("model", "level"),
+    ("probe", "labels"),
+    ("probe", "phases"),
+    ("probe", "moments"),
+    ("probe", "level"),
+    ("prior", "frequent"),
+    ("prior", "drawn"),
+    ("prior", "accuracy"),
+]
 
 
 def response(labels: np.ndarray) -> np.ndarray:

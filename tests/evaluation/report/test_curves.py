@@ -15,9 +15,14 @@ def train(step, loss):
 
 def validation(step, macro_f1):
     return {
-        "step": step, "epoch": step / 10, "split": "validation", "loss": 2.0, "macro_f1": macro_f1,
-        "balanced_accuracy": macro_f1, "accuracy": macro_f1,
-    }  # fmt: skip
+        "step": step,
+        "epoch": step / 10,
+        "split": "validation",
+        "loss": 2.0,
+        "macro_f1": macro_f1,
+        "balanced_accuracy": macro_f1,
+        "accuracy": macro_f1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,16 @@ def test_39_phonemes_fit_80_by_50_and_pipes_get_no_colour_codes():
     assert "\x1b" not in text and "…" not in text
     for name in PHONEMES:
         assert sum(f" {name} " in f" {line}" for line in lines) >= 1
-    for value in (f"{what.macro_f1:.4f}", f"{what.balanced_accuracy:.4f}", f"{1 / 38:.4f}", f"{what.rows:,}", "2.2500",
-                  "0.8125", f"0.4500 ({what.macro_f1 - 0.45:+.4f})", "diphthong 0.630"):  # fmt: skip
+    for value in (
+        f"{what.macro_f1:.4f}",
+        f"{what.balanced_accuracy:.4f}",
+        f"{1 / 38:.4f}",
+        f"{what.rows:,}",
+        "2.2500",
+        "0.8125",
+        f"0.4500 ({what.macro_f1 - 0.45:+.4f})",
+        "diphthong 0.630",
+    ):
         assert value in text
     assert re.search(rf"balanced accuracy at 10 +{what.balanced_accuracy_at_10:.4f}", text)
     assert "\x1b[" in printed(what, force_terminal=True)

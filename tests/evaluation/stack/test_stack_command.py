@@ -17,8 +17,14 @@ from demega_jax.config import Config
 from demega_jax.config.load import override
 from demega_jax.evaluation.stack.stages import StackPlan
 
-KEYS = [*TINY_MODEL, "train.batch_size=16", "train.epochs=null", "train.steps=30", "train.eval_every=10",
-        "optim.learning_rate=1e-2"]  # fmt: skip
+KEYS = [
+    *TINY_MODEL,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=30",
+    "train.eval_every=10",
+    "optim.learning_rate=1e-2",
+]
 STACK = ["stack.folds=2", "stack.seeds=2", "stack.best=1", "stack.width=8", "stack.epochs=3"]
 
 
@@ -106,8 +112,20 @@ def test_a_stopped_stack_goes_on_at_its_stage(data, tmp_path, monkeypatch, capsy
     from demega_jax.evaluation.stack import stages
 
     fit, folder = stages.fit, tmp_path / "stack"
-    arguments = ["stack", "configs/tiny.yaml", "--data", data, "--level", "5,20", "--run", folder, "--devices", 1,
-                 *KEYS, *STACK]  # fmt: skip
+    arguments = [
+        "stack",
+        "configs/tiny.yaml",
+        "--data",
+        data,
+        "--level",
+        "5,20",
+        "--run",
+        folder,
+        "--devices",
+        1,
+        *KEYS,
+        *STACK,
+    ]
 
     def signalled(config, *rest):
         if config.data.level == 20:

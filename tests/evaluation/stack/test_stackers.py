@@ -107,10 +107,11 @@ def test_the_penalty_is_that_of_the_least_held_out_loss():
     learn, choose = np.arange(60), np.arange(60, N)
     chosen = train_linear(found.x, found.labels, learn, choose, V)
     losses = {
-        penalty: log_loss(found.labels[choose], fit_linear(found.x[learn], found.labels[learn], V, penalty).predict(
-            found.x[choose]))
+        penalty: log_loss(
+            found.labels[choose], fit_linear(found.x[learn], found.labels[learn], V, penalty).predict(found.x[choose])
+        )
         for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    }  # fmt: skip
+    }
     assert chosen.penalty == min(losses, key=losses.get)
 
 

@@ -16,9 +16,15 @@ from demega_jax.evaluation.sweep.cells import Cell, over_seeds
 from demega_jax.evaluation.sweep.plan import Share
 
 KEYS = [
-    *TINY_MODEL, ONE_SCHEDULE, "train.batch_size=16", "train.epochs=null", "train.steps=12", "train.eval_every=12",
-    "train.log_every=4", "data.feed=resident",
-]  # fmt: skip
+    *TINY_MODEL,
+    ONE_SCHEDULE,
+    "train.batch_size=16",
+    "train.epochs=null",
+    "train.steps=12",
+    "train.eval_every=12",
+    "train.log_every=4",
+    "data.feed=resident",
+]
 
 
 @pytest.fixture(scope="module")

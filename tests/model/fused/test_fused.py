@@ -22,17 +22,29 @@ pytestmark = pytest.mark.slow(seconds=2)
 B, H, D, SITE = 2, 2, 16, 7
 WORDS = row_keys(jnp.asarray([3, 1], jnp.uint32), jnp.arange(5, 5 + B, dtype=jnp.uint32))
 KINDS = {
-    "both": {}, "c2p": {"position_terms": ("c2p",)}, "p2c": {"position_terms": ("p2c",)},
-    "none": {"position_terms": ()}, "shared": {"share_key": True}, "distances": {"num_buckets": 0},
-}  # fmt: skip
+    "both": {},
+    "c2p": {"position_terms": ("c2p",)},
+    "p2c": {"position_terms": ("p2c",)},
+    "none": {"position_terms": ()},
+    "shared": {"share_key": True},
+    "distances": {"num_buckets": 0},
+}
 KERNELS = {"gpu": (gpu.forward, gpu.backward), "tpu": (tpu.forward, tpu.backward)}
 # A GPU's kernel has several tiles of queries from 65 time points on, and a TPU's several lines of lanes from 129 on.
 QUICK = [("gpu", "both", 70, 0.3), ("gpu", "c2p", 9, 0.5), ("gpu", "p2c", 1, 0.0), ("tpu", "both", 9, 0.5)]
 MORE = [
-    ("gpu", "both", 9, 0.0), ("gpu", "none", 33, 0.5), ("gpu", "shared", 64, 0.5), ("gpu", "distances", 65, 0.5),
-    ("gpu", "p2c", 130, 0.5), ("tpu", "both", 130, 0.5), ("tpu", "c2p", 1, 0.0), ("tpu", "p2c", 9, 0.3),
-    ("tpu", "none", 8, 0.5), ("tpu", "distances", 33, 0.5), ("tpu", "shared", 70, 0.0),
-]  # fmt: skip
+    ("gpu", "both", 9, 0.0),
+    ("gpu", "none", 33, 0.5),
+    ("gpu", "shared", 64, 0.5),
+    ("gpu", "distances", 65, 0.5),
+    ("gpu", "p2c", 130, 0.5),
+    ("tpu", "both", 130, 0.5),
+    ("tpu", "c2p", 1, 0.0),
+    ("tpu", "p2c", 9, 0.3),
+    ("tpu", "none", 8, 0.5),
+    ("tpu", "distances", 33, 0.5),
+    ("tpu", "shared", 70, 0.0),
+]
 # Positions that are real, of two windows: the last window of 9 is real as a whole, that of 70 nowhere.
 KEPT = {9: [[1, 1, 1, 1, 0, 0, 0, 0, 0], [1] * 9], 70: [[1] * 69 + [0], [0] * 70]}
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]

@@ -138,9 +138,15 @@ def _backward_kernel(sizes: Sizes, *memory: Ref) -> None:
 
 
 def backward(
-    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
-    tables: Tables, g: Float[Array, "B T H D"], *, interpret: bool = False,
-) -> tuple[Float[Array, "B T 3 H D"], Tables]:  # fmt: skip
+    plan: Plan,
+    words: UInt32[Array, "B 2"],
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
+    g: Float[Array, "B T H D"],
+    *,
+    interpret: bool = False,
+) -> tuple[Float[Array, "B T 3 H D"], Tables]:
     """The gradients of q, k and v, and of the tables."""
     sizes = Sizes.of(plan, qkv.dtype.itemsize, interpret)
     inputs = [words, sizes.kept(keep), qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]

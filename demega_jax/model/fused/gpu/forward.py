@@ -96,9 +96,14 @@ def _forward_kernel(
 
 
 def forward(
-    plan: Plan, words: UInt32[Array, "B 2"], keep: Bool[Array, "B T"] | None, qkv: Float[Array, "B T 3 H D"],
-    tables: Tables, *, interpret: bool = False,
-) -> Float[Array, "B T H D"]:  # fmt: skip
+    plan: Plan,
+    words: UInt32[Array, "B 2"],
+    keep: Bool[Array, "B T"] | None,
+    qkv: Float[Array, "B T 3 H D"],
+    tables: Tables,
+    *,
+    interpret: bool = False,
+) -> Float[Array, "B T H D"]:
     """Attended values."""
     sizes = Sizes.of(plan, qkv.dtype.itemsize, interpret)
     inputs = [words, sizes.kept(keep), qkv, *(sizes.filled(table, qkv) for table in tables), sizes.pair_rows]
