@@ -23,7 +23,7 @@ from demega_jax.api.models import (
     run_paths,
     validation_data,
 )
-from demega_jax.api.paths import PathLike, check_one_of, check_outputs, expanded_path
+from demega_jax.api.paths import PathLike, check_one_of, check_outputs, check_replaced, expanded_path
 from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
 from demega_jax.api.shown import status_or_lines
@@ -113,6 +113,16 @@ def predict(
     )
 
 
+# The first bytes of the files that `predict_to` writes: the head of a .csv; in an .npz, the name of its first array.
+CSV_HEADS, FIRST_ARRAY = (b"row,predicted,p_", b"row,label,predicted,p_"), b"probabilities.npy"
+ZIP_NAME = 30  # the place of the name of the first file in a zip archive
+
+
+def is_predictions(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is one of predictions."""
+    return head.startswith(CSV_HEADS) or head[ZIP_NAME:].startswith(FIRST_ARRAY)
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
     """What a file of predictions holds. confusion [V, V]: counts of (label, predicted); None without labels."""
@@ -135,16 +145,19 @@ def predict_to(
     data: PathLike | None,
     asked: Asked,
     tell: Tell,
+    force: bool = False,
 ) -> Written:
     """`predict` into a .csv or .npz file, whose rows of a .csv need not fit in memory. tell: shows how far it is.
 
-    The other arguments are those of `predict`. UserError: as there, and if the file cannot be written.
+    force: replace a file that no `predict` wrote.  The other arguments are those of `predict`. UserError: as there, and
+    if the file cannot be written.
     """
     check_outputs(output)
     if output.suffix not in (".csv", ".npz"):
         raise UserError("--output", str(output), "a file that ends in .csv or .npz", "choose another name")
     if asked.embedding and output.suffix == ".csv":
         raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
+    check_replaced(output, is_predictions, force=force)
     with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
         from demega_jax.evaluation.prediction_files import write_predictions
 

@@ -7,7 +7,7 @@ import typer
 
 from demega_jax.api.models import Asked
 from demega_jax.api.shown import status_line
-from demega_jax.commands.shared.options import THERE, level_option, refuse_idle
+from demega_jax.commands.shared.options import THERE, Force, level_option, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Denoise,
     EnsembleOption,
@@ -45,7 +45,7 @@ Embeddings = Annotated[bool, typer.Option("--embeddings", help="Write embeddings
 def command(
     ctx: typer.Context, runs: Runs, input_path: Input, output: Output, split: Split_ = "validation",
     level: Level = None, ensemble: EnsembleOption = "mean", data: ValidationData = None, tta: Tta = False,
-    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False,
+    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False, force: Force = False,
 ) -> int:  # fmt: skip
     """Predict the classes of windows with one or several training runs."""
     check_idle(ctx, method=ensemble, tta=tta)
@@ -57,7 +57,9 @@ def command(
 
     with status_line(new_console()) as tell:
         asked = Asked(ensemble, seed if tta else None, denoise, embeddings)
-        found = predict_to(output, runs, input_path, split=split, level=level, data=data, asked=asked, tell=tell)
+        found = predict_to(
+            output, runs, input_path, split=split, level=level, data=data, asked=asked, tell=tell, force=force
+        )
     _print(found)
     return 0
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, rows_to_fit, validation_data
-from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.api.paths import check_outputs, check_replaced, check_there
 from demega_jax.api.shown import status_line
-from demega_jax.commands.shared.options import refuse_idle
+from demega_jax.commands.shared.options import Force, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Denoise,
     EnsembleOption,
@@ -74,11 +74,11 @@ def command(
     tta: Tta = False, seed: Seed = 0, denoise: Denoise = False, check: Check = None, rows: Rows = None,
     track: Track = None, vocabulary: Vocabulary = None, index_column: IndexColumn = "index",
     apostrophe: Apostrophe = "keep", ranks: Ranks = "highest", secondary: Secondary = None,
-    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None,
+    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None, force: Force = False,
 ) -> int:  # fmt: skip
     """Predict the holdout and write a checked submission, or check one with --check."""
     if check is not None:
-        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary"):
+        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary", "--force"):
             refuse_idle(ctx, option, "given beside --check", "--check FILE alone, or with --rows")
         if runs or output or (holdout and competition == "2025"):
             way_out = "leave out --check to write a submission, or everything else to check one"
@@ -94,7 +94,7 @@ def command(
         if check is not None:
             _check_words(check, words, rows, answers)
         else:
-            _write_words(ctx, words, runs, secondary, output, data, asked)
+            _write_words(ctx, words, runs, secondary, output, data, asked, force=force)
         return 0
     for option in OF_2026:
         refuse_idle(ctx, option, "given for the competition of 2025", "--competition 2026 beside it")
@@ -104,6 +104,9 @@ def command(
     if not runs or holdout is None or output is None:
         raise _lacks("RUN" if not runs else "--holdout" if holdout is None else "--output")
     check_outputs(output)
+    from demega_jax.evaluation.submission import HEAD_LINE
+
+    check_replaced(output, lambda head: head.startswith(HEAD_LINE.encode()), force=force)
     check_there(holdout, "the file of the holdout", folder=False)
     bases, asked = expand(runs, asked)
     _write(ctx, bases, holdout, output, data, asked)
@@ -137,7 +140,7 @@ def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path
 
 def _write_words(
     ctx: typer.Context, words: WordOptions, runs: list[Path] | None, secondary: list[Path] | None,
-    output: Path | None, data: str | None, asked: Asked,
+    output: Path | None, data: str | None, asked: Asked, *, force: bool,
 ) -> None:  # fmt: skip
     if not runs or output is None or words.holdout is None:
         raise _lacks("RUN" if not runs else "--output" if output is None else "--holdout")
@@ -153,6 +156,7 @@ def _write_words(
     from demega_jax.console import new_console
 
     layout = layout_of(words.vocabulary, words.secondary_vocabulary, words.index_column, words.apostrophe)
+    check_replaced(output, lambda head: head.startswith(layout.head_line.encode()), force=force)
     where = Holdout(words.holdout, words.track, data)
     with status_line(new_console()) as tell:
         submit_words(output, runs, secondary or [], where, layout, words.ranks, asked, tell)

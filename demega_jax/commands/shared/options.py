@@ -14,6 +14,8 @@ Several = list[str] | None
 
 Data = Annotated[str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings.")]
 Json = Annotated[Path | None, Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")]
+FORCE = "Replace a file that is there, whatever it is. Without it, only one that this command wrote is replaced."
+Force = Annotated[bool, Option("--force", help=FORCE)]
 Devices = Annotated[int | None, Option(metavar="N", min=1, max=MAX_DEVICES, help="Number of devices (default: all).")]
 KEYS = "Changes of configuration keys. There may be several, anywhere after the command."
 Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, show_default=False)]
