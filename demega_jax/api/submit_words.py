@@ -20,6 +20,7 @@ from demega_jax.api.models import (
 )
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.names import straight
 from demega_jax.saying import say, say_result
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _described(layout: "Layout") -> str:
 
 def _say_traps(layout: "Layout", ranks: "Ranks") -> None:
     """Say what scorers of this competition were seen to want in another way."""
-    from demega_jax.evaluation.vocabulary import straight, without
+    from demega_jax.evaluation.vocabulary import without
 
     if layout.index == "index":
         say("A scorer that wants `id` as its first column needs --index-column id.")

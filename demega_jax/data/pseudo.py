@@ -21,6 +21,7 @@ from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
 from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, warn
+from demega_jax.names import straight
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
 
@@ -92,6 +93,7 @@ def _columns(path: Path, header: Sequence[str], classes: Sequence[str]) -> list[
     names = [f"p_{name}" for name in classes]
     if header and header[0] == ROW[0] and set(classes) <= set(PHONEMES):
         names = [f"phoneme_{PHONEMES.index(name) + 1}" for name in classes]
+    names, header = [straight(name) for name in names], [straight(name) for name in header]
     lacking = [name for name in names if header.count(name) != 1]
     if not header or header[0] not in ROW or lacking:
         known = header and header[0] in ROW

@@ -14,6 +14,7 @@ from demega_jax.data.recordings.class_map import ClassMap
 from demega_jax.data.tables import bare
 from demega_jax.data.unreadable import why_unreadable
 from demega_jax.errors import UserError, did_you_mean
+from demega_jax.names import straight
 from demega_jax.reading import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
@@ -58,10 +59,11 @@ PHONEME_EVENTS = EventChoice()
 class Events:
     """The chosen events of a session run, usually phonemes, in order of time.
 
-    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters.
-    position [E]: places in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered:
-    events that began before the one above them and were sorted.  cut: rows of the table that have fewer columns than
-    its head and are left out.  last: seconds at which the last event of any kind begins; 0 if there is none.
+    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters and
+    with straight apostrophes.  position [E]: places in POSITIONS.  duplicates: events that were in the table twice and
+    are dropped.  unordered: events that began before the one above them and were sorted.  cut: rows of the table that
+    have fewer columns than its head and are left out.  last: seconds at which the last event of any kind begins; 0 if
+    there is none.
     """
 
     onset: Float[np.ndarray, " E"]
@@ -155,4 +157,4 @@ def _event(path: Path, row: _Row, choice: EventChoice) -> tuple[float, str, str]
         wanted = f"a number of seconds in the column {TIME}" + ("" if choice.phonemes else f" or {ONSET}")
         way_out = AGAIN if choice.phonemes else "correct the table, or name only rows with a time by --events"
         raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, way_out)
-    return onset, symbol.lower(), position if position in POSITIONS else ""
+    return onset, straight(symbol.lower()), position if position in POSITIONS else ""

@@ -164,6 +164,18 @@ def test_phonemes_too_have_the_classes_of_a_file(tmp_path):
     assert label_symbols(["b1", "b"], ("b",), EventChoice("kind", "sound"))[0].tolist() == [-1, 0]
 
 
+def test_every_form_of_an_apostrophe_is_the_same(tmp_path):
+    """In events, in the file of classes and in the classes of a model; a class is written as the file writes it."""
+    (tmp_path / "map.tsv").write_text("label\tclass\nit\u2019s\tit\u2019s\ndon't\tdo\n")
+    rows = [f"word\t{word}\t{time}" for time, word in enumerate(("It's", "don\u2018t", "it\u2019s", "its"))]
+    (tmp_path / "events.tsv").write_text("\n".join(["kind\tsegment\ttimemeg", *rows]) + "\n")
+    choice = EventChoice("kind", "word", "segment", read_class_map(tmp_path / "map.tsv"))
+    symbols = read_events(tmp_path / "events.tsv", choice).symbol
+    assert symbols == ("it's", "don't", "it's", "its") and choice.class_map.classes == ("it\u2019s", "do")
+    assert label_symbols(symbols, ("it\u2019s", "do"), choice)[0].tolist() == [0, 1, 0, -1]
+    assert label_symbols(symbols, ("its", "it\u2019s"), EventChoice("kind", "word"))[0].tolist() == [1, -1, 1, 0]
+
+
 def test_a_file_of_classes_that_is_not_sound_is_one_line(tree, tmp_path, capsys):
     path = tmp_path / "classes.tsv"
     words = ["group", tree, tmp_path / "out", "--level", 1, "--split-shares", "1,0,0"]
@@ -176,6 +188,8 @@ def test_a_file_of_classes_that_is_not_sound_is_one_line(tree, tmp_path, capsys)
         ("label\tclass\ndog\tA\ncat\tA\n", "one class only (A)"),
         (ANIMALS + "yeti\tghost\nnessie\tghost\n", "no event of class ghost (yeti nessie) in 3 session runs of train"),
         (ANIMALS + "yeti\n", "no class in line 6"),
+        (ANIMALS + "yeti\tit's\nape\tit\u2019s\n", "apostrophe"),
+        (ANIMALS + "it's\tyes\nit\u2019s\tno\n", "label it's is of class yes in line 6, and of class no in line 7"),
     ):
         path.write_text(text)
         line = fails(capsys, *words)
