@@ -19,7 +19,7 @@ from demega_jax.api.models import (
     validation_data,
 )
 from demega_jax.api.settings import settings_of
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.names import straight
 from demega_jax.saying import say, say_result
 
@@ -72,7 +72,9 @@ def submit_words(
     if ranks == "lowest":
         p = lowest_first(p)
     write_word_submission(output, layout, p, more)
-    say_result(f"{output}: a valid submission of {len(p):,} rows for the track {holdout.track}, {_described(layout)}")
+    say_result(
+        f"{output}: a valid submission of {counted(len(p), 'row')} for the track {holdout.track}, {_described(layout)}"
+    )
     _say_traps(layout, ranks)
 
 
@@ -124,7 +126,7 @@ def check_words(
         rows = open_word_holdout(holdout, track).rows
     p = check_word_submission(path, layout, rows=rows)
     unknown = "" if rows is not None else "; add --holdout and --track, or --rows, to check their number"
-    say_result(f"{path}: a valid submission of {len(p):,} rows, {_described(layout)}{unknown}")
+    say_result(f"{path}: a valid submission of {counted(len(p), 'row')}, {_described(layout)}{unknown}")
     _say_traps(layout, ranks)
     if answers is not None:
         _score(p, answers, layout, ranks)
@@ -175,14 +177,12 @@ def _score_lines(found: "AnswerScores") -> list[str]:
     lines = [f"balanced accuracy        {scores.balanced_accuracy:.4f} (chance {1 / words:.4f})"]
     if scores.balanced_accuracy_at_10 is not None:
         lines.append(f"balanced accuracy at 10  {scores.balanced_accuracy_at_10:.4f} (chance {10 / words:.4f})")
-    lines.append(f"over {_rows(scores.rows)} of {present} of the {words} words")
+    lines.append(f"over {counted(scores.rows, 'row')} of {present} of the {words} words")
     if found.outside:
         count = sum(found.outside.values())
-        lines.append(f"not scored: {_rows(count)} with a label outside the vocabulary ({listed(found.outside)})")
+        lines.append(
+            f"not scored: {counted(count, 'row')} with a label outside the vocabulary ({listed(found.outside)})"
+        )
     if found.unanswered:
-        lines.append(f"not scored: {_rows(found.unanswered)} without an answer")
+        lines.append(f"not scored: {counted(found.unanswered, 'row')} without an answer")
     return lines
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

@@ -8,7 +8,7 @@ from typer import Argument, Context, Option
 from demega_jax.api.lists import share
 from demega_jax.api.paths import check_out, check_there
 from demega_jax.commands.shared.options import Several, refuse_idle, seed_option
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.names import MAX_LEVEL, MAX_RATE
 from demega_jax.saying import say
 
@@ -95,7 +95,8 @@ def _describe(paths: list[Path]) -> None:
 
     for path in paths:
         found = open_grouped(path)
-        say(f"wrote {path}: {found.rows:,} rows of {found.sensors} x {found.time_points}, {len(found.classes)} classes")
+        rows = counted(found.rows, "row")
+        say(f"wrote {path}: {rows} of {found.sensors} x {found.time_points}, {len(found.classes)} classes")
     if told := found.acquisition.describe():
         say(f"sensors {told}")
     say(f"next  demega-jax inspect {paths[0].parent.parent}")

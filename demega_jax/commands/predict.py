@@ -18,6 +18,7 @@ from demega_jax.commands.shared.predicting import (
     check_idle,
 )
 from demega_jax.commands.shared.process import prepare_process
+from demega_jax.errors import counted
 from demega_jax.saying import say_result
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _print(found: "Written") -> None:
     from demega_jax.evaluation.statistics import bootstrap_macro_f1, macro_f1_of
 
     models = "1 model" if found.models == 1 else f"{found.method} of {found.models} models"
-    say_result(f"{found.path}: {found.rows:,} rows, {len(found.classes)} classes, {models}")
+    say_result(f"{found.path}: {counted(found.rows, 'row')}, {counted(len(found.classes), 'class')}, {models}")
     if found.confusion is not None:
         score, interval = float(macro_f1_of(found.confusion)), bootstrap_macro_f1(found.confusion)
         say_result(f"macro-F1 {score:.4f} (95 % interval over rows: {interval})")

@@ -32,7 +32,7 @@ from demega_jax.commands.shared.word_options import (
     Vocabulary,
     WordOptions,
 )
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.names import MAX_COUNT
 from demega_jax.saying import say
 
@@ -122,7 +122,7 @@ def _check(path: Path, rows: int | None) -> None:
     from demega_jax.evaluation.submission import SEGMENTS, check_submission
 
     found = check_submission(path, rows=rows or SEGMENTS)
-    say(f"{path}: a valid submission of {len(found):,} rows")
+    say(f"{path}: a valid submission of {counted(len(found), 'row')}")
 
 
 def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path | None) -> None:
@@ -179,11 +179,11 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
         raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
     warn_if_standardised_twice(segments)
     if segments.rows != SEGMENTS:
-        warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")
+        warn(f"{holdout} has {counted(segments.rows, 'segment')}, and the published holdout has {SEGMENTS:,}")
     segments = prepared(segments, models, asked)
     ensemble = make_ensemble(models, segments, asked)
     combination = fit_combination(ensemble, rows_to_fit(models, validation_data(first, data, segments), asked), asked)
     p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
     write_submission(output, p)
     models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
-    say(f"{output}: a valid submission of {segments.rows:,} rows, {models_used}")
+    say(f"{output}: a valid submission of {counted(segments.rows, 'row')}, {models_used}")

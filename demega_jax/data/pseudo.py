@@ -20,7 +20,7 @@ from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.names import straight
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
@@ -111,7 +111,7 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
     source = _open(windows, train)
     p = read_predictions(predictions, train.classes)
     if len(p) != source.rows:
-        came = f"{len(p):,} rows of predictions for {source.rows:,} windows of {windows}"
+        came = f"{counted(len(p), 'row')} of predictions for {counted(source.rows, 'window')} of {windows}"
         raise UserError(predictions, came, "one row for each window", "give the predictions of these windows")
     chosen = np.flatnonzero(p.max(axis=1) >= pseudo.threshold)
     if not len(chosen):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.split import Split
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.files import output
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
@@ -62,7 +62,7 @@ def check_submission(path: Path, *, rows: int = SEGMENTS, where: Path | None = N
     _check_header(where, lines[0] if lines else [])
     table = np.array([_numbers(where, number, line) for number, line in enumerate(lines[1:], start=2)])
     if len(table) != rows:
-        came = f"{len(table):,} rows"
+        came = f"{counted(len(table), 'row')}"
         raise UserError(where, came, f"{rows:,}, one for each segment of the holdout", AGAIN)
     wrong = np.flatnonzero(table[:, 0] != np.arange(rows))
     if len(wrong):
@@ -92,7 +92,9 @@ def _check_header(where: Path, header: Sequence[str]) -> None:
         way_out = "to check such a file, add --competition 2026 and --vocabulary, and --track with --holdout"
         raise UserError(where, came, f"the {len(HEADER)} columns {wanted}", way_out)
     if len(header) != len(HEADER):
-        raise UserError(where, f"{len(header)} columns in line 1", f"{len(HEADER)} columns: {wanted}", AGAIN)
+        raise UserError(
+            where, f"{counted(len(header), 'column')} in line 1", f"{counted(len(HEADER), 'column')}: {wanted}", AGAIN
+        )
     place = next(i for i, (is_there, right) in enumerate(zip(header, HEADER, strict=True)) if is_there != right)
     came = f"the column {header[place]!r} at place {place + 1}"
     raise UserError(where, came, f"{HEADER[place]!r}, of the columns {wanted}", AGAIN)
@@ -101,7 +103,7 @@ def _check_header(where: Path, header: Sequence[str]) -> None:
 def _numbers(where: Path, number: int, line: Sequence[str]) -> list[float]:
     """The numbers of a line. UserError: too few or too many, or one that is no finite number."""
     if len(line) != len(HEADER):
-        raise UserError(where, f"{len(line)} values in line {number}", f"{len(HEADER)} values", AGAIN)
+        raise UserError(where, f"{counted(len(line), 'value')} in line {number}", counted(len(HEADER), "value"), AGAIN)
     found = []
     for name, text in zip(HEADER, line, strict=True):
         try:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, counted, listed
 from demega_jax.evaluation.submission import HEADER as PHONEME_COLUMNS
 from demega_jax.evaluation.submission import WORD_INDICES
 from demega_jax.evaluation.vocabulary import Apostrophe, spelled, without
@@ -103,7 +103,7 @@ def check_word_submission(
     if len(table) != rows and (rows is not None or not table):
         wanted = "one for each word of the holdout" if rows is None else f"{rows:,}, one for each word of the holdout"
         way_out = f"see whether --track, --holdout or --rows are those of this file, or {AGAIN}"
-        raise UserError(where, f"{len(table):,} rows", wanted, AGAIN if rows is None else way_out)
+        raise UserError(where, counted(len(table), "row"), wanted, AGAIN if rows is None else way_out)
     return np.array([line[: len(layout.words)] for line in table])
 
 
@@ -124,7 +124,10 @@ def _check_header(where: Path, header: Sequence[str], layout: Layout) -> None:
         way_out = f"add --index-column {header[0]} if that is what your scorer wants, or else rename the column"
         raise UserError(where, f"the first column is `{header[0]}`", f"`{wanted[0]}`", way_out)
     if len(header) != len(wanted):
-        came, columns = f"{len(header)} columns in line 1", f"{wanted[0]}, {wanted[1]} and so on to {wanted[-1]}"
+        came, columns = (
+            f"{counted(len(header), 'column')} in line 1",
+            f"{wanted[0]}, {wanted[1]} and so on to {wanted[-1]}",
+        )
         raise UserError(where, came, f"{len(wanted)} columns: {columns}", AGAIN)
     place = next(i for i, (is_there, right) in enumerate(zip(header, wanted, strict=True)) if is_there != right)
     came = f"the column {header[place]!r} at place {place + 1} of line 1"
@@ -138,7 +141,7 @@ def _values(where: Path, row: int, line: Sequence[str], header: Sequence[str]) -
     """The values of a line without its index. UserError: the line is not that of this row, or has a wrong value."""
     number = row + 2
     if len(line) != len(header):
-        raise UserError(where, f"{len(line)} values in line {number}", f"{len(header)} values", AGAIN)
+        raise UserError(where, f"{counted(len(line), 'value')} in line {number}", counted(len(header), "value"), AGAIN)
     if line[0].strip() != str(row):
         came = f"{header[0]} {line[0]!r} in line {number}"
         raise UserError(where, came, f"{row}, as rows are numbered from 0 in order", AGAIN)

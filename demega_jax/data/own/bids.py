@@ -22,7 +22,7 @@ from demega_jax.data.checksums import SENSORS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.own.epochs import positions
 from demega_jax.data.recordings.runs import RunName
-from demega_jax.errors import UserError, did_you_mean, listed, warn
+from demega_jax.errors import UserError, counted, did_you_mean, listed, warn
 from demega_jax.files import atomic_write, expanded, format_bytes, free_space
 from demega_jax.reading import open_plain
 
@@ -88,7 +88,8 @@ def from_bids(
         progress(f"wrote {source.name}: {minutes:.2f} minutes, {raw.info['sfreq']:g} Hz, {meg}")
     if bad:
         names = listed(f"{name} ({count})" for name, count in bad.most_common())
-        warn(f"{len(bad)} sensors are marked as bad in some of {len(found)} session runs and are kept: {names}")
+        count, runs = counted(len(bad), "sensor", "are"), counted(len(found), "session run")
+        warn(f"{count} marked as bad in {runs} or some of them, and kept: {names}")
     return [meg for meg, _ in targets]
 
 
@@ -120,10 +121,11 @@ def _sources(
         else:
             found[run] = Source(run, path, Path(events))
     if not found:
-        came = f"{len(left_out)} recordings without a table of events"
+        came = f"{counted(len(left_out), 'recording')} without a table of events"
         raise UserError(root, came, "files *_events.tsv beside them", "write such a table for each recording")
     if left_out:
-        warn(f"{root}: {len(left_out)} recordings without a table of events are left out: {listed(left_out)}")
+        count = counted(len(left_out), "recording", "are")
+        warn(f"{root}: {count} left out, without a table of events: {listed(left_out)}")
     return [found[run] for run in sorted(found)]
 
 

@@ -7,7 +7,7 @@ what it is asked in validation or test on the same chapter.
 from collections.abc import Mapping, Sequence
 
 from demega_jax.data.recordings.runs import Recording, RunName
-from demega_jax.errors import listed, warn
+from demega_jax.errors import counted, listed, warn
 
 
 def chapter_of(name: RunName) -> str:
@@ -31,7 +31,7 @@ def warn_of_shared(assigned: Mapping[str, Sequence[Recording]]) -> None:
         shared = [str(r.name) for r in assigned.get(split, ()) if chapter_of(r.name) in known]
         if shared:
             warn(
-                f"{len(shared)} session runs for {split} hear chapters of {' or '.join(others)}, so that scores there "
-                f"are too good: {listed(shared)}; assign whole chapters with `chapters` in a file of splits (--splits, "
-                "data.regroup.splits)"
+                f"{split} has {counted(len(shared), 'session run')} whose chapter is also in {' or '.join(others)}, so "
+                f"that scores there are too good: {listed(shared)}; assign whole chapters with `chapters` in a file of "
+                "splits (--splits, data.regroup.splits)"
             )

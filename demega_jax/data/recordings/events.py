@@ -1,5 +1,6 @@
 """Events of a recording as published: when which phoneme begins, and where in its word it stands."""
 
+import collections
 import csv
 import dataclasses
 import itertools
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from demega_jax.data.recordings.class_map import ClassMap
 from demega_jax.data.tables import bare
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, did_you_mean
+from demega_jax.errors import UserError, did_you_mean, listed
 from demega_jax.names import straight
 from demega_jax.reading import open_text
 
@@ -131,14 +132,24 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
     columns = (choice.column or choice.label, choice.label, time)
     missing = [name for name in columns if name not in head]
     if missing:
+        came = f"no column {missing[0]} in its head ({listed(head, 20)})"
         wanted = f"the tab-separated columns {', '.join(columns)}"
         way_out = f"{AGAIN}, or {OTHERS}" if choice.phonemes else did_you_mean(missing[0], head, "name another column")
-        raise UserError(path, f"no column {missing[0]}", wanted, way_out)
+        raise UserError(path, came, wanted, way_out)
     places = [head.index(name) for name in columns]
     for number, cells in enumerate(lines, 2):
         if cells:  # a line without anything is no row
             kind, segment, when = (bare(cells[place]) if place < len(cells) else "" for place in places)
             yield _Row(number, kind if choice.column else "", segment, when, len(cells) < len(head))
+
+
+def values_of(path: Path, column: str) -> tuple[str, ...]:
+    """The different values of a column of a table that `read_events` has read, the most frequent first."""
+    with open_text(path, "utf-8-sig") as file:
+        head, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    place = [bare(cell) for cell in head].index(column)
+    counts = collections.Counter(bare(cells[place]) for cells in rows if len(cells) > place)
+    return tuple(value for value, _ in counts.most_common())
 
 
 def _seconds(text: str) -> float:

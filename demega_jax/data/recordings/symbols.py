@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, counted, listed
 from demega_jax.names import straight
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
@@ -64,6 +64,7 @@ def check_vanished(where: Path, counts: Int[np.ndarray, " V"], unknown: Unknown,
     vanished = (counts == 0) & (expected >= EXPECTED) & (expected / 2 <= strange.total())
     if vanished.any():
         names = " ".join(classes[i] for i in np.flatnonzero(vanished).tolist())
-        came = f"no event of {names}, but {strange.total()} events with symbols that are no class: {named(strange)}"
+        events = counted(strange.total(), "event")
+        came = f"no event of {names}, but {events} with symbols that are no phoneme: {named(strange)}"
         way_out = "write the symbols of the inventory into the events files, or remove those rows"
         raise UserError(where, came, f"the symbols {' '.join(classes)}, with or without stress digits", way_out)

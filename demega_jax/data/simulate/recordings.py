@@ -15,7 +15,7 @@ from demega_jax.data.recordings.runs import OFFICIAL, RunName
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
 from demega_jax.data.simulate.grouped import check_least
 from demega_jax.data.simulate.speech import Speech, draw_speech
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.files import format_bytes, free_space, visible, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
@@ -72,7 +72,7 @@ def simulate_recordings(
     out = Path(out)
     plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
     size = format_bytes(_nbytes(plan, sensors))
-    progress(f"{len(plan)} session runs, {minutes:g} minutes of {sensors} sensors, {size}, into {out}")
+    progress(f"{counted(len(plan), 'session run')}, {minutes:g} minutes of {sensors} sensors, {size}, into {out}")
     model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
     scale = sensor_scale(sensors, seed)
     for run in plan:

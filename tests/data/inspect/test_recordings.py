@@ -108,4 +108,4 @@ def test_windows_that_run_off_are_counted(tree):
     order, off, symbols = report.notes
     assert_facts(order, "1", "out of order")
     assert_facts(off, "1", "0.5 s")
-    assert_facts(symbols, "1", "symbols")
+    assert_facts(symbols, "1 event has", "qq (1)")

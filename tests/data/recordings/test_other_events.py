@@ -98,11 +98,11 @@ def test_what_is_not_there_is_one_line(tree, tmp_path, capsys):
     words = ("group", tree, tmp_path / "out", "--level", "1", "--split-shares", "1,0,0")
     for options, *facts in (
         (("--events", "word"), "--events", "kind=word"),
-        (("--events", "kind=word", "--label", "wrd"), "no column wrd", "word?"),
+        (("--events", "kind=word", "--label", "wrd"), "no column wrd", "kind, segment, timemeg, word", "word?"),
         (("--events", "knd=word"), "no column knd", "kind?"),
         (("--events", "all", "--label", "wrd"), "no column wrd", "word?"),
         (("--events", "all", "--top", "1"), "--top"),
-        (("--events", "kind=sound"), "0 different labels", "kind=sound"),
+        (("--events", "kind=wrd"), "no row with kind=wrd", "word, phoneme", "mean word?"),
         (("--resample", "-3"), "--resample", "-3"),
         (("--resample", "333.333"), "--resample", "333.333 Hz", "1000 Hz"),
     ):
@@ -141,7 +141,9 @@ def test_a_file_of_classes_puts_labels_together(tree, tmp_path, capsys, own_cach
     said = capsys.readouterr()
     assert "2 classes: Animal, fliers" in said.out
     (warning,) = [line for line in said.err.splitlines() if "does not name" in line]
-    assert f"13 events with labels that {path} does not name are left out: the (12), animal (1)" in warning
+    assert (
+        f"13 events have a label that {path} does not name, and no such event is used: the (12), animal (1)" in warning
+    )
     found = read_grouped(grouped_path(tmp_path / "out"))
     assert found["attributes"]["classes"].tolist() == ["Animal", "fliers"]
     assert found["labels"].tolist() == [0] * 15 + [1] * 3
@@ -186,7 +188,11 @@ def test_a_file_of_classes_that_is_not_sound_is_one_line(tree, tmp_path, capsys)
         ("label\tclass\n", "no row below its head"),
         ("", "no head in its first line"),
         ("label\tclass\ndog\tA\ncat\tA\n", "one class only (A)"),
-        (ANIMALS + "yeti\tghost\nnessie\tghost\n", "no event of class ghost (yeti nessie) in 3 session runs of train"),
+        (
+            ANIMALS + "yeti\tghost\nnessie\tghost\n",
+            "no event of class ghost (yeti nessie) in 3 session runs of train",
+            "the (12)",
+        ),
         (ANIMALS + "yeti\n", "no class in line 6"),
         (ANIMALS + "yeti\tit's\nape\tit\u2019s\n", "apostrophe"),
         (ANIMALS + "it's\tyes\nit\u2019s\tno\n", "label it's is of class yes in line 6, and of class no in line 7"),
