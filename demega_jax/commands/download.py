@@ -24,7 +24,7 @@ demega-jax download recordings --recordings --run 1:Sherlock1:1"""
 
 OUT = "Folder to put grouped_K, or the recordings, into."
 REVISION = "Branch, tag or commit of the dataset (default: the one in OUT/download.json, else main)."
-REPO = "Another dataset with files of the same layout."
+REPO = "Another dataset with files of the same layout (default: those of LibriBrain)."
 
 
 def command(

@@ -32,7 +32,7 @@ demega-jax group recordings animals --level 1 --events kind=word --classes-file 
 SPLITS_FILE = (
     "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
     'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
-    '"others": "train"}.'
+    '"others": "train"} (default: the published splits).'
 )
 RESAMPLE = "Resample the recordings to this rate, with a filter against aliasing (default: as recorded)."
 SHARES = (

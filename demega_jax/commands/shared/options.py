@@ -12,7 +12,8 @@ from demega_jax.names import MAX_COUNT, MAX_DEVICES, MAX_SEED, SPLITS
 # The items of an option that takes a list, see `lists.py`.
 Several = list[str] | None
 
-Data = Annotated[str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings.")]
+DATA = "Folder that holds grouped_K, or recordings (default: the key data.path)."
+Data = Annotated[str | None, Option(metavar="DIR", help=DATA)]
 Json = Annotated[Path | None, Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")]
 FORCE = "Replace a file that is there, whatever it is. Without it, only one that this command wrote is replaced."
 Force = Annotated[bool, Option("--force", help=FORCE)]
