@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+NEWER = "run `git pull` and `make install` in the clone of demega-jax, to have a newer version"
 SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes"}
 
 
@@ -80,6 +81,11 @@ def counted(number: int, noun: str, verb: str = "") -> str:
         return f"1 {noun} {SINGULAR.get(verb, f'{verb}s')}" if verb else f"1 {noun}"
     many = f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
     return f"{many} {verb}" if verb else many
+
+
+def install(extra: str) -> str:
+    """The way out where an extra is missing. The package is installed from a clone, as it is on no index."""
+    return f"run `pip install -e '.[{extra}]'` in the clone of demega-jax"
 
 
 def shortened(text: str, most: int = 60) -> str:

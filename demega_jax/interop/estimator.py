@@ -17,7 +17,7 @@ from demega_jax.config.load import override
 from demega_jax.console import new_console
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.open import TrainingData, plan_rows
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, install
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.model import Model, load
 from demega_jax.files import expanded
@@ -42,7 +42,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
-    came, way_out = "scikit-learn is not installed", "Run `pip install 'demega-jax[sklearn]'`."
+    came, way_out = "scikit-learn is not installed", f"To install it, {install('sklearn')}."
     raise ImportError(f"DemegaClassifier: {came}. Expected: version 1.6 or newer. {way_out}") from None
 
 NAME = "DemegaClassifier"

@@ -207,7 +207,7 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "demega_jax.interop.estimator")
-    with pytest.raises(ImportError, match=r"pip install 'demega-jax\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[sklearn\]'"):
         _ = demega_jax.DemegaClassifier
 
 

@@ -22,7 +22,7 @@ from demega_jax.data.checksums import SENSORS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.own.epochs import positions
 from demega_jax.data.recordings.runs import RunName
-from demega_jax.errors import UserError, counted, did_you_mean, listed, warn
+from demega_jax.errors import UserError, counted, did_you_mean, install, listed, warn
 from demega_jax.files import atomic_write, expanded, format_bytes, free_space
 from demega_jax.reading import open_plain
 
@@ -100,7 +100,7 @@ def _import_both() -> tuple[types.ModuleType, types.ModuleType]:
         import mne_bids
     except ModuleNotFoundError as error:
         came, wanted = f"the package {error.name} is not installed", "MNE-Python and MNE-BIDS, to read BIDS trees"
-        raise UserError("from_bids", came, wanted, "install them with `pip install 'demega-jax[bids]'`") from None
+        raise UserError("from_bids", came, wanted, install("bids")) from None
     return mne, mne_bids
 
 

@@ -118,5 +118,5 @@ def test_what_bids_lacks_is_one_line(bids, tmp_path, capsys):
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mne", None)
     monkeypatch.setitem(sys.modules, "mne_bids", None)
-    with refused("mne is not installed", "demega-jax[bids]"):
+    with refused("mne is not installed", ".[bids]"):
         demega_jax.from_bids(tmp_path, tmp_path / "tree")
