@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-NEWER = "run `git pull` and `make install` in the clone of demega-jax, to have a newer version"
+NEWER = "upgrade demega-jax: run `git pull` and `make install` in its clone"
 SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes"}
 
 

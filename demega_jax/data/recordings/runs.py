@@ -38,6 +38,12 @@ class RunName:
     def __str__(self) -> str:
         return f"{self.subject}/{self.session}/{self.task}/{self.run}"
 
+    def paths(self, folder: Path, kind: str = "meg.h5") -> tuple[Path, Path]:
+        """(samples, events): its files in a recording tree. kind: the end of the name of the first."""
+        base = folder / self.task / "derivatives"
+        stem = f"sub-{self.subject}_ses-{self.session}_task-{self.task}_run-{self.run}_"
+        return base / "serialised" / f"{stem}{kind}", base / "events" / f"{stem}events.tsv"
+
     def __lt__(self, other: "RunName") -> bool:
         return self._key() < other._key()
 
