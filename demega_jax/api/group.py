@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from demega_jax.api.asked import Levels, level_words
 from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.api.paths import PathLike, check_out, check_there, parse_size
-from demega_jax.api.python_names import in_python
 from demega_jax.errors import UserError, counted, listed
 from demega_jax.files import expanded, visible
 from demega_jax.names import MAX_RATE, MAX_SECONDS
 from demega_jax.phonemes import PHONEMES
-from demega_jax.saying import Loudness, loudness, say, say_result
+from demega_jax.saying import Loudness, in_python, loudness, say, say_result
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target

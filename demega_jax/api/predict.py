@@ -24,13 +24,12 @@ from demega_jax.api.models import (
     validation_data,
 )
 from demega_jax.api.paths import PathLike, check_one_of, check_outputs, check_replaced, expanded_path
-from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
 from demega_jax.api.shown import status_or_lines
 from demega_jax.errors import UserError
 from demega_jax.files import expanded
 from demega_jax.names import SPLITS
-from demega_jax.saying import Loudness, loudness
+from demega_jax.saying import Loudness, in_python, loudness
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels
