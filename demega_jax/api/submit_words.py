@@ -1,34 +1,25 @@
 """What `demega-jax submit --competition 2026` does: predict the holdout's words, write, check and score the file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.api.models import (
-    Asked,
-    config_of,
-    expand,
-    fit_combination,
-    make_ensemble,
-    prepared,
-    rows_to_fit,
-    validation_data,
-)
-from demega_jax.api.settings import settings_of
+from demega_jax.api.models import Asked
+from demega_jax.api.prediction import Tell, opened
 from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.names import straight
 from demega_jax.saying import say, say_result
 
 if TYPE_CHECKING:
+    from demega_jax.data.split import Split
     from demega_jax.data.word_holdout import Track
+    from demega_jax.evaluation.model import Model
     from demega_jax.evaluation.word_answers import AnswerScores
     from demega_jax.evaluation.word_submission import Layout, Ranks
-
-Tell = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,32 +73,21 @@ def _probabilities(
     runs: Sequence[Path], words: Sequence[str], holdout: Holdout, asked: Asked, tell: Tell
 ) -> Float[np.ndarray, "N V"]:
     """The probability of each word of a vocabulary for each window of the holdout."""
-    bases, asked = expand(runs, asked)
-    with settings_of(config_of(bases)):
-        from demega_jax.data.word_holdout import open_word_holdout
-        from demega_jax.evaluation.runs import load_runs
-        from demega_jax.evaluation.vocabulary import columns_of
+    from demega_jax.data.word_holdout import open_word_holdout
+    from demega_jax.evaluation.vocabulary import columns_of
 
-        models = load_runs(bases)
-        first = models[0]
-        columns = columns_of(first.classes, words, bases[0])
-        rows = open_word_holdout(holdout.folder, holdout.track, classes=first.classes, expect_shape=first.window)
+    def windows(model: "Model", _: Asked) -> "Split":
+        columns_of(model.classes, words, model.name)  # which is refused now, before the rest is read
+        rows = open_word_holdout(holdout.folder, holdout.track, classes=model.classes, expect_shape=model.window)
         if not rows.rows:
             raise UserError(holdout.folder, "it holds no word", "the words of the holdout", "give another --holdout")
-        rate, trained = rows.acquisition.sampling_rate, first.config.data.augment.sample_rate
+        rate, trained = rows.acquisition.sampling_rate, model.config.data.augment.sample_rate
         if trained is not None and rate != trained:
             warn(f"{rows.path}: windows at {rate:g} Hz, for a model that was trained on windows at {trained:g} Hz")
-        split = prepared(rows, models, asked)
-        ensemble = make_ensemble(models, split, asked)
-        fitted = rows_to_fit(models, validation_data(first, holdout.data, split), asked)
-        combination = fit_combination(ensemble, fitted, asked)
-        found = []
-        done = 0
-        for batch in ensemble.batches(split):
-            found.append(combination(batch)[:, columns])
-            done += len(found[-1])
-            tell(f"{done:,} of {rows.rows:,} words")
-    return np.concatenate(found)
+        return rows
+
+    with opened(runs, windows, holdout.data, asked) as prediction:
+        return prediction.probabilities(tell)[:, columns_of(prediction.classes, words, runs[0])]
 
 
 def check_words(

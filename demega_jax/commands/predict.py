@@ -69,8 +69,7 @@ def _print(found: "Written") -> None:
     """Print how many rows were predicted and, where they have labels, the score."""
     from demega_jax.evaluation.statistics import bootstrap_macro_f1, macro_f1_of
 
-    models = "1 model" if found.models == 1 else f"{found.method} of {found.models} models"
-    say_result(f"{found.path}: {counted(found.rows, 'row')}, {counted(len(found.classes), 'class')}, {models}")
+    say_result(f"{found.path}: {counted(found.rows, 'row')}, {counted(len(found.classes), 'class')}, {found.models}")
     if found.confusion is not None:
         score, interval = float(macro_f1_of(found.confusion)), bootstrap_macro_f1(found.confusion)
         say_result(f"macro-F1 {score:.4f} (95 % interval over rows: {interval})")

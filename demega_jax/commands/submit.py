@@ -1,11 +1,11 @@
 """`demega-jax submit`: the CSV file that a LibriBrain or PNPL competition takes, written or checked."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, rows_to_fit, validation_data
+from demega_jax.api.models import Asked
 from demega_jax.api.paths import check_outputs, check_replaced, check_there
 from demega_jax.api.shown import status_line
 from demega_jax.commands.shared.options import Force, refuse_idle
@@ -16,7 +16,6 @@ from demega_jax.commands.shared.predicting import (
     Tta,
     ValidationData,
     check_idle,
-    open_models,
 )
 from demega_jax.commands.shared.process import prepare_process
 from demega_jax.commands.shared.word_options import (
@@ -35,6 +34,10 @@ from demega_jax.commands.shared.word_options import (
 from demega_jax.errors import UserError, counted
 from demega_jax.names import MAX_COUNT
 from demega_jax.saying import say
+
+if TYPE_CHECKING:
+    from demega_jax.data.split import Split
+    from demega_jax.evaluation.model import Model
 
 EXAMPLES = """demega-jax submit runs/first --holdout holdout.pt --output submission.csv
 
@@ -108,8 +111,7 @@ def command(
 
     check_replaced(output, lambda head: head.startswith(HEAD_LINE.encode()), force=force)
     check_there(holdout, "the file of the holdout", folder=False)
-    bases, asked = expand(runs, asked)
-    _write(ctx, bases, holdout, output, data, asked)
+    _write(ctx, runs, holdout, output, data, asked)
     return 0
 
 
@@ -163,7 +165,8 @@ def _write_words(
 
 
 def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, data: str | None, asked: Asked) -> None:
-    from demega_jax.data.open import open_input
+    prepare_process(ctx.obj)
+    from demega_jax.api.prediction import opened
     from demega_jax.errors import warn
     from demega_jax.evaluation.submission import (
         SEGMENTS,
@@ -172,18 +175,17 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
         write_submission,
     )
 
-    models = open_models(ctx.obj, runs)
-    first = models[0]
-    segments = open_input(holdout, "test", first.config.data, classes=first.classes, expect_shape=first.window)
-    if not segments.rows:
-        raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
-    warn_if_standardised_twice(segments)
-    if segments.rows != SEGMENTS:
-        warn(f"{holdout} has {counted(segments.rows, 'segment')}, and the published holdout has {SEGMENTS:,}")
-    segments = prepared(segments, models, asked)
-    ensemble = make_ensemble(models, segments, asked)
-    combination = fit_combination(ensemble, rows_to_fit(models, validation_data(first, data, segments), asked), asked)
-    p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
-    write_submission(output, p)
-    models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
-    say(f"{output}: a valid submission of {counted(segments.rows, 'row')}, {models_used}")
+    def segments(model: "Model", _: Asked) -> "Split":
+        from demega_jax.data.open import open_input
+
+        found = open_input(holdout, "test", model.config.data, classes=model.classes, expect_shape=model.window)
+        if not found.rows:
+            raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
+        warn_if_standardised_twice(found)
+        if found.rows != SEGMENTS:
+            warn(f"{holdout} has {counted(found.rows, 'segment')}, and the published holdout has {SEGMENTS:,}")
+        return found
+
+    with opened(runs, segments, data, asked) as prediction:
+        write_submission(output, phoneme_columns(prediction.probabilities(), prediction.classes, runs[0]))
+    say(f"{output}: a valid submission of {counted(prediction.rows.rows, 'row')}, {prediction.models}")
