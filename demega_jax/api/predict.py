@@ -97,7 +97,7 @@ def predict(
 
 
 # The first bytes of the files that `predict_to` writes: the head of a .csv; in an .npz, the name of its first array.
-CSV_HEADS, FIRST_ARRAY = (b"row,predicted,p_", b"row,label,predicted,p_"), b"probabilities.npy"
+CSV_HEADS, FIRST_ARRAY = (b"row,predicted,", b"row,label,predicted,"), b"probabilities.npy"
 ZIP_NAME = 30  # the place of the name of the first file in a zip archive
 
 
