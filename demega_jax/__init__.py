@@ -15,6 +15,10 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see `__getattr_
     from demega_jax.config import Config as Config
     from demega_jax.config import ModelConfig as ModelConfig
     from demega_jax.data.open import open_levels as open_levels
+    from demega_jax.data.own.bids import from_bids as from_bids
+    from demega_jax.data.own.epochs import from_epochs as from_epochs
+    from demega_jax.data.own.write import write_grouped as write_grouped
+    from demega_jax.data.recordings.write import write_recording as write_recording
     from demega_jax.errors import UserError as UserError
     from demega_jax.interop.estimator import DemegaClassifier as DemegaClassifier
     from demega_jax.interop.hub import load as load
@@ -40,6 +44,7 @@ _EXPORTS = {
     "predict": "demega_jax.api.predict",
     "train": "demega_jax.api.train",
     "write_grouped": "demega_jax.data.own.write",
+    "write_recording": "demega_jax.data.recordings.write",
 }
 
 __all__ = [*_EXPORTS, "__version__"]

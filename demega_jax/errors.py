@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 # What the system says when a disk, a quota or the largest size of a file is full.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+NEWER = "upgrade demega-jax: run `git pull` and `make install` in its clone"
+SINGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes"}
+
 
 def without_reader(error: BaseException) -> bool:
     """Whether a process ends because nobody reads its output any more, as after `| head`. rich says so by status 1."""
@@ -70,6 +73,19 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     """The first of some names, as a message lists them: `a, b, ..` where there are more."""
     found = [str(name) for name in names]
     return ", ".join(found[:most]) + (", .." if len(found) > most else "")
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """A number with its noun, and perhaps a verb in the plural: `1 row`, `2 classes`, `1 row is`, `2 rows are`."""
+    if number == 1:
+        return f"1 {noun} {SINGULAR.get(verb, f'{verb}s')}" if verb else f"1 {noun}"
+    many = f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{many} {verb}" if verb else many
+
+
+def install(extra: str) -> str:
+    """The way out where an extra is missing. The package is installed from a clone, as it is on no index."""
+    return f"run `pip install -e '.[{extra}]'` in the clone of demega-jax"
 
 
 def shortened(text: str, most: int = 60) -> str:

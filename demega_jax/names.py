@@ -1,5 +1,6 @@
 """Names and constants that several rooms share. Only typing is imported, so that the command line starts quickly."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 SPLITS = ("train", "validation", "test")
@@ -41,6 +42,20 @@ MAX_SECONDS = 3600.0  # from the onset of a phoneme to the begin or end of its w
 MAX_GROUPS = 99_999_999  # of a simulated file
 MAX_SIMULATED = 4096  # sensors or time points of simulated windows, whose covariance is a square of them
 MAX_MINUTES = 100_000.0  # of simulated recordings
+
+# Forms of the apostrophe, and what people type in its place: in a name they are all the same one.
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"))
+
+
+def straight(name: str) -> str:
+    """A name with straight apostrophes, as which names from outside are compared."""
+    return name.translate(APOSTROPHES)
+
+
+def all_different(names: Sequence[str]) -> bool:
+    """Whether no two names are the same, whatever the form of their apostrophes."""
+    return len({straight(name) for name in names}) == len(names)
+
 
 # This order is fixed: in a grouped file without class names, a label is a position in this tuple.
 PHONEMES = tuple(

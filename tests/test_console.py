@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demega_jax.console import new_console
-from demega_jax.errors import UserError, printable, warn
+from demega_jax.errors import UserError, counted, printable, warn
 
 ODD = ["a[/b]c", "x[bold]y", ":ok: :smile:", "[link=x]y[/link]", "\\[b]", "5 'and' True"]
 
@@ -27,6 +27,12 @@ def test_markup_and_emoji_are_letters(text):
     console.print(Padding(text, (0, 0, 0, 2)))
     console.print(Columns([text, text]))
     assert written.getvalue().count(text) == 8
+
+
+def test_noun_and_verb_agree_with_their_number():
+    assert (counted(1, "row"), counted(0, "row"), counted(1200, "class")) == ("1 row", "0 rows", "1,200 classes")
+    verbs = (counted(1, "row", "are"), counted(1, "row", "run"), counted(2, "row", "have"))
+    assert verbs == ("1 row is", "1 row runs", "2 rows have")
 
 
 def test_what_a_terminal_would_act_on_is_a_code(warnings):

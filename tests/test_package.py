@@ -1,5 +1,6 @@
 """The package as it is installed: what importing it costs, and that its metadata, lock files and Makefile agree."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -76,6 +77,10 @@ def test_exported_names_are_found_where_they_are_said_to_be():
     for name in demega_jax.__all__:
         assert getattr(demega_jax, name) is not None, name
     assert set(demega_jax.__all__) <= set(dir(demega_jax))
+    page = (ROOT / "docs" / "reference.md").read_text()
+    functions = [each for each in map(demega_jax.__getattr__, demega_jax._EXPORTS) if inspect.isfunction(each)]
+    assert len(functions) > 8
+    assert not [each for each in functions if f"::: {each.__module__}.{each.__name__}\n" not in page]
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = demega_jax.Nothing
 

@@ -9,7 +9,6 @@ from typing import Any
 from demega_jax.api.asked import Changes, Levels, changed, level_words, levels_there
 from demega_jax.api.lists import all_devices, names, numbers
 from demega_jax.api.paths import PathLike, check_inputs, check_out, expanded_path, path_of
-from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
 from demega_jax.api.shown import status_or_lines
 from demega_jax.config import Config
@@ -17,7 +16,7 @@ from demega_jax.config.given import ConfigLike, config_file, read_given
 from demega_jax.config.load import override
 from demega_jax.errors import UserError
 from demega_jax.names import FEEDS, PRECISIONS, TARGETS
-from demega_jax.saying import Loudness, loudness
+from demega_jax.saying import Loudness, in_python, loudness
 
 CPU_BATCH = 64  # rows, where no batch size is asked for: the default of 512 would take a CPU minutes
 DEFAULT_LEVEL = 100

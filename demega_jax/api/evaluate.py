@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from demega_jax import __version__
 from demega_jax.api.models import Asked, Method, Runs, config_of, expand, rows_to_fit, run_paths
 from demega_jax.api.paths import PathLike, check_one_of, expanded_path, path_of
-from demega_jax.api.python_names import in_python
 from demega_jax.api.scoring import asked_config, baseline_of, check_report, open_scored, score
 from demega_jax.api.settings import settings_of
 from demega_jax.errors import warn
-from demega_jax.saying import Loudness, is_quiet, loudness, say_more, say_result
+from demega_jax.saying import Loudness, in_python, is_quiet, loudness, say_more, say_result
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from demega_jax.api.asked import Levels, level_words
 from demega_jax.api.lists import PUBLISHED_LEVELS, numbers
 from demega_jax.api.paths import PathLike, check_out, check_there, parse_size
-from demega_jax.api.python_names import in_python
 from demega_jax.api.windows import check_seconds
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, counted, listed
 from demega_jax.files import expanded, visible
 from demega_jax.names import MAX_RATE
 from demega_jax.phonemes import PHONEMES
-from demega_jax.saying import Loudness, loudness, say, say_result
+from demega_jax.saying import Loudness, in_python, loudness, say, say_result
 
 if TYPE_CHECKING:
     from demega_jax.data.recordings.grouping import GroupSettings, Target
@@ -125,7 +124,7 @@ def group_as_asked(
         write_splits(out / "splits.json", assigned)
     write_groups(targets, statistics(assigned["train"], say), size, say)
     written = [_written(target) for target in targets]
-    say_result(f"{out}: {len(written)} grouped files, {sum(file.rows for file in written):,} rows")
+    say_result(f"{out}: {counted(len(written), 'grouped file')}, {counted(sum(file.rows for file in written), 'row')}")
     return written
 
 
@@ -149,7 +148,7 @@ def _assign(tree: Path, runs: "list[Recording]", shares: Sequence[float] | None,
     if not chosen and not any(recording.name in OFFICIAL for recording in runs):
         published = " and ".join(f"{name} ({split})" for name, split in OFFICIAL.items())
         wanted = f"{published}, or other splits" if has_chapters(runs) else "a split for each session run"
-        came = f"{len(runs)} session runs, none of them in the published validation or test split"
+        came = f"{counted(len(runs), 'session run')}, none of them in the published validation or test split"
         way_out = (
             "draw splits with --split-shares 0.8,0.1,0.1, name them with --splits TABLE (columns run and split), or "
             "make only training data with --split-shares 1,0,0"
@@ -232,7 +231,7 @@ def _print_plan(out: Path, targets: "list[Target]", passes: int) -> None:
     hours = sum(r.samples / r.rate for r in runs) / 3600
     read = format_bytes(sum(recording.nbytes for recording in runs))
     say(
-        f"{len(runs)} session runs, {hours:.2f} h, {read} to read in {passes} "
+        f"{counted(len(runs), 'session run')}, {hours:.2f} h, {read} to read in {passes} "
         f"{'pass' if passes == 1 else 'passes'}; {format_bytes(need)} to write, {format_bytes(free)} free"
     )
     if need > free:

@@ -3,13 +3,14 @@
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from demega_jax.errors import UserError, did_you_mean
 from demega_jax.names import PICTURES
 
 PathLike = str | Path
+HEAD_BYTES = 2**16
 
 
 def expanded_path(path: PathLike | None) -> str | None:
@@ -89,6 +90,27 @@ def check_outputs(*paths: Path | None) -> None:
         came = "" if is_written_through(path) and os.access(path, os.W_OK) else _why_not_written(path)
         if came:
             raise UserError(path, came, "a file that can be written", "choose another file")
+
+
+def check_replaced(path: Path, is_ours: Callable[[bytes], bool], *, force: bool) -> None:
+    """UserError: another file is there than this command writes, such as one of its inputs, and would be replaced.
+
+    is_ours: whether a file that begins with these bytes is one that it writes.  force: replace it whatever it is.
+    """
+    from demega_jax.files import is_written_through
+
+    if force or is_written_through(path) or not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        came = f"a file is there already, and cannot be read ({error.strerror})"
+    else:
+        if not head or is_ours(head):
+            return
+        came = "another file is there already, which this command would replace"
+    raise UserError(path, came, "a new file, or one that this command wrote before", "choose another, or add --force")
 
 
 def check_out(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """`demega_jax.predict`: probabilities, logits and embeddings of training runs for any windows."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -10,38 +10,21 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from demega_jax.api.models import (
-    Asked,
-    Method,
-    Runs,
-    config_of,
-    expand,
-    fit_combination,
-    make_ensemble,
-    prepared,
-    rows_to_fit,
-    run_paths,
-    validation_data,
-)
-from demega_jax.api.paths import PathLike, check_one_of, check_outputs, expanded_path
-from demega_jax.api.python_names import in_python
-from demega_jax.api.settings import settings_of
+from demega_jax.api.models import Asked, Method, Runs, run_paths
+from demega_jax.api.paths import PathLike, check_one_of, check_outputs, check_replaced
+from demega_jax.api.prediction import Prediction, Rows, Tell, opened
 from demega_jax.api.shown import status_or_lines
 from demega_jax.errors import UserError
 from demega_jax.files import expanded
 from demega_jax.names import SPLITS
-from demega_jax.saying import Loudness, loudness
+from demega_jax.saying import Loudness, in_python, loudness
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Levels
     from demega_jax.data.split import Split
     from demega_jax.evaluation.model import Model
-    from demega_jax.evaluation.predict import Predictions
-    from demega_jax.evaluation.runs import Combination, Ensemble
-    from demega_jax.evaluation.stack.use import StackCombination
 
 LINE_SECONDS = 10.0  # from line to line of the progress, where it cannot move
-Tell = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,15 +96,28 @@ def predict(
     )
 
 
+# The first bytes of the files that `predict_to` writes: the head of a .csv; in an .npz, the name of its first array.
+CSV_HEADS, FIRST_ARRAY = (b"row,predicted,", b"row,label,predicted,"), b"probabilities.npy"
+ZIP_NAME = 30  # the place of the name of the first file in a zip archive
+
+
+def is_predictions(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is one of predictions."""
+    return head.startswith(CSV_HEADS) or head[ZIP_NAME:].startswith(FIRST_ARRAY)
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What a file of predictions holds. confusion [V, V]: counts of (label, predicted); None without labels."""
+    """What a file of predictions holds.
+
+    models: how many there are, and how they are combined.  confusion [V, V]: counts of (label, predicted); None without
+    labels.
+    """
 
     path: Path
     rows: int
     classes: tuple[str, ...]
-    models: int
-    method: str
+    models: str
     confusion: Int[np.ndarray, "V V"] | None
 
 
@@ -135,16 +131,19 @@ def predict_to(
     data: PathLike | None,
     asked: Asked,
     tell: Tell,
+    force: bool = False,
 ) -> Written:
     """`predict` into a .csv or .npz file, whose rows of a .csv need not fit in memory. tell: shows how far it is.
 
-    The other arguments are those of `predict`. UserError: as there, and if the file cannot be written.
+    force: replace a file that no `predict` wrote.  The other arguments are those of `predict`. UserError: as there, and
+    if the file cannot be written.
     """
     check_outputs(output)
     if output.suffix not in (".csv", ".npz"):
         raise UserError("--output", str(output), "a file that ends in .csv or .npz", "choose another name")
     if asked.embedding and output.suffix == ".csv":
         raise UserError("--embeddings", "given with a .csv file", "an .npz file", "write --output FILE.npz")
+    check_replaced(output, is_predictions, force=force)
     with _opened(run_paths(runs), windows, split, level, data, asked) as prediction:
         from demega_jax.evaluation.prediction_files import write_predictions
 
@@ -152,12 +151,7 @@ def predict_to(
         counted = np.zeros((len(prediction.classes),) * 2, np.int64)
         labelled = prediction.labelled
         write_predictions(output, _counted(found, counted), prediction.classes, labelled=labelled)
-    method, models = prediction.combination.method, prediction.ensemble.members
-    confusion = counted if labelled else None
-    return Written(output, prediction.rows.rows, prediction.classes, models, method, confusion)
-
-
-Rows = tuple["Predictions", Float[np.ndarray, "n V"]]  # the predictions of models, and of their ensemble
+    return Written(output, prediction.rows.rows, prediction.classes, prediction.models, counted if labelled else None)
 
 
 def _counted(batches: Iterator[Rows], confusion: Int[np.ndarray, "V V"]) -> Iterator[Rows]:
@@ -168,48 +162,13 @@ def _counted(batches: Iterator[Rows], confusion: Int[np.ndarray, "V V"]) -> Iter
         yield found, p
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Prediction:
-    """Rows to predict, and the models on the devices that predict them."""
-
-    rows: "Split"
-    ensemble: "Ensemble"
-    combination: "Combination | StackCombination"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.ensemble.models[0].classes
-
-    @property
-    def labelled(self) -> bool:
-        return self.rows.labelled and self.rows.rows > 0
-
-    def batches(self, tell: Tell = lambda text: None) -> Iterator[Rows]:
-        done = 0
-        for found in self.ensemble.batches(self.rows):
-            p = self.combination(found)
-            yield found, p
-            done += len(p)
-            tell(f"{done:,} of {self.rows.rows:,} rows")
-
-
-@contextmanager
 def _opened(
     runs: list[Path], windows: ArrayLike | PathLike, split: str, level: "Levels | None", data: PathLike | None,
     asked: Asked,
-) -> Iterator[_Prediction]:  # fmt: skip
-    """Within this block the models are on the devices. UserError: a path is not there, or something does not fit."""
-    if isinstance(windows, str | Path):
-        windows = _checked_path(windows)
-    bases, asked = expand(runs, asked)
-    with settings_of(config_of(bases)):
-        from demega_jax.evaluation.runs import load_runs
-
-        models = load_runs(bases)
-        rows = prepared(_open(windows, split, level, models[0], asked), models, asked)
-        placed = make_ensemble(models, rows, asked)
-        fitted = rows_to_fit(models, validation_data(models[0], expanded_path(data), rows), asked)
-        yield _Prediction(rows, placed, fit_combination(placed, fitted, asked))
+) -> AbstractContextManager[Prediction]:  # fmt: skip
+    """Windows and the models that predict them, as `opened` has them. UserError: a path is not there."""
+    given = _checked_path(windows) if isinstance(windows, str | Path) else windows
+    return opened(runs, lambda model, asked: _open(given, split, level, model, asked), data, asked)
 
 
 def _checked_path(windows: PathLike) -> Path:

@@ -1,33 +1,25 @@
 """What `demega-jax submit --competition 2026` does: predict the holdout's words, write, check and score the file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.api.models import (
-    Asked,
-    config_of,
-    expand,
-    fit_combination,
-    make_ensemble,
-    prepared,
-    rows_to_fit,
-    validation_data,
-)
-from demega_jax.api.settings import settings_of
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.api.models import Asked
+from demega_jax.api.prediction import Tell, opened
+from demega_jax.errors import UserError, counted, listed, warn
+from demega_jax.names import straight
 from demega_jax.saying import say, say_result
 
 if TYPE_CHECKING:
+    from demega_jax.data.split import Split
     from demega_jax.data.word_holdout import Track
+    from demega_jax.evaluation.model import Model
     from demega_jax.evaluation.word_answers import AnswerScores
     from demega_jax.evaluation.word_submission import Layout, Ranks
-
-Tell = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +63,9 @@ def submit_words(
     if ranks == "lowest":
         p = lowest_first(p)
     write_word_submission(output, layout, p, more)
-    say_result(f"{output}: a valid submission of {len(p):,} rows for the track {holdout.track}, {_described(layout)}")
+    say_result(
+        f"{output}: a valid submission of {counted(len(p), 'row')} for the track {holdout.track}, {_described(layout)}"
+    )
     _say_traps(layout, ranks)
 
 
@@ -79,32 +73,21 @@ def _probabilities(
     runs: Sequence[Path], words: Sequence[str], holdout: Holdout, asked: Asked, tell: Tell
 ) -> Float[np.ndarray, "N V"]:
     """The probability of each word of a vocabulary for each window of the holdout."""
-    bases, asked = expand(runs, asked)
-    with settings_of(config_of(bases)):
-        from demega_jax.data.word_holdout import open_word_holdout
-        from demega_jax.evaluation.runs import load_runs
-        from demega_jax.evaluation.vocabulary import columns_of
+    from demega_jax.data.word_holdout import open_word_holdout
+    from demega_jax.evaluation.vocabulary import columns_of
 
-        models = load_runs(bases)
-        first = models[0]
-        columns = columns_of(first.classes, words, bases[0])
-        rows = open_word_holdout(holdout.folder, holdout.track, classes=first.classes, expect_shape=first.window)
+    def windows(model: "Model", _: Asked) -> "Split":
+        columns_of(model.classes, words, model.name)  # which is refused now, before the rest is read
+        rows = open_word_holdout(holdout.folder, holdout.track, classes=model.classes, expect_shape=model.window)
         if not rows.rows:
             raise UserError(holdout.folder, "it holds no word", "the words of the holdout", "give another --holdout")
-        rate, trained = rows.acquisition.sampling_rate, first.config.data.augment.sample_rate
+        rate, trained = rows.acquisition.sampling_rate, model.config.data.augment.sample_rate
         if trained is not None and rate != trained:
             warn(f"{rows.path}: windows at {rate:g} Hz, for a model that was trained on windows at {trained:g} Hz")
-        split = prepared(rows, models, asked)
-        ensemble = make_ensemble(models, split, asked)
-        fitted = rows_to_fit(models, validation_data(first, holdout.data, split), asked)
-        combination = fit_combination(ensemble, fitted, asked)
-        found = []
-        done = 0
-        for batch in ensemble.batches(split):
-            found.append(combination(batch)[:, columns])
-            done += len(found[-1])
-            tell(f"{done:,} of {rows.rows:,} words")
-    return np.concatenate(found)
+        return rows
+
+    with opened(runs, windows, holdout.data, asked) as prediction:
+        return prediction.probabilities(tell)[:, columns_of(prediction.classes, words, runs[0])]
 
 
 def check_words(
@@ -123,7 +106,7 @@ def check_words(
         rows = open_word_holdout(holdout, track).rows
     p = check_word_submission(path, layout, rows=rows)
     unknown = "" if rows is not None else "; add --holdout and --track, or --rows, to check their number"
-    say_result(f"{path}: a valid submission of {len(p):,} rows, {_described(layout)}{unknown}")
+    say_result(f"{path}: a valid submission of {counted(len(p), 'row')}, {_described(layout)}{unknown}")
     _say_traps(layout, ranks)
     if answers is not None:
         _score(p, answers, layout, ranks)
@@ -136,7 +119,7 @@ def _described(layout: "Layout") -> str:
 
 def _say_traps(layout: "Layout", ranks: "Ranks") -> None:
     """Say what scorers of this competition were seen to want in another way."""
-    from demega_jax.evaluation.vocabulary import straight, without
+    from demega_jax.evaluation.vocabulary import without
 
     if layout.index == "index":
         say("A scorer that wants `id` as its first column needs --index-column id.")
@@ -174,14 +157,12 @@ def _score_lines(found: "AnswerScores") -> list[str]:
     lines = [f"balanced accuracy        {scores.balanced_accuracy:.4f} (chance {1 / words:.4f})"]
     if scores.balanced_accuracy_at_10 is not None:
         lines.append(f"balanced accuracy at 10  {scores.balanced_accuracy_at_10:.4f} (chance {10 / words:.4f})")
-    lines.append(f"over {_rows(scores.rows)} of {present} of the {words} words")
+    lines.append(f"over {counted(scores.rows, 'row')} of {present} of the {words} words")
     if found.outside:
         count = sum(found.outside.values())
-        lines.append(f"not scored: {_rows(count)} with a label outside the vocabulary ({listed(found.outside)})")
+        lines.append(
+            f"not scored: {counted(count, 'row')} with a label outside the vocabulary ({listed(found.outside)})"
+        )
     if found.unanswered:
-        lines.append(f"not scored: {_rows(found.unanswered)} without an answer")
+        lines.append(f"not scored: {counted(found.unanswered, 'row')} without an answer")
     return lines
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

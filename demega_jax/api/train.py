@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from demega_jax.api.paths import PathLike, check_inputs, check_one_of, check_out, check_there, expanded_path, path_of
-from demega_jax.api.python_names import in_python
 from demega_jax.api.settings import settings_of
 from demega_jax.config import Config
 from demega_jax.config.given import ConfigLike, config_file, read_given
 from demega_jax.errors import UserError
+from demega_jax.saying import in_python
 
 if TYPE_CHECKING:
     from demega_jax.api.asked import Changes, Levels

@@ -10,7 +10,7 @@ from demega_jax.api.paths import check_outputs, check_there
 from demega_jax.commands.shared.options import THERE, Json, level_option
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.saying import is_quiet, say_more, say_result
 
 if TYPE_CHECKING:
@@ -84,5 +84,5 @@ def _compare(
     if is_quiet():
         say_result(comparison_line(found, f"{sides} on {name}"))
         return
-    say_more(f"data {split.path}, level {split.level or config.data.level}, {split.rows:,} rows")
+    say_more(f"data {split.path}, level {split.level or config.data.level}, {counted(split.rows, 'row')}")
     print_comparison(found, f"{sides} on {name}", new_console())

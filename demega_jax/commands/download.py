@@ -10,7 +10,7 @@ from demega_jax.api.lists import PUBLISHED_LEVELS, names, numbers
 from demega_jax.api.paths import check_out
 from demega_jax.api.shown import moves, warnings_above
 from demega_jax.commands.shared.options import MADE, SessionRuns, Several, Split, level_option
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.names import SPLITS
 from demega_jax.saying import say_result
 
@@ -24,7 +24,7 @@ demega-jax download recordings --recordings --run 1:Sherlock1:1"""
 
 OUT = "Folder to put grouped_K, or the recordings, into."
 REVISION = "Branch, tag or commit of the dataset (default: the one in OUT/download.json, else main)."
-REPO = "Another dataset with files of the same layout."
+REPO = "Another dataset with files of the same layout (default: those of LibriBrain)."
 
 
 def command(
@@ -50,7 +50,7 @@ def command(
         raise UserError("--repo", f"{repo!r} does not name a dataset", "OWNER/NAME of a dataset", way_out)
     check_out(out)
     from demega_jax.console import new_console
-    from demega_jax.data.hub.choice import counted, parse_run
+    from demega_jax.data.hub.choice import parse_run
     from demega_jax.data.hub.download import download_grouped, download_recordings
     from demega_jax.files import format_bytes
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.api.paths import check_outputs, check_replaced, check_there
+from demega_jax.commands.shared.options import Force
 from demega_jax.commands.shared.process import ending_at_once, prepare_process, set_numerics
 from demega_jax.saying import say
 
@@ -15,11 +16,12 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training r
 File = Annotated[Path, typer.Argument(metavar="FILE", help="New .safetensors file.")]
 
 
-def command(ctx: typer.Context, run: Run, file: File) -> int:
+def command(ctx: typer.Context, run: Run, file: File, force: Force = False) -> int:
     """Write the best checkpoint of a training run as a state dict of the published PyTorch system."""
     check_there(run, "the folder of a training run", folder=True)
     _check_name(file)
     check_outputs(file)
+    check_replaced(file, _is_exported, force=force)
     from demega_jax.training.run import RunFolder
 
     config = RunFolder(run).read_config()
@@ -36,6 +38,10 @@ def command(ctx: typer.Context, run: Run, file: File) -> int:
     if exported.unused:
         say(f"not used, but expected by the published system: {', '.join(exported.unused)}")
     return 0
+
+
+def _is_exported(head: bytes) -> bool:
+    return b'"demega_jax"' in head  # in the metadata, with which the file begins
 
 
 def _check_name(file: Path) -> None:

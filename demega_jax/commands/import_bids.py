@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from demega_jax.api.paths import check_out, check_there
 from demega_jax.commands.shared.options import Several
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.saying import say, say_result
 
 EXAMPLES = """demega-jax import-bids bids recordings
@@ -39,7 +39,7 @@ def command(
     except UserError as error:
         options = {"subjects": "--subject", "tasks": "--task"}
         raise UserError(options.get(error.where, error.where), error.came, error.wanted, error.way_out) from None
-    say_result(f"{out}: {len(written)} session runs")
+    say_result(f"{out}: {counted(len(written), 'session run')}")
     say(f"next  {shlex.join(['demega-jax', 'inspect', str(out)])} shows the columns of its events")
     group = shlex.join(["demega-jax", "group", str(out), "OUT", "--level", "1", "--events", "all"])
     say(f"then  {group} --label COLUMN --splits FILE")

@@ -8,7 +8,7 @@ from typer import Argument, Context, Option
 from demega_jax.api.lists import share
 from demega_jax.api.paths import check_out, check_there
 from demega_jax.commands.shared.options import Several, refuse_idle, seed_option
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.names import MAX_LEVEL, MAX_RATE
 from demega_jax.saying import say
 
@@ -23,12 +23,15 @@ LABELS = "Array, or metadata column of .fif, of the labels (default: labels or y
 CLASSES = "Names of the classes, by number (default: those of the file, or else the different labels)."
 SPLIT = "Write all rows as train, validation or test (default: draw splits by --split-shares)."
 SHARES = "Shares of train, validation and test (default: 0.8,0.1,0.1), drawn within each class or by --groups."
-GROUPS = "Array, or metadata column of .fif, such as run or subject: its rows go to one split."
+GROUPS = (
+    "Array, or metadata column of .fif, such as run or subject: its rows go to one split (default: each row alone)."
+)
 LEVEL = "Number of windows that each row of FILE is the mean of."
 GROUP = "Average K windows of one class in each row, as `demega-jax group` does (default: rows as they are)."
 DROP = "With --group: leave out groups of fewer than K windows."
 RATE = "Sampling rate (default: that of the file)."
-TYPE = "Type of all sensors, as in MNE: mag, grad, eeg."
+UNIT = "Unit of the values, such as fT (default: that of the file)."
+TYPE = "Type of all sensors, as in MNE: mag, grad, eeg (default: those of the file)."
 KEEP = "Keep the T, T/m and V of a .fif file, which are too small for training (default: fT, fT/cm, uV)."
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 # What the arguments of `write_grouped` are called here, in errors.
@@ -55,7 +58,7 @@ def command(
     group: Annotated[int | None, Option(metavar="K", min=1, max=MAX_LEVEL, help=GROUP)] = None,
     drop_remaining: Annotated[bool, Option("--drop-remaining", help=DROP)] = False,
     rate: Annotated[float | None, Option(metavar="HZ", max=MAX_RATE, help=RATE)] = None,
-    unit: Annotated[str | None, Option(metavar="UNIT", help="Unit of the values, such as fT.")] = None,
+    unit: Annotated[str | None, Option(metavar="UNIT", help=UNIT)] = None,
     sensor_type: Annotated[str | None, Option(metavar="TYPE", help=TYPE)] = None,
     keep_units: Annotated[bool, Option("--keep-units", help=KEEP)] = False,
 ) -> int:
@@ -95,7 +98,8 @@ def _describe(paths: list[Path]) -> None:
 
     for path in paths:
         found = open_grouped(path)
-        say(f"wrote {path}: {found.rows:,} rows of {found.sensors} x {found.time_points}, {len(found.classes)} classes")
+        rows = counted(found.rows, "row")
+        say(f"wrote {path}: {rows} of {found.sensors} x {found.time_points}, {len(found.classes)} classes")
     if told := found.acquisition.describe():
         say(f"sensors {told}")
     say(f"next  demega-jax inspect {paths[0].parent.parent}")

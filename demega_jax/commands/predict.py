@@ -7,7 +7,7 @@ import typer
 
 from demega_jax.api.models import Asked
 from demega_jax.api.shown import status_line
-from demega_jax.commands.shared.options import THERE, level_option, refuse_idle
+from demega_jax.commands.shared.options import THERE, Force, level_option, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Denoise,
     EnsembleOption,
@@ -18,6 +18,7 @@ from demega_jax.commands.shared.predicting import (
     check_idle,
 )
 from demega_jax.commands.shared.process import prepare_process
+from demega_jax.errors import counted
 from demega_jax.saying import say_result
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ Embeddings = Annotated[bool, typer.Option("--embeddings", help="Write embeddings
 def command(
     ctx: typer.Context, runs: Runs, input_path: Input, output: Output, split: Split_ = "validation",
     level: Level = None, ensemble: EnsembleOption = "mean", data: ValidationData = None, tta: Tta = False,
-    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False,
+    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False, force: Force = False,
 ) -> int:  # fmt: skip
     """Predict the classes of windows with one or several training runs."""
     check_idle(ctx, method=ensemble, tta=tta)
@@ -57,7 +58,9 @@ def command(
 
     with status_line(new_console()) as tell:
         asked = Asked(ensemble, seed if tta else None, denoise, embeddings)
-        found = predict_to(output, runs, input_path, split=split, level=level, data=data, asked=asked, tell=tell)
+        found = predict_to(
+            output, runs, input_path, split=split, level=level, data=data, asked=asked, tell=tell, force=force
+        )
     _print(found)
     return 0
 
@@ -66,8 +69,7 @@ def _print(found: "Written") -> None:
     """Print how many rows were predicted and, where they have labels, the score."""
     from demega_jax.evaluation.statistics import bootstrap_macro_f1, macro_f1_of
 
-    models = "1 model" if found.models == 1 else f"{found.method} of {found.models} models"
-    say_result(f"{found.path}: {found.rows:,} rows, {len(found.classes)} classes, {models}")
+    say_result(f"{found.path}: {counted(found.rows, 'row')}, {counted(len(found.classes), 'class')}, {found.models}")
     if found.confusion is not None:
         score, interval = float(macro_f1_of(found.confusion)), bootstrap_macro_f1(found.confusion)
         say_result(f"macro-F1 {score:.4f} (95 % interval over rows: {interval})")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from demega_jax.api.paths import check_out
+from demega_jax.errors import counted
 from demega_jax.saying import say
 
 EXAMPLES = """demega-jax pull user/demega-100 runs/pulled
@@ -33,7 +34,7 @@ def command(repo: Repo, run: Run, revision: Revision = None) -> int:
 
     published = pull(repo, run, revision)
     steps = ", ".join(str(member.step) for member in published.members)
-    models = "1 model" if len(published.members) == 1 else f"{len(published.members)} models"
+    models = counted(len(published.members), "model")
     say(f"{repo} at {published.commit}: {models}, step {steps}")
     say(f"next  {shlex.join(['demega-jax', 'evaluate', str(run)])} --data DIR")
     return 0

@@ -24,7 +24,7 @@ ScoreFiles = Annotated[
 ]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
 Branch = Annotated[str | None, typer.Option("--revision", metavar="BRANCH", help="Branch (default: main).")]
-Message = Annotated[str | None, typer.Option(metavar="TEXT", help="Message of the commit.")]
+Message = Annotated[str | None, typer.Option(metavar="TEXT", help="Message of the commit (default: version and step).")]
 Dataset = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ from demega_jax.api.scoring import asked_config, baseline_of, check_report, open
 from demega_jax.commands.shared.predicting import open_models
 from demega_jax.commands.shared.process import ending_at_once
 from demega_jax.commands.shared.scoring import Data, Level, Split, Splits
+from demega_jax.errors import counted
 from demega_jax.names import PICTURES
 from demega_jax.saying import say, say_result
 
@@ -56,8 +57,7 @@ def command(
         known = (model.name, model.config, model.steps, rows, scores, ensemble)
         found = Evaluated(*known, saliency=gradients, baseline=baseline_of([model], scores))
         page = write_report(found, endings)
-    say_result(
-        f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {scores.rows:,} rows"
-    )
+    count = counted(scores.rows, "row")
+    say_result(f"{model.name} on {split}: macro-F1 {scores.macro_f1:.4f}, chance {scores.chance:.4f}, {count}")
     say(f"report {page}")
     return 0

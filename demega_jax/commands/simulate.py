@@ -21,6 +21,7 @@ NEEDED = {True: ("minutes",), False: ("level", "groups")}
 FOREIGN = {True: ("level", "groups"), False: ("minutes", "runs")}
 
 OUT = "Folder to write grouped_K, or the recordings, into."
+RUNS = "Session runs, with validation and test (default: 4, or as many as the minutes need or allow)."
 GROUPS = "Groups in train for each level; validation and test have N/8."
 
 
@@ -35,9 +36,7 @@ def command(
         float | None,
         Option(metavar="M", max=MAX_MINUTES, help="Minutes of all session runs together.", rich_help_panel=RECORDED),
     ] = None,
-    runs: Annotated[
-        int | None, Option(metavar="N", help="Session runs, with validation and test.", rich_help_panel=RECORDED)
-    ] = None,
+    runs: Annotated[int | None, Option(metavar="N", help=RUNS, rich_help_panel=RECORDED)] = None,
     sensors: Annotated[int, Option(metavar="C", max=MAX_SIMULATED, help="Number of sensors.")] = 306,
     time_points: Annotated[
         int, Option(metavar="T", max=MAX_SIMULATED, help="Time points of the response to a phoneme.")

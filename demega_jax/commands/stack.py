@@ -9,7 +9,7 @@ import typer
 from demega_jax.api.paths import check_inputs, check_out, check_outputs, check_there
 from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.saying import is_quiet, say, say_result
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def _plan(
     else:
         levels = tuple(sorted({level for config in configs for level in config.data.levels or ()}))
     if file is not None and len(levels) < 2:
-        raise UserError("--level", f"{len(levels)} levels", "two levels or more", "write --level 5,20,100, for example")
+        raise UserError(
+            "--level", counted(len(levels), "level"), "two levels or more", "write --level 5,20,100, for example"
+        )
     if len(base) == 1:
         raise UserError("--base", "one base model", "two or more", "give --base once more")
     return StackPlan(run, asked, tuple(base), levels, in_sample, devices)

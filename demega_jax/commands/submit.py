@@ -1,14 +1,14 @@
 """`demega-jax submit`: the CSV file that a LibriBrain or PNPL competition takes, written or checked."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demega_jax.api.models import Asked, expand, fit_combination, make_ensemble, prepared, rows_to_fit, validation_data
-from demega_jax.api.paths import check_outputs, check_there
+from demega_jax.api.models import Asked
+from demega_jax.api.paths import check_outputs, check_replaced, check_there
 from demega_jax.api.shown import status_line
-from demega_jax.commands.shared.options import refuse_idle
+from demega_jax.commands.shared.options import Force, refuse_idle
 from demega_jax.commands.shared.predicting import (
     Denoise,
     EnsembleOption,
@@ -16,7 +16,6 @@ from demega_jax.commands.shared.predicting import (
     Tta,
     ValidationData,
     check_idle,
-    open_models,
 )
 from demega_jax.commands.shared.process import prepare_process
 from demega_jax.commands.shared.word_options import (
@@ -32,9 +31,13 @@ from demega_jax.commands.shared.word_options import (
     Vocabulary,
     WordOptions,
 )
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.names import MAX_COUNT
 from demega_jax.saying import say
+
+if TYPE_CHECKING:
+    from demega_jax.data.split import Split
+    from demega_jax.evaluation.model import Model
 
 EXAMPLES = """demega-jax submit runs/first --holdout holdout.pt --output submission.csv
 
@@ -74,11 +77,11 @@ def command(
     tta: Tta = False, seed: Seed = 0, denoise: Denoise = False, check: Check = None, rows: Rows = None,
     track: Track = None, vocabulary: Vocabulary = None, index_column: IndexColumn = "index",
     apostrophe: Apostrophe = "keep", ranks: Ranks = "highest", secondary: Secondary = None,
-    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None,
+    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None, force: Force = False,
 ) -> int:  # fmt: skip
     """Predict the holdout and write a checked submission, or check one with --check."""
     if check is not None:
-        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary"):
+        for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary", "--force"):
             refuse_idle(ctx, option, "given beside --check", "--check FILE alone, or with --rows")
         if runs or output or (holdout and competition == "2025"):
             way_out = "leave out --check to write a submission, or everything else to check one"
@@ -94,7 +97,7 @@ def command(
         if check is not None:
             _check_words(check, words, rows, answers)
         else:
-            _write_words(ctx, words, runs, secondary, output, data, asked)
+            _write_words(ctx, words, runs, secondary, output, data, asked, force=force)
         return 0
     for option in OF_2026:
         refuse_idle(ctx, option, "given for the competition of 2025", "--competition 2026 beside it")
@@ -104,9 +107,11 @@ def command(
     if not runs or holdout is None or output is None:
         raise _lacks("RUN" if not runs else "--holdout" if holdout is None else "--output")
     check_outputs(output)
+    from demega_jax.evaluation.submission import HEAD_LINE
+
+    check_replaced(output, lambda head: head.startswith(HEAD_LINE.encode()), force=force)
     check_there(holdout, "the file of the holdout", folder=False)
-    bases, asked = expand(runs, asked)
-    _write(ctx, bases, holdout, output, data, asked)
+    _write(ctx, runs, holdout, output, data, asked)
     return 0
 
 
@@ -119,7 +124,7 @@ def _check(path: Path, rows: int | None) -> None:
     from demega_jax.evaluation.submission import SEGMENTS, check_submission
 
     found = check_submission(path, rows=rows or SEGMENTS)
-    say(f"{path}: a valid submission of {len(found):,} rows")
+    say(f"{path}: a valid submission of {counted(len(found), 'row')}")
 
 
 def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path | None) -> None:
@@ -137,7 +142,7 @@ def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path
 
 def _write_words(
     ctx: typer.Context, words: WordOptions, runs: list[Path] | None, secondary: list[Path] | None,
-    output: Path | None, data: str | None, asked: Asked,
+    output: Path | None, data: str | None, asked: Asked, *, force: bool,
 ) -> None:  # fmt: skip
     if not runs or output is None or words.holdout is None:
         raise _lacks("RUN" if not runs else "--output" if output is None else "--holdout")
@@ -153,13 +158,15 @@ def _write_words(
     from demega_jax.console import new_console
 
     layout = layout_of(words.vocabulary, words.secondary_vocabulary, words.index_column, words.apostrophe)
+    check_replaced(output, lambda head: head.startswith(layout.head_line.encode()), force=force)
     where = Holdout(words.holdout, words.track, data)
     with status_line(new_console()) as tell:
         submit_words(output, runs, secondary or [], where, layout, words.ranks, asked, tell)
 
 
 def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, data: str | None, asked: Asked) -> None:
-    from demega_jax.data.open import open_input
+    prepare_process(ctx.obj)
+    from demega_jax.api.prediction import opened
     from demega_jax.errors import warn
     from demega_jax.evaluation.submission import (
         SEGMENTS,
@@ -168,18 +175,17 @@ def _write(ctx: typer.Context, runs: list[Path], holdout: Path, output: Path, da
         write_submission,
     )
 
-    models = open_models(ctx.obj, runs)
-    first = models[0]
-    segments = open_input(holdout, "test", first.config.data, classes=first.classes, expect_shape=first.window)
-    if not segments.rows:
-        raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
-    warn_if_standardised_twice(segments)
-    if segments.rows != SEGMENTS:
-        warn(f"{holdout} has {segments.rows:,} segments, and the published holdout has {SEGMENTS:,}")
-    segments = prepared(segments, models, asked)
-    ensemble = make_ensemble(models, segments, asked)
-    combination = fit_combination(ensemble, rows_to_fit(models, validation_data(first, data, segments), asked), asked)
-    p = phoneme_columns(combination(ensemble.predict(segments)), first.classes, runs[0])
-    write_submission(output, p)
-    models_used = "1 model" if ensemble.members == 1 else f"{combination.method} of {ensemble.members} models"
-    say(f"{output}: a valid submission of {segments.rows:,} rows, {models_used}")
+    def segments(model: "Model", _: Asked) -> "Split":
+        from demega_jax.data.open import open_input
+
+        found = open_input(holdout, "test", model.config.data, classes=model.classes, expect_shape=model.window)
+        if not found.rows:
+            raise UserError(holdout, "it holds no window", "the windows of the holdout", "give another --holdout")
+        warn_if_standardised_twice(found)
+        if found.rows != SEGMENTS:
+            warn(f"{holdout} has {counted(found.rows, 'segment')}, and the published holdout has {SEGMENTS:,}")
+        return found
+
+    with opened(runs, segments, data, asked) as prediction:
+        write_submission(output, phoneme_columns(prediction.probabilities(), prediction.classes, runs[0]))
+    say(f"{output}: a valid submission of {counted(prediction.rows.rows, 'row')}, {prediction.models}")

@@ -8,7 +8,7 @@ import typer
 from demega_jax.api.paths import check_inputs, check_out, check_outputs
 from demega_jax.commands.shared.options import THERE, Data, Devices, Json, Overrides, level_option
 from demega_jax.commands.shared.process import Process, prepare_process, set_numerics
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.saying import is_quiet, say_result
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _run(sweep: "Sweep", share: "Share", devices: int | None, json_file: Path | 
     cells = cells_there(sweep)
     print_matrix(sweep, cells, console)
     if is_quiet():
-        say_result(f"{sweep.folder}: {len(cells)} cells, see matrix.json and the report")
+        say_result(f"{sweep.folder}: {counted(len(cells), 'cell')}, see matrix.json and the report")
     content = to_json(sweep, cells)
     write_json(sweep.folder / "matrix.json", content)
     console.print(f"report {write_sweep_report(sweep, cells)}")
@@ -119,7 +119,7 @@ def _print_plan(sweep: "Sweep", share: "Share", devices: int | None) -> int:
         plan = run_plan(open_experiment(sweep.config_of(level), devices))
         total += plan.seconds
         console.print(
-            f"level {level}: {sweep.seeds} seeds, {plan.steps:,} steps of {plan.step_seconds:.3g} s, about "
+            f"level {level}: {counted(sweep.seeds, 'seed')}, {plan.steps:,} steps of {plan.step_seconds:.3g} s, about "
             f"{plan.seconds / 60:.1f} min; {format_bytes(plan.memory)} on each device",
             soft_wrap=True,
         )

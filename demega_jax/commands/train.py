@@ -25,7 +25,7 @@ demega-jax train --resume --run runs/first train.epochs=6"""
 
 CONFIG = "YAML configuration, such as configs/default.yaml. With --resume it may be left out."
 KNOWN = f"({', '.join(TARGETS)}; extra aot)"
-LEVELS = "Grouping level, or several to train on together"
+LEVELS = "Grouping level, or several to train on together (default: the key data.level)"
 
 
 def command(
@@ -43,7 +43,8 @@ def command(
         bool, Option("--resume", help="Continue the training run in --run from its last checkpoint.")
     ] = False,
     init: Annotated[
-        Path | None, Option(metavar="RUN", help="Begin with the parameters of another training run.")
+        Path | None,
+        Option(metavar="RUN", help="Begin with the parameters of another training run (default: drawn by train.seed)."),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, without doing it.")] = False,
     target: Annotated[

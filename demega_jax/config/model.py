@@ -20,7 +20,7 @@ from demega_jax.config.section import (
     unfit,
 )
 from demega_jax.errors import UserError
-from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, PHONEMES, Norm
+from demega_jax.names import MAX_PARAMETERS, MAX_SIZE, PHONEMES, Norm, all_different
 
 IPA_WEIGHT = 0.2  # of the loss, where there is a head for it
 
@@ -110,7 +110,7 @@ class ModelConfig(Section):
         if len(set(self.position_terms)) != len(self.position_terms):
             came = f"model.position_terms={list(self.position_terms)} has a term twice"
             raise unfit(came, "each term once", "set model.position_terms=[c2p, p2c], or one of the two")
-        if self.classes is not None and (len(self.classes) < 2 or len(set(self.classes)) != len(self.classes)):
+        if self.classes is not None and (len(self.classes) < 2 or not all_different(self.classes)):
             came = f"model.classes={list(self.classes)}"
             way_out = "name each class once, or leave model.classes out to take the classes of the data"
             raise unfit(came, "at least two different names", way_out)

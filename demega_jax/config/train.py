@@ -140,6 +140,6 @@ class ReportConfig(Section):
     """Where training metrics go, beside metrics.jsonl."""
 
     tensorboard: bool = False
-    """Write TensorBoard events into the run folder. Needs `pip install 'demega-jax[tensorboard]'`."""
+    """Write TensorBoard events into the run folder. Needs `pip install -e '.[tensorboard]'`."""
     wandb: bool = False
-    """Log to Weights & Biases. Needs `pip install 'demega-jax[wandb]'`."""
+    """Log to Weights & Biases. Needs `pip install -e '.[wandb]'`."""

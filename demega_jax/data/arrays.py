@@ -17,7 +17,7 @@ from demega_jax.data.labels import translate
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, WindowShape
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, install, listed
 from demega_jax.reading import open_plain
 
 SUFFIXES = (".npy", ".npz", ".pt")
@@ -143,8 +143,7 @@ def _from_pt(path: Path) -> Float[np.ndarray, "N C T"]:
     try:
         import torch
     except ImportError:
-        way_out = "install it with `pip install 'demega-jax[torch]'`"
-        raise UserError(path, "PyTorch is not installed", "PyTorch, to read .pt files", way_out) from None
+        raise UserError(path, "PyTorch is not installed", "PyTorch, to read .pt files", install("torch")) from None
     import pickle
 
     wanted = "one tensor [windows, sensors, time points], or a list of tensors [sensors, time points]"

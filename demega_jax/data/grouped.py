@@ -19,7 +19,7 @@ from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.data.labels import map_labels, warn_of_absent_classes
 from demega_jax.data.rows import Hdf5Rows, OffsetRows, row_offsets, why_slow
 from demega_jax.data.split import RowReader, Split, WindowShape
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 
 OPTIONAL = ("n_groups", "n_channels", "n_timepoints", "grouped_samples")
 FLOATS = ("float16", "float32", "float64")
@@ -107,7 +107,7 @@ def _datasets(path: Path, file: h5py.File) -> tuple[h5py.Dataset, np.ndarray]:
         came = f"`labels` of type {labels.dtype} and rank {labels.ndim}"
         raise UserError(path, came, "integers of rank 1: [groups]", "convert `labels` to such integers")
     if len(labels) != len(data):
-        came = f"{len(data)} rows of data and {len(labels)} labels"
+        came = f"{counted(len(data), 'row')} of data and {counted(len(labels), 'label')}"
         raise UserError(path, came, "one label for each row", "download or make the file again")
     if 0 in data.shape:
         came = f"an empty split, as `data` has shape {data.shape}"

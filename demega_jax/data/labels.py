@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from demega_jax.data.split import UNKNOWN
 from demega_jax.errors import UserError, listed, warn
+from demega_jax.names import all_different, straight
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import read_json
 
@@ -49,12 +50,12 @@ def translate(
     path: Path, labels: Int[np.ndarray, " N"], own: Sequence[str], classes: Sequence[str]
 ) -> Int[np.ndarray, " N"]:
     """Labels that stand for the names `own` as positions in `classes`. UserError: a class that is used is not there."""
-    unknown = sorted({own[i] for i in np.unique(labels[labels != UNKNOWN])} - set(classes))
+    place = {straight(name): number for number, name in enumerate(classes)}
+    unknown = sorted(own[i] for i in np.unique(labels[labels != UNKNOWN]) if straight(own[i]) not in place)
     if unknown:
         wanted = f"one of the {len(classes)} classes {listed(classes)}"
         raise UserError(path, f"class {unknown[0]}", wanted, "use data of the same classes, or set model.classes")
-    place = {name: number for number, name in enumerate(classes)}
-    table = [*(place.get(name, UNKNOWN) for name in own), UNKNOWN]  # the last one is for rows without a label
+    table = [*(place.get(straight(name), UNKNOWN) for name in own), UNKNOWN]  # the last one is for rows without a label
     return np.array(table, np.int32)[labels]
 
 
@@ -90,10 +91,10 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
 
 
 def are_names(names: object) -> bool:
-    """Whether these are different, non-empty names."""
+    """Whether these are different, non-empty names, whatever the form of their apostrophes."""
     if not isinstance(names, list | tuple) or not names:
         return False
-    return all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
+    return all(isinstance(name, str) and name for name in names) and all_different(names)
 
 
 def own_names(path: Path, file: h5py.File) -> tuple[str, ...] | None:

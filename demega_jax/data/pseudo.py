@@ -21,7 +21,8 @@ from demega_jax.data.combined import CombinedSplit, combine
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.split import Split, facts
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
+from demega_jax.names import straight
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
 
@@ -93,6 +94,7 @@ def _columns(path: Path, header: Sequence[str], classes: Sequence[str]) -> list[
     names = [f"p_{name}" for name in classes]
     if header and header[0] == ROW[0] and set(classes) <= set(PHONEMES):
         names = [f"phoneme_{PHONEMES.index(name) + 1}" for name in classes]
+    names, header = [straight(name) for name in names], [straight(name) for name in header]
     lacking = [name for name in names if header.count(name) != 1]
     if not header or header[0] not in ROW or lacking:
         known = header and header[0] in ROW
@@ -110,7 +112,7 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
     source = _open(windows, train)
     p = read_predictions(predictions, train.classes)
     if len(p) != source.rows:
-        came = f"{len(p):,} rows of predictions for {source.rows:,} windows of {windows}"
+        came = f"{counted(len(p), 'row')} of predictions for {counted(source.rows, 'window')} of {windows}"
         raise UserError(predictions, came, "one row for each window", "give the predictions of these windows")
     chosen = np.flatnonzero(p.max(axis=1) >= pseudo.threshold)
     if not len(chosen):

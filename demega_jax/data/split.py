@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demega_jax.data.acquisition import Acquisition
+from demega_jax.errors import counted
 
 UNKNOWN = -1  # the label of a row whose class is not known
 
@@ -103,7 +104,8 @@ class LabelledRows:
 
     def describe(self) -> str:
         """One line of text about these rows."""
-        return f"{self.rows} rows of {self.sensors} x {self.time_points}, {len(self.classes)} classes: {self.path}"
+        rows, classes = counted(self.rows, "row"), counted(len(self.classes), "class")
+        return f"{rows} of {self.sensors} x {self.time_points}, {classes}: {self.path}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

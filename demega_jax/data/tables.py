@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, did_you_mean, listed
+from demega_jax.errors import UserError, counted, did_you_mean, listed
 from demega_jax.reading import read_text
 
 ENDINGS = (".tsv", ".csv", ".txt")
@@ -75,7 +75,7 @@ def _place(head: Sequence[str], names: Sequence[str]) -> int:
 def _row(path: Path, number: int, cells: Sequence[str], places: Mapping[str, int], width: int) -> Row:
     """A row. UserError: it has more cells than the head, or an empty one where text is needed."""
     if len(cells) > width:
-        came = f"{len(cells)} cells in line {number}"
+        came = f"{counted(len(cells), 'cell')} in line {number}"
         raise UserError(path, came, f"{width}, as in its head", "put quotation marks around text with separators")
     found = {column: bare(cells[place].strip()) if place < len(cells) else "" for column, place in places.items()}
     empty = [column for column, text in found.items() if not text]

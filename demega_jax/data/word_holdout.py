@@ -20,7 +20,7 @@ from demega_jax.data.arrays import opened_npz
 from demega_jax.data.grouped import check_window
 from demega_jax.data.rows import check_finite
 from demega_jax.data.split import UNKNOWN, RowNumbers, RowReader, Rows, Split, WindowShape
-from demega_jax.errors import UserError, did_you_mean, listed
+from demega_jax.errors import UserError, counted, did_you_mean, listed
 from demega_jax.names import MAX_RATE
 
 Track = Literal["deep", "broad"]
@@ -134,7 +134,7 @@ def _words_of_sentences(
     times = _array(path, file, "sentence_n_times", "fiu", 1)
     if len(mask) != sentences or mask.shape != onsets.shape or len(times) != sentences:
         came = f"`word_mask` of shape {list(mask.shape)}, `word_onsets_s` of {list(onsets.shape)} and "
-        came += f"`sentence_n_times` of {list(times.shape)}, for {sentences} sentences"
+        came += f"`sentence_n_times` of {list(times.shape)}, for {counted(sentences, 'sentence')}"
         raise UserError(path, came, "the same number of sentences and words in all of them", AGAIN)
     of, word = np.nonzero(mask)  # sentence by sentence, and in each the words in their order
     onset = onsets[of, word].astype(np.float64)

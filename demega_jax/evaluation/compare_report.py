@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.errors import counted
 from demega_jax.evaluation.compare import Comparison, SeedComparison, Side
 from demega_jax.evaluation.statistics import SAMPLES, PairedDifference
 
@@ -15,7 +16,7 @@ def print_comparison(found: Comparison, title: str, console: Console) -> None:
     """Print the models of both sides, the two ensembles, and the tests over rows and over seeds."""
     console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(_table(found))
-    console.print(f"Over {found.count:,} rows (paired bootstrap): {_rows(found.rows)}", highlight=False)
+    console.print(f"Over {counted(found.count, 'row')} (paired bootstrap): {_rows(found.rows)}", highlight=False)
     if found.seeds is None:
         console.print("Over seeds: nothing to compare, as one side has a single model.", highlight=False)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from demega_jax.config.load import validated
-from demega_jax.errors import UserError
+from demega_jax.errors import NEWER, UserError
 from demega_jax.files import visible, write_text
 from demega_jax.reading import read_json
 
@@ -66,8 +66,7 @@ def _read(path: Path, what: str) -> dict[str, object]:
     if not isinstance(number, int):
         raise UserError(path, f"it describes no {what}", wanted, way_out)
     if number > FORMAT:
-        way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-        raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
+        raise UserError(path, f"format {number}", f"format {FORMAT} or older", NEWER)
     # Keys that came later have their defaults.
     return found | {"config": validated(found.get("config"), str(path)).model_dump(mode="json")}
 

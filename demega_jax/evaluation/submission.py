@@ -8,17 +8,19 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.split import Split
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.files import output
 from demega_jax.phonemes import PHONEMES
 from demega_jax.reading import open_text
 
 SEGMENTS = 2382  # of the published holdout
 HEADER = ("segment_idx", *(f"phoneme_{number}" for number in range(1, len(PHONEMES) + 1)))
+HEAD_LINE = ",".join(HEADER) + "\n"
 SUM_TOLERANCE = 1e-4  # of the sum of a row
 SPREAD_TOLERANCE = 0.05  # a sensor whose standard deviation is so near to 1 looks standardised on its own
 SAMPLED = 512  # segments on which the spread is measured
 
+WORD_INDICES = ("index", "id")  # names of the first column of a submission of words
 AGAIN = "write it again with `demega-jax submit`"
 
 
@@ -38,7 +40,7 @@ def write_submission(path: Path, p: Float[np.ndarray, "N 39"]) -> None:
     p = p / p.sum(axis=1, keepdims=True)
     with output(path, "choose another --output") as aside:
         with aside.open("w", encoding="utf-8") as file:
-            file.write(",".join(HEADER) + "\n")
+            file.write(HEAD_LINE)
             for index, row in enumerate(p):
                 file.write(",".join([str(index), *(f"{value:.9g}" for value in row)]) + "\n")
         check_submission(aside, rows=len(p), where=path)
@@ -60,7 +62,7 @@ def check_submission(path: Path, *, rows: int = SEGMENTS, where: Path | None = N
     _check_header(where, lines[0] if lines else [])
     table = np.array([_numbers(where, number, line) for number, line in enumerate(lines[1:], start=2)])
     if len(table) != rows:
-        came = f"{len(table):,} rows"
+        came = f"{counted(len(table), 'row')}"
         raise UserError(where, came, f"{rows:,}, one for each segment of the holdout", AGAIN)
     wrong = np.flatnonzero(table[:, 0] != np.arange(rows))
     if len(wrong):
@@ -85,8 +87,14 @@ def _check_header(where: Path, header: Sequence[str]) -> None:
     if tuple(header) == HEADER:
         return
     wanted = f"{HEADER[0]}, {HEADER[1]} and so on to {HEADER[-1]}"
+    if header and header[0] in WORD_INDICES:
+        came = f"the first column is `{header[0]}`, as in a submission of words to the competition of 2026"
+        way_out = "to check such a file, add --competition 2026 and --vocabulary, and --track with --holdout"
+        raise UserError(where, came, f"the {len(HEADER)} columns {wanted}", way_out)
     if len(header) != len(HEADER):
-        raise UserError(where, f"{len(header)} columns in line 1", f"{len(HEADER)} columns: {wanted}", AGAIN)
+        raise UserError(
+            where, f"{counted(len(header), 'column')} in line 1", f"{counted(len(HEADER), 'column')}: {wanted}", AGAIN
+        )
     place = next(i for i, (is_there, right) in enumerate(zip(header, HEADER, strict=True)) if is_there != right)
     came = f"the column {header[place]!r} at place {place + 1}"
     raise UserError(where, came, f"{HEADER[place]!r}, of the columns {wanted}", AGAIN)
@@ -95,7 +103,7 @@ def _check_header(where: Path, header: Sequence[str]) -> None:
 def _numbers(where: Path, number: int, line: Sequence[str]) -> list[float]:
     """The numbers of a line. UserError: too few or too many, or one that is no finite number."""
     if len(line) != len(HEADER):
-        raise UserError(where, f"{len(line)} values in line {number}", f"{len(HEADER)} values", AGAIN)
+        raise UserError(where, f"{counted(len(line), 'value')} in line {number}", counted(len(HEADER), "value"), AGAIN)
     found = []
     for name, text in zip(HEADER, line, strict=True):
         try:

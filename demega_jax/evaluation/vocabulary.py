@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.errors import UserError
+from demega_jax.names import straight
 from demega_jax.reading import open_text
 
 Apostrophe = Literal["keep", "straight", "none"]
 WORDS = 50  # of the published vocabularies
-STRAIGHT = "'"
-TYPOGRAPHIC = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", STRAIGHT))
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
@@ -36,14 +35,9 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     return words
 
 
-def straight(word: str) -> str:
-    """A word with straight apostrophes in place of typographic ones."""
-    return word.translate(TYPOGRAPHIC)
-
-
 def without(word: str) -> str:
     """A word without apostrophes."""
-    return straight(word).replace(STRAIGHT, "")
+    return straight(word).replace("'", "")
 
 
 def spelled(words: Sequence[str], apostrophe: Apostrophe) -> tuple[str, ...]:

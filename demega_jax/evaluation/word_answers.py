@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.evaluation.vocabulary import find_words
 from demega_jax.evaluation.word_submission import Ranks
 from demega_jax.metrics import Scores, confusion_matrix, right_at_10_of, scores
@@ -73,7 +73,9 @@ def score_answers(
     known = labels >= 0
     if not known.any():
         way_out = "give the answers of this vocabulary"
-        raise UserError(where, f"{len(rows):,} answers, none of them a word of the vocabulary", "such words", way_out)
+        raise UserError(
+            where, f"{counted(len(rows), 'answer')}, none of them a word of the vocabulary", "such words", way_out
+        )
     guesses = p[rows[known]] if ranks == "highest" else -p[rows[known]]
     confusion = confusion_matrix(labels[known], guesses.argmax(axis=-1), len(words))
     found = scores(confusion, words, right_at_10=right_at_10_of(guesses, labels[known]))

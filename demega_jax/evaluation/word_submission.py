@@ -6,6 +6,7 @@ The columns are an index, the words of the vocabulary, and, where they are wante
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted, listed
+from demega_jax.evaluation.submission import HEADER as PHONEME_COLUMNS
+from demega_jax.evaluation.submission import WORD_INDICES
 from demega_jax.evaluation.vocabulary import Apostrophe, spelled, without
 from demega_jax.files import output
 from demega_jax.reading import open_text
@@ -37,6 +40,13 @@ class Layout:
     secondary: tuple[str, ...] = ()
     index: IndexColumn = "index"
     apostrophe: Apostrophe = "keep"
+
+    @property
+    def head_line(self) -> str:
+        """Line 1 of the file."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(self.header)
+        return text.getvalue()
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -63,8 +73,8 @@ def write_word_submission(
     values = np.concatenate([block / block.sum(axis=1, keepdims=True, dtype=np.float64) for block in blocks], axis=1)
     with output(path, "choose another --output") as aside:
         with aside.open("w", encoding="utf-8", newline="") as file:
+            file.write(layout.head_line)
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(layout.header)
             for index, row in enumerate(values.tolist()):
                 writer.writerow([index, *(f"{value:.9g}" for value in row)])
         check_word_submission(aside, layout, rows=len(p), where=path)
@@ -92,7 +102,8 @@ def check_word_submission(
         raise UserError(where, f"it cannot be read ({reason})", "a CSV file", "correct the path") from None
     if len(table) != rows and (rows is not None or not table):
         wanted = "one for each word of the holdout" if rows is None else f"{rows:,}, one for each word of the holdout"
-        raise UserError(where, f"{len(table):,} rows", wanted, AGAIN)
+        way_out = f"see whether --track, --holdout or --rows are those of this file, or {AGAIN}"
+        raise UserError(where, counted(len(table), "row"), wanted, AGAIN if rows is None else way_out)
     return np.array([line[: len(layout.words)] for line in table])
 
 
@@ -105,11 +116,18 @@ def _check_header(where: Path, header: Sequence[str], layout: Layout) -> None:
             header = header[: len(wanted)]
     if list(header) == wanted:
         return
-    if header and header[0] != wanted[0] and set(header[:1]) <= {"index", "id"}:
+    if tuple(header[:2]) == PHONEME_COLUMNS[:2]:
+        came = f"the first columns are {listed(header, 2)}, as in a submission of phonemes to the competition of 2025"
+        way_out = "to check such a file, leave out --competition 2026"
+        raise UserError(where, came, f"`{wanted[0]}` and the words", way_out)
+    if header and header[0] != wanted[0] and header[0] in WORD_INDICES:
         way_out = f"add --index-column {header[0]} if that is what your scorer wants, or else rename the column"
         raise UserError(where, f"the first column is `{header[0]}`", f"`{wanted[0]}`", way_out)
     if len(header) != len(wanted):
-        came, columns = f"{len(header)} columns in line 1", f"{wanted[0]}, {wanted[1]} and so on to {wanted[-1]}"
+        came, columns = (
+            f"{counted(len(header), 'column')} in line 1",
+            f"{wanted[0]}, {wanted[1]} and so on to {wanted[-1]}",
+        )
         raise UserError(where, came, f"{len(wanted)} columns: {columns}", AGAIN)
     place = next(i for i, (is_there, right) in enumerate(zip(header, wanted, strict=True)) if is_there != right)
     came = f"the column {header[place]!r} at place {place + 1} of line 1"
@@ -123,7 +141,7 @@ def _values(where: Path, row: int, line: Sequence[str], header: Sequence[str]) -
     """The values of a line without its index. UserError: the line is not that of this row, or has a wrong value."""
     number = row + 2
     if len(line) != len(header):
-        raise UserError(where, f"{len(line)} values in line {number}", f"{len(header)} values", AGAIN)
+        raise UserError(where, f"{counted(len(line), 'value')} in line {number}", counted(len(header), "value"), AGAIN)
     if line[0].strip() != str(row):
         came = f"{header[0]} {line[0]!r} in line {number}"
         raise UserError(where, came, f"{row}, as rows are numbered from 0 in order", AGAIN)

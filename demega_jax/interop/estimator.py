@@ -1,6 +1,7 @@
 """DeMEGa as a scikit-learn classifier, for windows [n, sensors, times] such as `epochs.get_data()` of MNE gives."""
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +18,13 @@ from demega_jax.config.load import override
 from demega_jax.console import new_console
 from demega_jax.data.combined import ArraySplit
 from demega_jax.data.open import TrainingData, plan_rows
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, install
 from demega_jax.evaluation.evaluate import validation_of
 from demega_jax.evaluation.model import Model, load
 from demega_jax.files import expanded
 from demega_jax.interop.run_writer import Trained, write_run
 from demega_jax.phonemes import PHONEMES
+from demega_jax.saying import in_python
 from demega_jax.training.loop import Loop
 from demega_jax.training.parallel import make_placement
 from demega_jax.training.program_cache import keep_programs
@@ -42,7 +44,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
-    came, way_out = "scikit-learn is not installed", "Run `pip install 'demega-jax[sklearn]'`."
+    came, way_out = "scikit-learn is not installed", f"To install it, {install('sklearn')}."
     raise ImportError(f"DemegaClassifier: {came}. Expected: version 1.6 or newer. {way_out}") from None
 
 NAME = "DemegaClassifier"
@@ -80,6 +82,7 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
         self.devices = devices
         self.verbose = verbose
 
+    @functools.partial(in_python, parameters_of=__init__)
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on windows X [n, sensors, times] with labels y [n].
 

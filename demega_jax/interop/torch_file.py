@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from demega_jax.config import Config
 from demega_jax.config.load import validated
-from demega_jax.errors import UserError
+from demega_jax.errors import NEWER, UserError, install
 from demega_jax.interop.torch_names import Arrays
 from demega_jax.reading import parse_json
 
@@ -79,8 +79,7 @@ def read_safetensors(path: Path) -> TorchFile:
     try:
         ours = parse_json(meta["demega_jax"])
         if ours["format"] > FORMAT:
-            way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-            raise UserError(path, f"format {ours['format']}", f"format {FORMAT} or older", way_out)
+            raise UserError(path, f"format {ours['format']}", f"format {FORMAT} or older", NEWER)
         config, step, epoch = ours["config"], int(ours["step"]), float(ours["epoch"])
         counts = [int(count) for count in ours["class_counts"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -116,7 +115,7 @@ def _torch(path: Path) -> ModuleType:
         if error.name != "torch":
             raise
         came, wanted = "PyTorch, which reads this file, is not installed", "the package torch"
-        raise UserError(path, came, wanted, "run pip install 'demega-jax[torch]'") from None
+        raise UserError(path, came, wanted, install("torch")) from None
     return torch
 
 

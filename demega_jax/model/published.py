@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from demega_jax.config import Config
 from demega_jax.config.load import validated
 from demega_jax.data.hub.models import fetch_model, is_repo_name
-from demega_jax.errors import UserError
+from demega_jax.errors import NEWER, UserError
 from demega_jax.model.demega import DeMEGa
 from demega_jax.model.parameters import Arrays, model_of
 from demega_jax.reading import read_json
@@ -152,8 +152,7 @@ def _read(folder: Path, name: str, commit: str | None) -> Published:
         raise foreign
     version = raw.get("version")
     if isinstance(version, int) and version > VERSION:
-        way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-        raise UserError(where, f"format {version}", f"format {VERSION} or older", way_out)
+        raise UserError(where, f"format {version}", f"format {VERSION} or older", NEWER)
     try:
         description = Description.model_validate(raw)
     except ValidationError as error:

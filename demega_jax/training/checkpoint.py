@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from demega_jax.errors import NO_SPACE, UserError, listed, warn
+from demega_jax.errors import NEWER, NO_SPACE, UserError, listed, warn
 from demega_jax.files import is_held, sealed
 from demega_jax.model.parameters import Arrays, flatten
 from demega_jax.reading import read_json
@@ -171,8 +171,7 @@ class Checkpoints:
         meta = read_json(folder / "meta" / "metadata")
         check_sealed_format(meta)
         if meta["format"] > FORMAT:
-            came, way_out = f"format {meta['format']}", "upgrade demega-jax with `pip install -U demega-jax`"
-            raise UserError(folder, came, f"format {FORMAT} or older", way_out)
+            raise UserError(folder, f"format {meta['format']}", f"format {FORMAT} or older", NEWER)
         check_step(meta, step)
         return meta
 

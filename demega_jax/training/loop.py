@@ -11,7 +11,7 @@ from rich.console import Console
 
 from demega_jax.config import Config
 from demega_jax.data.feeds.feed import Feed
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.files import format_bytes
 from demega_jax.metrics import Scores
 from demega_jax.saying import is_verbose
@@ -173,8 +173,8 @@ class Loop:
             return
         if skipped > member.skipped:
             warn(
-                f"{member.name}{skipped - member.skipped} steps whose loss or gradient is not finite were skipped, the "
-                f"last of them step {last_skipped}; {skipped} in all"
+                f"{member.name}{counted(skipped - member.skipped, 'step', 'were')} skipped, as loss or gradient was "
+                f"not finite, the last of them step {last_skipped}; {skipped} in all"
             )
             member.skipped = skipped
         train = self.config.train
@@ -183,7 +183,7 @@ class Loop:
             (in_a_row, train.max_nonfinite_in_a_row, "in a row", "max_nonfinite_in_a_row"),
         ):
             if count > most:
-                came = f"the loss, its gradient or its result was not finite, in {count} steps {which}"
+                came = f"the loss, its gradient or its result was not finite, in {counted(count, 'step')} {which}"
                 wanted = f"at most {most} such steps (train.{key})"
                 way_out = (
                     "lower optim.learning_rate, set model.dtype=float32, or look at the data with `demega-jax inspect`"

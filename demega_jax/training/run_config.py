@@ -7,7 +7,7 @@ from typing import Any
 
 from demega_jax.config import Config
 from demega_jax.config.load import CONFIG_BYTES, differing_keys, parse_yaml, to_yaml, validated
-from demega_jax.errors import UserError
+from demega_jax.errors import NEWER, UserError
 from demega_jax.reading import parse_json, read_text
 
 FORMAT = 1
@@ -56,8 +56,7 @@ def _check_format(path: Path, first: str) -> None:
     if found is None:
         raise _damaged(path, f"its first line is {first[:60]!r}, not `{FIRST}{FORMAT}`")
     if int(found[1]) > FORMAT:
-        way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-        raise UserError(path, f"format {found[1]}", f"format {FORMAT} or older", way_out)
+        raise UserError(path, f"format {found[1]}", f"format {FORMAT} or older", NEWER)
 
 
 def _from_json(path: Path, copy: str) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from demega_jax.errors import UserError, shortened, warn
+from demega_jax.errors import UserError, install, shortened, warn
 from demega_jax.files import atomic_write, write_text
 from demega_jax.reading import parse_json, read_text
 
@@ -256,7 +256,7 @@ def _extra(package: str, extra: Literal["tensorboard", "wandb"]) -> Any:
         if error.name != package:
             raise
         came, wanted = f"the package {package} is not installed", f"this package, because report.{extra} is true"
-        way_out = f"run pip install 'demega-jax[{extra}]', or set report.{extra}=false"
+        way_out = f"{install(extra)}, or set report.{extra}=false"
         raise UserError(f"report.{extra}", came, wanted, way_out) from error
 
 

@@ -68,6 +68,27 @@ def test_every_command_takes_other_sensors_rates_windows_and_classes(tmp_path, c
     assert (found.sampling_rate, found.tmin, found.sensor_types) == (RATE, -0.1, tuple(TYPES))
 
 
+def test_the_own_data_and_recordings_of_the_how_to_page_run_as_they_stand(tmp_path, monkeypatch, capsys):
+    """Its blocks of Python, and the commands between them but for those that train, or need files of MNE."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "howto.md").read_text()
+    own, recordings = page.partition("## Use recordings of your own")[::2]
+    for part in (own, recordings.partition("\n## ")[0]):
+        (code,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+        exec(compile(code, "docs/howto.md", "exec"), {})
+        for words in re.findall(r"^    demega-jax (.*)$", part, re.MULTILINE):
+            if words.split()[0] in ("import", "inspect", "group") and ".fif" not in words:
+                assert main(words.split()) == 0, words
+    rows = {path: len(read_grouped(path)["data"]) for path in sorted(tmp_path.glob("own/*/*.h5"))}
+    # Of each run 20 windows of both classes: 8, 1 and 1 runs, and means of 5 of one class.
+    assert list(rows.values()) == [40, 320, 40, 8, 64, 8]
+    for path, count in rows.items():
+        assert len(read_grouped(tmp_path / "imported" / path.relative_to(tmp_path / "own"))["data"]) == count
+    words = [read_grouped(path) for path in sorted(tmp_path.glob("words/*/*.h5"))]
+    assert [len(each["data"]) for each in words] == [115] * 3 and words[0]["data"].shape[1:] == (20, 250)
+    assert "not sound" not in capsys.readouterr().out
+
+
 def test_the_example_of_the_format_page_writes_what_it_says(tmp_path, monkeypatch):
     """157 sensors, 250 time points, 50 classes, 500 Hz."""
     monkeypatch.chdir(tmp_path)

@@ -176,6 +176,22 @@ def test_what_is_refused(run, data, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("command", "name"), [("predict", "x.csv"), ("predict", "x.npz"), ("submit", "x.csv")])
+def test_another_file_is_replaced_with_force_alone(run, tmp_path, capsys, command, name):
+    """The file of windows is the one that a wrong --output would cost."""
+    windows, out = tmp_path / "windows.npy", tmp_path / name
+    np.save(windows, np.zeros((1, 5, 9), np.float32))
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 5, 9), np.float32))
+    (tmp_path / "x.csv").write_text("label,class\n")
+    before = out.read_bytes()
+    words = [command, run, "--holdout" if command == "submit" else "--input", windows, "--output", out]
+    assert_facts(fails(capsys, *words), out, "--force")
+    assert out.read_bytes() == before
+    of(*words, "--force")
+    of(*words)  # what it wrote itself is replaced
+    assert out.read_bytes() != before
+
+
 def test_windows_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path, capsys):
     for x, fact in [
         (np.zeros((2, 4, 9), np.float32), "4 sensors"),
@@ -242,6 +258,8 @@ def test_words_from_a_holdout_to_a_score(run, given, tmp_path, capsys):
     assert_facts(shown.err, "39 words", "50")
     header, *lines = csv.reader(out.open())
     assert header == ["index", *WORDS]
+    of("submit", run, *more, "--output", out)  # what it wrote itself is replaced; another form of it is not
+    assert_facts(fails(capsys, "submit", run, *more, "--index-column", "id", "--output", out), out, "--force")
     model = demega_jax.load(run)
     wanted = model.predict(windows)[:, [model.classes.index(word.lower().replace("\u2019", "")) for word in WORDS]]
     np.testing.assert_allclose(np.array(lines, float)[:, 1:], wanted, rtol=1e-4, atol=1e-7)

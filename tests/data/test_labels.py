@@ -8,6 +8,7 @@ import pytest
 from helpers.data import grouped_path, open_grouped, write_grouped
 from helpers.errors import assert_facts, refused
 
+from demega_jax.data.own.names import class_ids
 from demega_jax.errors import set_warning_sink
 from demega_jax.phonemes import PHONEMES
 
@@ -62,6 +63,16 @@ def test_the_file_goes_before_what_lies_beside_it(tmp_path):
     path = write(tmp_path, [0, 1, 2], ["x", "y", "z"])
     (path.parent / "classes.json").write_text(json.dumps(NAMES))
     assert opened(path)[0].classes == ("x", "y", "z")
+
+
+def test_names_are_the_same_whatever_their_apostrophes(tmp_path):
+    again, _ = opened(write(tmp_path / "a", [0, 1, 0], ["it\u2019s", "x"]), classes=["x", "it's"])
+    assert again.labels.tolist() == [1, 0, 1] and again.classes == ("x", "it's")
+    with refused("different names"):
+        open_grouped(write(tmp_path / "b", [0, 1], ["it\u2019s", "it's"]))
+    assert class_ids(["it's", "x"], ["x", "it\u2019s"])[0].tolist() == [1, 0]
+    with refused("apostrophe", where="labels"):
+        class_ids(["it's", "it\u2019s"], None)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", '["a", "a"]', "[]", '{"a": 1}', "no JSON", '["a", ""]'])

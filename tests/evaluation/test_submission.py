@@ -51,7 +51,7 @@ def test_the_file_is_as_the_competition_wants_it(submission):
 @pytest.mark.parametrize(
     ("line", "column", "text", "facts"),
     [
-        (0, 0, "id", ["segment_idx", "id"]),
+        (0, 0, "id", ["segment_idx", "id", "--competition 2026", "--vocabulary"]),
         (0, 5, "phoneme_6", ["phoneme_5", "phoneme_6"]),
         (0, 39, None, ["39 columns", "40 columns"]),
         (3, 0, "3", ["segment_idx 3", "line 4"]),

@@ -105,10 +105,17 @@ def test_faults_are_named_with_their_line(tmp_path, line, column, text, facts):
         check_word_submission(path, Layout(WORDS))
 
 
+def test_a_submission_of_phonemes_is_told(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("segment_idx,phoneme_1,phoneme_2\n")
+    with refused("segment_idx", "phonemes", "leave out --competition 2026", where=path):
+        check_word_submission(path, Layout(WORDS))
+
+
 def test_the_number_of_rows(tmp_path):
     path = tmp_path / "s.csv"
     write_word_submission(path, Layout(WORDS), P)
-    with refused("3 rows", "4", where=path):
+    with refused("3 rows", "4", "--track", "--rows", where=path):
         check_word_submission(path, Layout(WORDS), rows=4)
     path.write_text(path.read_text().splitlines()[0])
     with refused("0 rows", where=path):

@@ -167,6 +167,8 @@ def test_what_is_refused(fitted, windows):
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=fact):
             new.fit(values, labels)
+    with refused("99 devices", "use devices=8", where="devices"):  # not the --devices of a command
+        DemegaClassifier(changes=TINY, devices=99).fit(x, y)
     for arguments, facts in [
         ({"changes": {"model.widht": 3}}, ["model.widht", "did you mean model.width"]),
         ({"changes": {"data.feed": "regroup"}}, ["data.feed=regroup"]),
@@ -207,7 +209,7 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "demega_jax.interop.estimator")
-    with pytest.raises(ImportError, match=r"pip install 'demega-jax\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[sklearn\]'"):
         _ = demega_jax.DemegaClassifier
 
 

@@ -99,6 +99,8 @@ def test_runs_that_cannot_be_exported(runs, tmp_path, capsys):
     fails_with(capsys, ["export-torch", tmp_path, file], "no config.yaml")
     fails_with(capsys, ["export-torch", runs(), tmp_path / "a.pt"], "a.pt.safetensors")
     assert not list(tmp_path.iterdir())
+    file.write_bytes(b"weights of somebody else")
+    fails_with(capsys, ["export-torch", runs(), file], file, "--force")
 
 
 def test_what_the_published_system_computes_otherwise_is_said(numbers, tmp_path, capsys):

@@ -268,7 +268,7 @@ def test_bad_files_are_one_line(tmp_path, capsys, monkeypatch):
     fails_with(capsys, ["import-torch", text, run], "text.safetensors", "export-torch")
     fails_with(capsys, ["import-torch", CKPT, run, "model.widht=3"], "model.widht", "model.width")
     monkeypatch.setitem(sys.modules, "torch", None)
-    fails_with(capsys, ["import-torch", CKPT, run], "lightning_tiny.ckpt", "pip install 'demega-jax[torch]'")
+    fails_with(capsys, ["import-torch", CKPT, run], "lightning_tiny.ckpt", "pip install -e '.[torch]'")
     assert [path.name for path in tmp_path.iterdir()] == ["text.safetensors"]
     run.mkdir()
     (run / "notes.txt").touch()

@@ -212,7 +212,7 @@ def test_a_refusal_of_wandb_is_an_error_of_the_user_and_cuts_nothing_back(tmp_pa
 @pytest.mark.parametrize("package, extra", [("tensorboardX", "tensorboard"), ("wandb", "wandb")])
 def test_a_missing_package_names_the_extra_and_writes_nothing(tmp_path, monkeypatch, package, extra):
     monkeypatch.setitem(sys.modules, package, None)  # how Python itself spells "there is none"
-    with refused(f"pip install 'demega-jax[{extra}]'"):
+    with refused(f"pip install -e '.[{extra}]'"):
         open_writers(tmp_path, tensorboard=extra == "tensorboard", wandb=extra == "wandb", config={}, resume_step=None)
     assert not list(tmp_path.iterdir())
 

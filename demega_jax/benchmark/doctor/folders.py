@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demega_jax.benchmark.doctor.finding import Finding, of_error
 from demega_jax.data.folder import find_levels, has_recordings
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, counted, listed
 from demega_jax.files import NO_LOCKS, cache_folder, format_bytes, free_space, visible
 
 NEEDED = 2**30  # free bytes under which a training run may not end: two checkpoints, the log and the pictures
@@ -73,7 +73,9 @@ def check_cache() -> Iterator[Finding]:
     for path in folder.iterdir():
         with contextlib.suppress(OSError):  # another process has removed it
             sizes.append(path.stat().st_size)
-    line = f"{folder}: {len(sizes)} files, {format_bytes(sum(sizes))}, {format_bytes(free_space(folder))} free"
+    line = (
+        f"{folder}: {counted(len(sizes), 'file')}, {format_bytes(sum(sizes))}, {format_bytes(free_space(folder))} free"
+    )
     yield Finding("cache", "ok", line)
 
 

@@ -12,8 +12,11 @@ from demega_jax.names import MAX_COUNT, MAX_DEVICES, MAX_SEED, SPLITS
 # The items of an option that takes a list, see `lists.py`.
 Several = list[str] | None
 
-Data = Annotated[str | None, Option(metavar="DIR", help="Folder that holds grouped_K, or recordings.")]
+DATA = "Folder that holds grouped_K, or recordings (default: the key data.path)."
+Data = Annotated[str | None, Option(metavar="DIR", help=DATA)]
 Json = Annotated[Path | None, Option("--json", metavar="FILE", help="Write the results to this JSON file as well.")]
+FORCE = "Replace a file that is there, whatever it is. Without it, only one that this command wrote is replaced."
+Force = Annotated[bool, Option("--force", help=FORCE)]
 Devices = Annotated[int | None, Option(metavar="N", min=1, max=MAX_DEVICES, help="Number of devices (default: all).")]
 KEYS = "Changes of configuration keys. There may be several, anywhere after the command."
 Overrides = Annotated[Several, Argument(metavar="section.key=value", help=KEYS, show_default=False)]
@@ -23,7 +26,7 @@ SessionRuns = Annotated[Several, Option(metavar="RUN,..", help=RUNS)]
 SPLITS_FILE = (
     "Table (.tsv, .csv) with the columns run and split, or a JSON list of them; or a splits.json, as --split-shares "
     'writes, which can also assign chapters: {"format": 1, "chapters": {"Sherlock1/11": "validation"}, '
-    '"others": "train"}.'
+    '"others": "train"} (default: the published splits).'
 )
 TMIN, TMAX = (f"{which} of a window, in seconds after the onset." for which in ("Begin", "End"))
 # Recordings whose windows are not those of phonemes.

@@ -10,12 +10,12 @@ from typer import Option
 from demega_jax.errors import UserError, warn
 
 PANEL = "Several processes"
+PROCESS = "Which of them this is, from 0 (default: as the scheduler says)."
+PROCESSES = "How many processes there are (default: as the scheduler says, or 1)."
 COORDINATOR = "Address of process 0, where all meet (default: found under SLURM and on TPU pods)."
 Coordinator = Annotated[str | None, Option(metavar="HOST:PORT", help=COORDINATOR, rich_help_panel=PANEL)]
-Processes = Annotated[int | None, Option(metavar="N", min=1, max=65_536, help="How many.", rich_help_panel=PANEL)]
-ProcessId = Annotated[
-    int | None, Option(metavar="I", min=0, max=65_535, help="Which of them this is, from 0.", rich_help_panel=PANEL)
-]
+Processes = Annotated[int | None, Option(metavar="N", min=1, max=65_536, help=PROCESSES, rich_help_panel=PANEL)]
+ProcessId = Annotated[int | None, Option(metavar="I", min=0, max=65_535, help=PROCESS, rich_help_panel=PANEL)]
 Within = Annotated[
     int, Option("--join-within", metavar="S", min=1, max=3600, help="Seconds to wait for all.", rich_help_panel=PANEL)
 ]

@@ -70,6 +70,7 @@ class WordOptions:
                 check_there(path, "a vocabulary: a line of words", folder=False)
         if (self.holdout is None) != (self.track is None):
             here, lacks = ("--track", "--holdout") if self.holdout is None else ("--holdout", "--track")
-            raise UserError(here, f"given without {lacks}", "both of them", f"add {lacks}")
+            way_out = "add --holdout FOLDER" if self.holdout is None else "add --track deep or --track broad"
+            raise UserError(here, f"given without {lacks}", "both of them", way_out)
         if self.holdout is not None:
             check_there(self.holdout, "the folder with the files of the holdout", folder=True)

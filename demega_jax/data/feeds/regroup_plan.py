@@ -14,6 +14,7 @@ from demega_jax.data.feeds.regroup_tables import RegroupTables
 from demega_jax.data.recordings.statistics import StatisticsOf
 from demega_jax.data.recordings.windows import Windows
 from demega_jax.data.split import LabelledRows
+from demega_jax.errors import counted
 from demega_jax.files import format_bytes
 
 
@@ -65,11 +66,13 @@ class RegroupPlan(DevicePlan):
         """The memory that the recordings take on each device, the groups of an epoch, and how they are sampled."""
         size, how = format_bytes(self.device_bytes(devices)), "dealt" if self.tables.dealt else "replicated"
         sizes = self.tables.group_size[self.tables.there]
-        span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
+        few, many = int(sizes.min()), int(sizes.max())
+        span = f"{few} to {many} windows" if few < many else counted(many, "window")
         runs = len(self.windows.recordings)
         lines = [
             f"{'feed':<10} {self.name}: {size} of {self.dtype} recordings ({how}) on each device",
-            f"{'groups':<10} {len(sizes)} an epoch, of {span} windows, from {len(self.windows)} in {runs} session runs",
+            f"{'groups':<10} {len(sizes)} an epoch, of {span}, from {len(self.windows)} in "
+            f"{counted(runs, 'session run')}",
         ]
         if self.regroup.target_rows is not None:  # rare classes have smaller groups
             labels, counts = self.rows.labels, self.rows.class_counts()

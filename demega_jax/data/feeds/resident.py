@@ -13,7 +13,7 @@ from demega_jax.data.feeds.feed import SHARDED, Placement, RowSpec, batch_specs,
 from demega_jax.data.feeds.shares import deal, with_empty
 from demega_jax.data.feeds.stream import SplitPlan
 from demega_jax.data.split import STATISTICS, Split
-from demega_jax.errors import warn
+from demega_jax.errors import counted, warn
 from demega_jax.files import format_bytes
 from demega_jax.names import Norm
 from demega_jax.signal.normalize import normalize
@@ -134,4 +134,5 @@ def _windows(split: Split, rows: Int[np.ndarray, "S n"], dtype: np.dtype) -> Ite
             read = np.clip(read, -LARGEST_HALF, LARGEST_HALF)
         yield read.astype(dtype, copy=False).reshape(*chosen.shape, *split.window)
     if saturated:
-        warn(f"{split.path}: {saturated} values beyond {LARGEST_HALF:g} were set to it (data.dtype=float16)")
+        count = counted(saturated, "value", "were")
+        warn(f"{split.path}: {count} beyond {LARGEST_HALF:g}, and set to it (data.dtype=float16)")

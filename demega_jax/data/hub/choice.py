@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demega_jax.data.hub.client import HubFile, HubTree
 from demega_jax.data.recordings.runs import NAME, OFFICIAL, RunName
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.files import visible
 from demega_jax.names import SPLITS
 
@@ -151,8 +151,3 @@ def lacking(tree: HubTree, runs: Sequence[RunName]) -> bool:
     """Whether the dataset lacks a file of these session runs."""
     there = find_runs(tree)
     return any(None in there.get(run, (None, None)) for run in runs)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

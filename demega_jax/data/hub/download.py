@@ -6,13 +6,13 @@ from typing import Protocol
 
 from demega_jax.data.grouped import open_grouped
 from demega_jax.data.hdf5 import check_storage, open_file
-from demega_jax.data.hub.choice import Wanted, choose_grouped, choose_recordings, counted, lacking, wanted_runs
+from demega_jax.data.hub.choice import Wanted, choose_grouped, choose_recordings, lacking, wanted_runs
 from demega_jax.data.hub.client import HubFile, HubTree, list_tree, resolve_revision
 from demega_jax.data.hub.record import Record, entry_of, read_record, write_record
 from demega_jax.data.hub.transfer import bytes_there, fetch, has_checksum, partial_path
 from demega_jax.data.recordings.events import read_events
 from demega_jax.data.recordings.runs import RunName, find_recordings
-from demega_jax.errors import UserError, set_warning_sink, warn
+from demega_jax.errors import UserError, counted, set_warning_sink, warn
 from demega_jax.files import format_bytes, free_space
 
 GROUPED_REPO = "wordcab/libribrain-meg-preprocessed"

@@ -23,7 +23,7 @@ from demega_jax.data.recordings.splits import Assigned, read_splits
 from demega_jax.data.recordings.symbols import Unknown, named
 from demega_jax.data.recordings.tally import Tally
 from demega_jax.data.recordings.windows import window_points
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.files import visible
 from demega_jax.names import PUBLISHED_RATE, SPLITS
 from demega_jax.phonemes import PHONEMES
@@ -141,7 +141,7 @@ def _paired(root: Path) -> list[RunName]:
     megs, events = found
     for alone, what in ((megs - events, "without events"), (events - megs, "with events but no recording")):
         if alone:
-            warn(f"{len(alone)} session runs {what}: {listed(sorted(alone))}")
+            warn(f"{counted(len(alone), 'session run')} {what}: {listed(sorted(alone))}")
     return sorted(megs & events)
 
 
@@ -150,8 +150,8 @@ def _check_alike(report: Report, recordings: Sequence[Recording]) -> None:
     for recording in recordings[1:]:
         first = recordings[0]
         if (recording.rate, recording.sensors) != (first.rate, first.sensors):
-            came = f"{recording.sensors} sensors at {recording.rate:g} Hz"
-            wanted = f"{first.sensors} sensors at {first.rate:g} Hz, as in session run {first.name}"
+            came = f"{counted(recording.sensors, 'sensor')} at {recording.rate:g} Hz"
+            wanted = f"{counted(first.sensors, 'sensor')} at {first.rate:g} Hz, as in session run {first.name}"
             way_out = "move this session run out of the folder, or download it again"
             report.problems.append(UserError(recording.meg, came, wanted, way_out))
 
@@ -180,7 +180,8 @@ def _run_facts(recording: Recording, tally: Tally, split: str, reading: Reading)
     known, of_class = int((label >= 0).sum()), tuple(counts.tolist())
     if not known:
         event = "phoneme" if recording.choice.phonemes else "event of a class"
-        came = f"no {event}, and {own.unknown.total()} events with other symbols: {named(own.unknown) or 'none'}"
+        others = f"{counted(own.unknown.total(), 'event')} with other labels: {named(own.unknown) or 'none'}"
+        came = f"no {event}, and {others}"
         wanted = f"events of the classes {listed(classes)}"
         raise UserError(recording.events, came, wanted, f"{AGAIN}, or {OTHERS}")
     tally.add(recording, events)
@@ -210,7 +211,7 @@ def _check_times(recording: Recording) -> None:
 
 
 def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown, reading: Reading) -> None:
-    """Warn of another sampling rate, of windows that run off their recording, and of symbols that are no phoneme."""
+    """Warn of another sampling rate, of windows that run off their recording, and of labels that are no class."""
     if rate != PUBLISHED_RATE:
         warn(
             f"the sampling rate is {rate:g} Hz; that of the published recordings is {PUBLISHED_RATE:g} Hz, to which "
@@ -218,9 +219,10 @@ def _say_unlike(rate: float, runs: Sequence[RunFacts], unknown: Unknown, reading
         )
     off = sum(run.phonemes - run.windows for run in runs)
     if off:
-        warn(f"{off} windows of {reading.tmax - reading.tmin:g} s run off their recording and are left out")
+        seconds = reading.tmax - reading.tmin
+        warn(f"{counted(off, 'window', 'run')} off a recording in {seconds:g} s, and no such window is counted")
     if unknown:
-        warn(f"{unknown.total()} events have symbols that are no class: {named(unknown)}")
+        warn(f"{counted(unknown.total(), 'event', 'have')} a label that is no class: {named(unknown)}")
 
 
 def _splits(runs: Sequence[RunFacts], classes: Sequence[str]) -> dict[str, SplitFacts]:

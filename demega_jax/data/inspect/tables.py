@@ -16,7 +16,7 @@ from demega_jax.data.inspect.grouped import GroupedFacts, ShardFacts
 from demega_jax.data.inspect.levels import Comparison
 from demega_jax.data.inspect.recording_facts import RecordingFacts, SplitFacts, together
 from demega_jax.data.inspect.report import Report
-from demega_jax.errors import listed
+from demega_jax.errors import counted, listed
 from demega_jax.files import format_bytes
 from demega_jax.names import PHONEMES, SCORE_NAMES
 
@@ -91,7 +91,8 @@ def _print_pairs(console: Console, pairs: Mapping[str, str | Text], style: str =
 
 def _print_grouped(facts: GroupedFacts, console: Console, *, histogram: bool) -> None:
     best = facts.reference_macro_f1
-    shape = f"{facts.rows:,} rows x {facts.sensors} sensors x {facts.time_points} time points"
+    window = f"{counted(facts.sensors, 'sensor')} x {counted(facts.time_points, 'time point')}"
+    shape = f"{counted(facts.rows, 'row')} x {window}"
     origin = {True: ", simulated", False: ", not marked as simulated", None: ""}[facts.simulated]
     in_order = ": batches read in order hold few classes" if facts.order in ORDERED else ""
     named = ", named in the file" if facts.own_classes else ", by position in the fixed inventory"
@@ -144,7 +145,7 @@ def _windows(facts: GroupedFacts) -> str:
     if windows is None:
         return "unknown (no group_indices)"
     each = "each once" if windows.total == windows.distinct else f"{windows.distinct:,} different ones"
-    short = f"; {windows.short:,} groups have fewer than {facts.level}" if windows.short else ""
+    short = f"; {counted(windows.short, 'group', 'have')} fewer than {facts.level}" if windows.short else ""
     return f"{windows.total:,} in group_indices, {each}, {windows.first:,} to {windows.last:,}{short}"
 
 
@@ -207,7 +208,7 @@ def _print_amplitude(amplitude: Amplitude, console: Console, *, tesla: bool = Fa
 def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     extent = f"{facts.minutes:,.1f} minutes, {format_bytes(facts.nbytes)}"
     pairs: dict[str, str | Text] = {
-        "data": f"{facts.sensors} sensors at {facts.rate:g} Hz, {extent}",
+        "data": f"{counted(facts.sensors, 'sensor')} at {facts.rate:g} Hz, {extent}",
         **({"sensors": facts.measured} if facts.measured else {}),
         "origin": "simulated" if facts.simulated else "not marked as simulated",
     }
@@ -219,8 +220,8 @@ def _print_recordings(facts: RecordingFacts, console: Console) -> None:
     _print_pairs(console, pairs)
     if facts.events is not None and facts.events.columns:
         _print_columns(facts.events.columns, console)
-    counted = "phonemes" if facts.classes == PHONEMES else "events"
-    table = _table(["split", "task"], ["session runs", "minutes", counted, "windows", "per s"])
+    events = "phonemes" if facts.classes == PHONEMES else "events"
+    table = _table(["split", "task"], ["session runs", "minutes", events, "windows", "per s"])
     for split, whole in facts.splits.items():
         of_split = [run for run in facts.runs if run.split == split]
         rows: dict[str, SplitFacts] = {}
@@ -278,7 +279,9 @@ def _print_run(facts: Any, console: Console) -> None:
         pairs["not finite"] = Text(f"{facts.skipped} logged steps", "yellow")
     sensors, time_points = facts.window
     size = "" if facts.parameters is None else f", {facts.parameters:,} parameters"
-    pairs["model"] = f"{sensors} sensors x {time_points} time points, {facts.classes} classes{size}"
+    pairs["model"] = (
+        f"{counted(sensors, 'sensor')} x {counted(time_points, 'time point')}, {counted(facts.classes, 'class')}{size}"
+    )
     pairs["data"] = f"{facts.data}" + ("" if facts.level is None else f", level {facts.level}")
     pairs["made with"] = ", ".join(f"{name} {number}" for name, number in facts.versions.items()) or "unknown"
     _print_pairs(console, pairs)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from demega_jax.data.shares import check_shares, split_rows, split_units
-from demega_jax.errors import UserError, did_you_mean, shortened
+from demega_jax.errors import UserError, counted, did_you_mean, shortened
 from demega_jax.names import MAX_SEED, SPLITS
 
 WAY_OUT = 'give split="train" and so on, or shares=(0.8, 0.1, 0.1)'
@@ -58,6 +58,6 @@ def _drawn(ids: Int[np.ndarray, " N"], wanted: dict[str, float], groups: ArrayLi
         raise UserError("groups", came, "a name or number for each row", "give groups of the same rows")
     units, unit, sizes = np.unique(of_row, return_inverse=True, return_counts=True)
     if len(units) < len(wanted):
-        came = f"{len(units)} groups for {len(wanted)} splits"
+        came = f"{counted(len(units), 'group')} for {len(wanted)} splits"
         raise UserError("groups", came, "at least one group for each split", "set a share to 0, or leave groups out")
     return np.array(split_units(sizes.tolist(), wanted, seed), object)[unit]

@@ -9,21 +9,19 @@ read by MNE-BIDS: Appelhoff et al. (2019). A session run takes the files
 import collections
 import dataclasses
 import types
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
+from jaxtyping import Float
 
-from demega_jax.data.acquisition import acquisition, write_acquisition
-from demega_jax.data.checksums import SENSORS
-from demega_jax.data.hdf5 import atomic_h5
+from demega_jax.data.acquisition import acquisition
 from demega_jax.data.own.epochs import positions
 from demega_jax.data.recordings.runs import RunName
-from demega_jax.errors import UserError, did_you_mean, listed, warn
-from demega_jax.files import atomic_write, expanded, format_bytes, free_space
+from demega_jax.data.recordings.write import check_new, write_session
+from demega_jax.errors import UserError, counted, did_you_mean, install, listed, warn
+from demega_jax.files import expanded
 from demega_jax.reading import open_plain
 
 if TYPE_CHECKING:
@@ -44,12 +42,6 @@ class Source:
     name: RunName
     path: "mne_bids.BIDSPath"
     events: Path
-
-    def targets(self, folder: Path) -> tuple[Path, Path]:
-        """(recording, events) in the recording tree."""
-        run, base = self.name, folder / self.name.task / "derivatives"
-        stem = f"sub-{run.subject}_ses-{run.session}_task-{run.task}_run-{run.run}_"
-        return base / "serialised" / f"{stem}meg.h5", base / "events" / f"{stem}events.tsv"
 
 
 def from_bids(
@@ -75,20 +67,18 @@ def from_bids(
     mne, mne_bids = _import_both()
     root, folder = Path(expanded(str(root))), Path(expanded(str(folder)))
     found = _sources(mne_bids, root, subjects, tasks)
-    targets = [source.targets(folder) for source in found]
-    for path in (path for pair in targets for path in pair):
-        if path.exists():
-            way_out = "choose another folder, or move that session run away"
-            raise UserError(path, "the file exists", "no file of this name", way_out)
+    targets = [source.name.paths(folder) for source in found]
+    check_new(*(path for pair in targets for path in pair))
     bad: collections.Counter[str] = collections.Counter()
-    for source, (meg, events) in zip(found, targets, strict=True):
+    for source, paths in zip(found, targets, strict=True):
         raw = _open(mne_bids, source)
-        bad.update(_write(mne, source, raw, meg, events))
+        bad.update(_write(mne, source, raw, paths))
         minutes = raw.n_times / raw.info["sfreq"] / 60
-        progress(f"wrote {source.name}: {minutes:.2f} minutes, {raw.info['sfreq']:g} Hz, {meg}")
+        progress(f"wrote {source.name}: {minutes:.2f} minutes, {raw.info['sfreq']:g} Hz, {paths[0]}")
     if bad:
         names = listed(f"{name} ({count})" for name, count in bad.most_common())
-        warn(f"{len(bad)} sensors are marked as bad in some of {len(found)} session runs and are kept: {names}")
+        count, runs = counted(len(bad), "sensor", "are"), counted(len(found), "session run")
+        warn(f"{count} marked as bad in {runs} or some of them, and kept: {names}")
     return [meg for meg, _ in targets]
 
 
@@ -99,7 +89,7 @@ def _import_both() -> tuple[types.ModuleType, types.ModuleType]:
         import mne_bids
     except ModuleNotFoundError as error:
         came, wanted = f"the package {error.name} is not installed", "MNE-Python and MNE-BIDS, to read BIDS trees"
-        raise UserError("from_bids", came, wanted, "install them with `pip install 'demega-jax[bids]'`") from None
+        raise UserError("from_bids", came, wanted, install("bids")) from None
     return mne, mne_bids
 
 
@@ -120,10 +110,11 @@ def _sources(
         else:
             found[run] = Source(run, path, Path(events))
     if not found:
-        came = f"{len(left_out)} recordings without a table of events"
+        came = f"{counted(len(left_out), 'recording')} without a table of events"
         raise UserError(root, came, "files *_events.tsv beside them", "write such a table for each recording")
     if left_out:
-        warn(f"{root}: {len(left_out)} recordings without a table of events are left out: {listed(left_out)}")
+        count = counted(len(left_out), "recording", "are")
+        warn(f"{root}: {count} left out, without a table of events: {listed(left_out)}")
     return [found[run] for run in sorted(found)]
 
 
@@ -164,7 +155,7 @@ def _open(mne_bids: types.ModuleType, source: Source) -> "mne.io.BaseRaw":
         raise UserError(source.path.fpath, came, "a recording and its tables as BIDS has them", way_out) from None
 
 
-def _write(mne: types.ModuleType, source: Source, raw: "mne.io.BaseRaw", meg: Path, events: Path) -> list[str]:
+def _write(mne: types.ModuleType, source: Source, raw: "mne.io.BaseRaw", paths: tuple[Path, Path]) -> list[str]:
     """Write a session run; returns its bad sensors. UserError: it has no MEG, or the disk is full."""
     picks = [int(channel) for channel in mne.pick_types(raw.info, meg=True, ref_meg=False, exclude=())]
     if not picks:
@@ -175,29 +166,15 @@ def _write(mne: types.ModuleType, source: Source, raw: "mne.io.BaseRaw", meg: Pa
         source.path.fpath, len(picks), sensor_names=names, sensor_types=raw.get_channel_types(picks=picks),
         sensor_positions=positions(raw.info, picks),
     )  # fmt: skip
-    need, free = len(picks) * raw.n_times * 4, free_space(meg)
-    if need > free:
-        came, wanted = f"{format_bytes(free)} are free", f"{format_bytes(need)} for session run {source.name}"
-        raise UserError(meg, came, wanted, "free some space, or choose another folder")
     with open_plain(source.events) as file:
         table = file.readall() or b""
-    with atomic_write(events) as part:
-        part.write_bytes(table)
-    with atomic_h5(meg) as (file, disk):
-        write_acquisition(file, known)
-        file.attrs.update(sample_frequency=float(raw.info["sfreq"]), bids=source.path.basename)
-        _write_data(file, raw, picks)
-        disk.check()
+    shape, rate = (len(picks), raw.n_times), float(raw.info["sfreq"])
+    write_session(paths, table, _blocks(raw, picks), shape, rate, known, {"bids": source.path.basename})
     return [name for name in raw.info["bads"] if name in names]
 
 
-def _write_data(file: h5py.File, raw: "mne.io.BaseRaw", picks: list[int]) -> None:
-    """Write the samples, a stretch of time after another, the checksum of each sensor, and the times in seconds."""
-    data = file.create_dataset("data", (len(picks), raw.n_times), np.float32)
-    sums, step = [0] * len(picks), max(1, round(BLOCK_SECONDS * raw.info["sfreq"]))
+def _blocks(raw: "mne.io.BaseRaw", picks: list[int]) -> Iterator[Float[np.ndarray, "C n"]]:
+    """The samples of some channels, a stretch of time after another."""
+    step = max(1, round(BLOCK_SECONDS * raw.info["sfreq"]))
     for begin in range(0, raw.n_times, step):
-        x = raw.get_data(picks, begin, min(begin + step, raw.n_times), verbose="error").astype(np.float32)
-        data[:, begin : begin + x.shape[1]] = x
-        sums = [zlib.crc32(np.ascontiguousarray(row).data, before) for row, before in zip(x, sums, strict=True)]
-    file.create_dataset(SENSORS, data=np.array(sums, np.uint32))
-    file.create_dataset("times", data=np.arange(raw.n_times) / raw.info["sfreq"])
+        yield raw.get_data(picks, begin, min(begin + step, raw.n_times), verbose="error").astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from demega_jax.data.own.write import write_grouped
-from demega_jax.errors import UserError, did_you_mean, listed
+from demega_jax.errors import UserError, did_you_mean, install, listed
 
 if TYPE_CHECKING:
     import mne
@@ -73,8 +73,8 @@ def import_mne(where: object) -> types.ModuleType:
     try:
         import mne
     except ModuleNotFoundError:
-        way_out = "install it with `pip install 'demega-jax[mne]'`"
-        raise UserError(where, "MNE-Python is not installed", "the package mne, to read Epochs", way_out) from None
+        wanted = "the package mne, to read Epochs"
+        raise UserError(where, "MNE-Python is not installed", wanted, install("mne")) from None
     return mne
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from demega_jax.data.labels import are_names
 from demega_jax.errors import UserError, listed, shortened
+from demega_jax.names import straight
 
 
 def class_ids(
@@ -32,14 +33,17 @@ def class_ids(
     different, ids = np.unique(given, return_inverse=True)
     names = tuple(str(name) for name in different.tolist())
     all_names = tuple(classes or known or names)
-    place = {name: number for number, name in enumerate(all_names)}
-    absent = [name for name in names if name not in place]
+    if not are_names(all_names):
+        came, wanted = f"two of {listed(all_names, 8)} differ by their apostrophe only", "one spelling of each class"
+        raise UserError("labels", came, wanted, "correct the labels")
+    place = {straight(name): number for number, name in enumerate(all_names)}
+    absent = [name for name in names if straight(name) not in place]
     if absent:
         row = int(np.flatnonzero(ids == names.index(absent[0]))[0])
         came = f"label {shortened(absent[0])!r} in row {row}"
         wanted = f"one of the {len(all_names)} classes {listed(all_names)}"
         raise UserError("labels", came, wanted, "correct the labels, or name all classes")
-    return np.array([place[name] for name in names], np.int64)[ids], all_names
+    return np.array([place[straight(name)] for name in names], np.int64)[ids], all_names
 
 
 def _labels(labels: ArrayLike) -> np.ndarray:

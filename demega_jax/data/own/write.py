@@ -20,7 +20,7 @@ from demega_jax.data.own.blocks import Block, Blocks, blocks_of
 from demega_jax.data.own.names import class_ids
 from demega_jax.data.shards.reader import is_sharded
 from demega_jax.data.spread import check_spread
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.files import expanded, format_bytes, free_space
 from demega_jax.names import MAX_LEVEL, SPLITS
 
@@ -82,7 +82,7 @@ def write_grouped(
     there = _splits_there(target)
     ids, names = class_ids(labels, classes, there[0].classes if there else None)
     if blocks.rows is not None and blocks.rows != len(ids):
-        raise _lengths(f"{blocks.rows} windows and {len(ids)} labels")
+        raise _lengths(f"{counted(blocks.rows, 'window')} and {counted(len(ids), 'label')}")
     of_row = assigned(ids, split, shares, groups, seed)
     known = acquisition(
         "write_grouped", blocks.window[0], sampling_rate=sampling_rate, tmin=tmin, units=units,
@@ -195,12 +195,12 @@ def _write(
         row, rows = 0, len(of_row)
         for block in blocks.parts:
             if row + len(block) > rows:
-                raise _lengths(f"more than {rows} windows and {rows} labels")
+                raise _lengths(f"more than {rows} windows and {counted(rows, 'label')}")
             for name in paths:
                 (averagers if averaged else writers)[name].add(block[of_row[row : row + len(block)] == name])
             row += len(block)
         if row < rows:
-            raise _lengths(f"{row} windows and {rows} labels")
+            raise _lengths(f"{counted(row, 'window')} and {counted(rows, 'label')}")
         for averager in averagers.values():
             averager.close()
         for writer in writers.values():

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from demega_jax.data.recordings.runs import Recording, RunName
-from demega_jax.errors import listed, warn
+from demega_jax.errors import counted, listed, warn
 
 BOOK = re.compile(r"Sherlock[0-9]+")  # the tasks of LibriBrain, each of which is a book
 
@@ -44,7 +44,7 @@ def warn_of_shared(assigned: Mapping[str, Sequence[Recording]]) -> None:
         shared = [str(r.name) for r in of_books.get(split, ()) if chapter_of(r.name) in known]
         if shared:
             warn(
-                f"{len(shared)} session runs for {split} hear chapters of {' or '.join(others)}, so that scores there "
-                f"are too good: {listed(shared)}; put each chapter into one split with --splits TABLE "
-                "(data.regroup.splits), a table with the columns run and split"
+                f"{split} has {counted(len(shared), 'session run')} whose chapter is also in {' or '.join(others)}, so "
+                f"that scores there are too good: {listed(shared)}; put each chapter into one split with --splits "
+                "TABLE (data.regroup.splits), a table with the columns run and split"
             )

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from demega_jax.data.tables import read_table
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, listed
 from demega_jax.files import fingerprint
+from demega_jax.names import all_different, straight
 
 COLUMNS = {"label": ("label",), "class": ("class",)}
 
@@ -14,7 +15,7 @@ COLUMNS = {"label": ("label",), "class": ("class",)}
 class ClassMap:
     """Which class each label belongs to. Labels that are not named are left out.
 
-    path: the file.  pairs: labels, in small letters as those of `Events`, and the names of their classes.
+    path: the file.  pairs: labels, written as those of `Events` are, and the names of their classes.
     """
 
     path: Path
@@ -38,11 +39,11 @@ class ClassMap:
 def read_class_map(path: Path) -> ClassMap:
     """The mapping of a file; several labels may have one class. A label that is there twice with one class counts once.
 
-    UserError: it is no such table, has a label with two classes, or fewer than two classes.
+    UserError: it is no such table, has a label with two classes, fewer than two classes, or one class in two spellings.
     """
     found: dict[str, tuple[str, str]] = {}
     for row in read_table(path, COLUMNS):
-        label, name = row.cells["label"].lower(), row.cells["class"]
+        label, name = straight(row.cells["label"].lower()), row.cells["class"]
         known, where = found.setdefault(label, (name, row.where))
         if known != name:
             came = f"label {label} is of class {known} in {where}, and of class {name} in {row.where}"
@@ -51,4 +52,7 @@ def read_class_map(path: Path) -> ClassMap:
     if len(made.classes) < 2:
         came = f"one class only ({made.classes[0]})"
         raise UserError(path, came, "two classes or more", "name the labels of another class, too")
+    if not all_different(made.classes):
+        came = f"two of the classes {listed(made.classes, 8)} differ by their apostrophe only"
+        raise UserError(path, came, "one spelling of each class", "correct one of them")
     return made

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from demega_jax.data.recordings.class_map import ClassMap, read_class_map
-from demega_jax.data.recordings.events import ALL_ROWS, EventChoice
+from demega_jax.data.recordings.events import ALL_ROWS, EventChoice, values_of
 from demega_jax.data.recordings.runs import Recording
-from demega_jax.data.recordings.symbols import label_symbols, most_frequent
-from demega_jax.errors import UserError
+from demega_jax.data.recordings.symbols import Unknown, label_symbols, most_frequent, named
+from demega_jax.errors import UserError, counted, did_you_mean, listed
 from demega_jax.phonemes import PHONEMES
 
 
@@ -46,6 +46,8 @@ def classes_of(runs: Sequence[Recording], top: int | None) -> tuple[str, ...]:
     UserError: a class of the file has no event, or there are fewer than two classes.
     """
     choice = runs[0].choice
+    if not choice.phonemes and choice.column:
+        _check_value(runs, choice)
     if choice.class_map is not None:
         _check_mapped(runs, choice.class_map)
         return choice.class_map.classes
@@ -60,16 +62,32 @@ def classes_of(runs: Sequence[Recording], top: int | None) -> tuple[str, ...]:
     return found
 
 
+def _check_value(runs: Sequence[Recording], choice: EventChoice) -> None:
+    """UserError: no row of the session runs of train has the value that is asked for."""
+    if any(run.read_events().symbol for run in runs):
+        return
+    there = dict.fromkeys(value for run in runs for value in values_of(run.events, choice.column))
+    if choice.value not in there:
+        came = f"no row with {choice.column}={choice.value} in {counted(len(runs), 'session run')} of train"
+        wanted = f"one of the values of the column {choice.column}: {listed(there, 20)}"
+        way_out = did_you_mean(choice.value, there, "name one of them with --events or data.regroup.events")
+        raise UserError(runs[0].events, came, wanted, way_out)
+
+
 def _check_mapped(runs: Sequence[Recording], class_map: ClassMap) -> None:
     """UserError: a class of the file has no event in the session runs of train."""
-    counts = np.zeros(len(class_map.classes), np.int64)
+    counts, others = np.zeros(len(class_map.classes), np.int64), Unknown()
     for run in runs:
-        label, _ = label_symbols(run.read_events().symbol, class_map.classes, run.choice)
+        label, unknown = label_symbols(run.read_events().symbol, class_map.classes, run.choice)
+        others += unknown
         counts += np.bincount(label[label >= 0], minlength=len(counts))
     absent = [class_map.classes[i] for i in np.flatnonzero(counts == 0).tolist()]
     if absent:
         labels = " ".join(class_map.labels_of(absent[0]))
-        others = f", nor of {len(absent) - 1} other classes" if len(absent) > 1 else ""
-        came = f"no event of class {absent[0]} ({labels}) in {len(runs)} session runs of train{others}"
+        more = f", nor of {counted(len(absent) - 1, 'other class')}" if len(absent) > 1 else ""
+        came = f"no event of class {absent[0]} ({labels}) in {counted(len(runs), 'session run')} of train{more}"
         wanted = f"an event of every class in the column {runs[0].choice.label} of {runs[0].events} and the others"
-        raise UserError(class_map.path, came, wanted, "correct its labels, or remove this class from the file")
+        way_out = "correct its labels, or remove this class from the file"
+        if others:
+            way_out += f"; labels there that it does not name: {named(others)}"
+        raise UserError(class_map.path, came, wanted, way_out)

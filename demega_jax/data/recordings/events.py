@@ -1,5 +1,6 @@
 """Events of a recording as published: when which phoneme begins, and where in its word it stands."""
 
+import collections
 import csv
 import dataclasses
 import itertools
@@ -13,7 +14,8 @@ from jaxtyping import Float, Int
 from demega_jax.data.recordings.class_map import ClassMap
 from demega_jax.data.tables import bare
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, did_you_mean
+from demega_jax.errors import UserError, did_you_mean, listed
+from demega_jax.names import straight
 from demega_jax.reading import open_text
 
 NO_PHONEME = ("oov", "sil", "sp", "spn", "")  # symbols that aligners use for silence, noise and unknown words
@@ -64,10 +66,11 @@ PHONEME_EVENTS = EventChoice()
 class Events:
     """The chosen events of a session run, usually phonemes, in order of time.
 
-    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters.
-    position [E]: places in POSITIONS.  duplicates: events that were in the table twice and are dropped.  unordered:
-    events that began before the one above them and were sorted.  cut: rows of the table that have fewer columns than
-    its head and are left out.  last: seconds at which the last event of any kind begins; 0 if there is none.
+    onset [E]: seconds from the start of the recording, float64.  symbol [E]: names of phonemes, in small letters and
+    with straight apostrophes.  position [E]: places in POSITIONS.  duplicates: events that were in the table twice and
+    are dropped.  unordered: events that began before the one above them and were sorted.  cut: rows of the table that
+    have fewer columns than its head and are left out.  last: seconds at which the last event of any kind begins; 0 if
+    there is none.
     """
 
     onset: Float[np.ndarray, " E"]
@@ -135,14 +138,24 @@ def _rows(path: Path, lines: Iterator[list[str]], choice: EventChoice) -> Iterat
     columns = (choice.column or choice.label, choice.label, time)
     missing = [name for name in columns if name not in head]
     if missing:
+        came = f"no column {missing[0]} in its head ({listed(head, 20)})"
         wanted = f"the tab-separated columns {', '.join(columns)}"
         way_out = f"{AGAIN}, or {OTHERS}" if choice.phonemes else did_you_mean(missing[0], head, "name another column")
-        raise UserError(path, f"no column {missing[0]}", wanted, way_out)
+        raise UserError(path, came, wanted, way_out)
     places = [head.index(name) for name in columns]
     for number, cells in enumerate(lines, 2):
         if cells:  # a line without anything is no row
             kind, segment, when = (bare(cells[place]) if place < len(cells) else "" for place in places)
             yield _Row(number, kind if choice.column else "", segment, when, len(cells) < len(head))
+
+
+def values_of(path: Path, column: str) -> tuple[str, ...]:
+    """The different values of a column of a table that `read_events` has read, the most frequent first."""
+    with open_text(path, "utf-8-sig") as file:
+        head, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    place = [bare(cell) for cell in head].index(column)
+    counts = collections.Counter(bare(cells[place]) for cells in rows if len(cells) > place)
+    return tuple(value for value, _ in counts.most_common())
 
 
 def _seconds(text: str) -> float:
@@ -161,4 +174,4 @@ def _event(path: Path, row: _Row, choice: EventChoice) -> tuple[float, str, str]
         wanted = f"a number of seconds in the column {TIME}" + ("" if choice.phonemes else f" or {ONSET}")
         way_out = AGAIN if choice.phonemes else "correct the table, or name only rows with a time by --events"
         raise UserError(path, f"time {row.time!r} in line {row.line}", wanted, way_out)
-    return onset, symbol.lower(), position if position in POSITIONS else ""
+    return onset, straight(symbol.lower()), position if position in POSITIONS else ""

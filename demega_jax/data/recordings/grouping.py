@@ -22,7 +22,7 @@ from demega_jax.data.recordings.events import POSITIONS
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.statistics import Statistics
 from demega_jax.data.recordings.windows import Windows
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.signal.denoise import denoise
 
 CHUNK_ROWS = 32
@@ -193,7 +193,7 @@ def write_groups(
                 if part.stop == len(target.groups):
                     write_checksums(file, sums_of_rows, target.groups.sizes(), target.groups.window)
                     own.close()  # the file is whole and gets its final name now
-                    say(f"wrote {target.path}: {len(target.groups)} groups")
+                    say(f"wrote {target.path}: {counted(len(target.groups), 'group')}")
             del sums, total  # before the next pass makes its own
 
 

@@ -18,7 +18,7 @@ from demega_jax.data.checksums import Checks, check_events, events_checksum, sen
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
 from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice, Events, read_events
-from demega_jax.errors import UserError, listed, shortened, warn
+from demega_jax.errors import UserError, counted, listed, shortened, warn
 from demega_jax.files import visible
 from demega_jax.names import MAX_RATE
 from demega_jax.signal.resample import ratio_of, resampled
@@ -37,6 +37,12 @@ class RunName:
 
     def __str__(self) -> str:
         return f"{self.subject}/{self.session}/{self.task}/{self.run}"
+
+    def paths(self, folder: Path, kind: str = "meg.h5") -> tuple[Path, Path]:
+        """(samples, events): its files in a recording tree. kind: the end of the name of the first."""
+        base = folder / self.task / "derivatives"
+        stem = f"sub-{self.subject}_ses-{self.session}_task-{self.task}_run-{self.run}_"
+        return base / "serialised" / f"{stem}{kind}", base / "events" / f"{stem}events.tsv"
 
     def __lt__(self, other: "RunName") -> bool:
         return self._key() < other._key()
@@ -151,7 +157,7 @@ def find_recordings(
     for some, others, what in ((megs, events, "without events"), (events, megs, "without a recording")):
         alone = sorted(set(some) - set(others))
         if alone:
-            warn(f"{root}: {len(alone)} session runs {what} are left out: {listed(alone)}")
+            warn(f"{root}: {counted(len(alone), 'session run', 'are')} {what}, and left out: {listed(alone)}")
     names = sorted(set(megs) & set(events))
     if not names:
         wanted = "files {task}/derivatives/serialised/*_meg.h5 and {task}/derivatives/events/*_events.tsv"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from demega_jax.data.recordings.runs import Recording, RunName
 from demega_jax.data.tables import ENDINGS, Row, read_table
-from demega_jax.errors import UserError, did_you_mean, listed, shortened, warn
+from demega_jax.errors import UserError, counted, did_you_mean, listed, shortened, warn
 from demega_jax.names import SPLITS
 
 COLUMNS = {"run": ("run", "file"), "split": ("split",)}
@@ -74,7 +74,7 @@ def named_splits(
         names = listed(f"{shortened(row.cells['run'])} ({row.where})" for row in unknown)
         wanted = f"session runs of the recordings, such as {listed(there, 3) or '0/1/Sherlock1/1'}"
         way_out = did_you_mean(unknown[0].cells["run"], there, "correct these names, or remove them from the file")
-        raise UserError(path, f"{len(unknown)} session runs that are not there: {names}", wanted, way_out)
+        raise UserError(path, f"{counted(len(unknown), 'session run')} that are not there: {names}", wanted, way_out)
     chosen = {str(r.name): found[r.name].cells["split"] if r.name in found else None for r in recordings}
     _check_whole(path, chosen)
     return chosen
@@ -88,7 +88,8 @@ def _check_whole(path: Path, chosen: dict[str, str | None]) -> None:
         way_out = "name one, or leave the split out on purpose with a splits.json (see `demega-jax group --help`)"
         raise UserError(path, came, wanted, way_out)
     if left_out := [name for name, split in chosen.items() if split is None]:
-        warn(f"{path}: {len(left_out)} session runs that it does not name are left out: {listed(left_out)}")
+        count = counted(len(left_out), "session run", "are")
+        warn(f"{path}: {count} left out, as it does not name them: {listed(left_out)}")
 
 
 def _run_name(path: Path, row: Row, known: Sequence[Recording]) -> RunName | None:

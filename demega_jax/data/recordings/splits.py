@@ -16,7 +16,7 @@ from demega_jax.data.recordings.runs import OFFICIAL, Recording
 from demega_jax.data.recordings.split_list import is_table, named_splits, rows_of_json, rows_of_table
 from demega_jax.data.shares import check_shares, split_units
 from demega_jax.data.unreadable import why_unreadable
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.files import write_text
 from demega_jax.names import SPLITS
 from demega_jax.reading import read_json
@@ -44,7 +44,7 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     wanted = check_shares(shares, "--split-shares")
     chapters = by_chapter(recordings)
     if len(chapters) < len(wanted):
-        came = f"{len(recordings)} session runs of {len(chapters)} chapters for {len(wanted)} splits"
+        came = f"{counted(len(recordings), 'session run')} of {len(chapters)} chapters for {len(wanted)} splits"
         wanted_chapters = "at least one chapter for each split, as all session runs of a task and session stay together"
         way_out = (
             "name the split of each session run with --splits TABLE, a table with the columns run and split, or set "

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from demega_jax.data.recordings.runs import Recording
-from demega_jax.errors import UserError, listed, warn
+from demega_jax.errors import UserError, counted, listed, warn
 from demega_jax.files import cache_folder, write_text
 from demega_jax.reading import read_json
 
@@ -63,7 +63,8 @@ def statistics(recordings: Sequence[Recording], progress: Callable[[str], None] 
     together = pooled([(recording.samples, *found) for recording, found in known.items() if found is not None])
     constant = np.flatnonzero(together.std == 0).tolist()
     if constant:
-        warn(f"{len(constant)} sensors are constant in the session runs of train and become 0: {listed(constant)}")
+        count = counted(len(constant), "sensor", "are")
+        warn(f"{count} constant in the session runs of train, and 0 after it: {listed(constant)}")
     return together
 
 

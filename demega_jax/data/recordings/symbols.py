@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from demega_jax.data.recordings.events import PHONEME_EVENTS, EventChoice
-from demega_jax.errors import UserError, listed
+from demega_jax.errors import UserError, counted, listed
+from demega_jax.names import straight
 from demega_jax.phonemes import PHONEMES, class_frequencies
 
 STRESS = re.compile(r"(?<=[a-z])[0-2]$")  # of a vowel in the CMU dictionary: ah0, ah1, ah2
@@ -26,9 +27,9 @@ def label_symbols(
     choice: of the events; where it has a mapping, a symbol has the class that this names. A symbol of a phoneme with a
     stress digit, such as ah1, counts as the one without it, if the one with it has no class.
     """
-    place = {name: i for i, name in enumerate(classes)}
+    place = {straight(name): i for i, name in enumerate(classes)}
     if choice.class_map is not None:
-        place = {label: place[name] for label, name in choice.class_map.pairs if name in place}
+        place = {label: place[straight(name)] for label, name in choice.class_map.pairs if straight(name) in place}
     bare = [symbol if symbol in place or not choice.phonemes else STRESS.sub("", symbol) for symbol in symbols]
     labels = np.array([place.get(symbol, -1) for symbol in bare], np.int32)
     unknown = collections.Counter(symbol for symbol, label in zip(symbols, labels.tolist(), strict=True) if label < 0)
@@ -63,6 +64,7 @@ def check_vanished(where: Path, counts: Int[np.ndarray, " V"], unknown: Unknown,
     vanished = (counts == 0) & (expected >= EXPECTED) & (expected / 2 <= strange.total())
     if vanished.any():
         names = " ".join(classes[i] for i in np.flatnonzero(vanished).tolist())
-        came = f"no event of {names}, but {strange.total()} events with symbols that are no class: {named(strange)}"
+        events = counted(strange.total(), "event")
+        came = f"no event of {names}, but {events} with symbols that are no phoneme: {named(strange)}"
         way_out = "write the symbols of the inventory into the events files, or remove those rows"
         raise UserError(where, came, f"the symbols {' '.join(classes)}, with or without stress digits", way_out)

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from demega_jax.data.recordings.events import PHONEME_EVENTS, Events
 from demega_jax.data.recordings.runs import Recording, RunName
 from demega_jax.data.recordings.symbols import Unknown, check_vanished, label_symbols, named
-from demega_jax.errors import listed, warn
+from demega_jax.errors import counted, listed, warn
 
 
 class Tally:
@@ -45,17 +45,17 @@ class Tally:
     def warn(self, where: str) -> None:
         """One warning for each kind of oddity that was found. where: the session runs in words."""
         choice = PHONEME_EVENTS if self._first is None else self._first.choice
-        strange = "symbols that are no class"
+        strange = "a symbol that is no phoneme" if choice == PHONEME_EVENTS else "a label that is no class"
         if choice.class_map is not None:
-            strange = f"labels that {choice.class_map.path} does not name"
+            strange = f"a label that {choice.class_map.path} does not name"
         event = "phoneme" if choice == PHONEME_EVENTS else "event of a class"
-        for count, what in (
-            (self.unknown.total(), f"events with {strange} are left out: {named(self.unknown)}"),
-            (self._duplicates, "duplicate events are left out"),
-            (self._unordered, "events were out of order in time and have been sorted"),
-            (self._cut, "rows of events have fewer columns than the head of their table and are left out"),
-            (len(self._empty), f"session runs have no {event}: {listed(self._empty)}"),
-            (len(self._early), f"session runs go on long after their last event: {listed(self._early)}"),
+        for count, noun, verb, what in (
+            (self.unknown.total(), "event", "have", f"{strange}, and no such event is used: {named(self.unknown)}"),
+            (self._duplicates, "duplicate event", "are", "left out"),
+            (self._unordered, "event", "were", "out of order in time, and all events have been sorted"),
+            (self._cut, "row", "have", "fewer columns than the head of the table of events, and no such row is used"),
+            (len(self._empty), "session run", "have", f"no {event}: {listed(self._empty)}"),
+            (len(self._early), "session run", "go", f"on long after the last event: {listed(self._early)}"),
         ):
             if count:
-                warn(f"{count} {what} ({where})")
+                warn(f"{counted(count, noun, verb)} {what} ({where})")

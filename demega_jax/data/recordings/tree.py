@@ -19,6 +19,7 @@ from demega_jax.data.recordings.windows import Windows, find_windows
 from demega_jax.data.rows import MemoryRows
 from demega_jax.data.split import LabelledRows, RowNumbers, RowReader, Split, WindowShape, facts
 from demega_jax.errors import UserError, listed
+from demega_jax.names import straight
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,7 +86,7 @@ class RecordingTree:
     def _check_classes(self, classes: Sequence[str]) -> None:
         """UserError: the file of classes has other classes than these, which are those of a model or model.classes."""
         class_map = next(iter(self.runs.values()))[0].choice.class_map
-        if class_map is not None and tuple(classes) != class_map.classes:
+        if class_map is not None and [*map(straight, classes)] != [*map(straight, class_map.classes)]:
             came, wanted = f"the classes {listed(class_map.classes, 8)}", f"{listed(classes, 8)}, as in model.classes"
             raise UserError(class_map.path, came, wanted, "name the same classes in the same order")
 

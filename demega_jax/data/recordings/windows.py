@@ -10,7 +10,7 @@ from demega_jax.data.acquisition import Acquisition
 from demega_jax.data.recordings.events import PHONEME_EVENTS
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.tally import Tally
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.phonemes import PHONEMES
 
 
@@ -69,7 +69,7 @@ def find_windows(
 ) -> Windows:
     """Windows from tmin to tmax s around each phoneme's onset: samples int((onset + tmin) rate) .. + T.
 
-    Warns, with a count, of windows that run off the end of a recording, symbols that are no class, duplicate and
+    Warns, with a count, of windows that run off the end of a recording, labels that are no class, duplicate and
     unordered events, rows that are cut, session runs without an event of a class or whose events end early.
     UserError: no window, or phonemes that vanish as their symbols are unknown.
     """
@@ -86,9 +86,9 @@ def find_windows(
         keep = fits & (label >= 0)
         columns.append((np.full(keep.sum(), index, np.int32), start[keep], label[keep], events.position[keep]))
     tally.check()
-    where = f"{len(recordings)} session runs, the first is {recordings[0].name}"
+    where = f"{counted(len(recordings), 'session run')}, the first is {recordings[0].name}"
     if off:
-        warn(f"{off} windows run off a recording and are left out ({where})")
+        warn(f"{counted(off, 'window', 'run')} off a recording, and no such window is taken ({where})")
     tally.warn(where)
     run, start, label, position = (np.concatenate(column) for column in zip(*columns, strict=True))
     if not len(run):

@@ -13,7 +13,7 @@ from demega_jax.data.folder import find_level, find_levels, find_split
 from demega_jax.data.grouped import GroupedFile, open_grouped
 from demega_jax.data.hdf5 import open_file
 from demega_jax.data.shards.manifest import VERSION, Manifest, SourceEntry, SplitEntry
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.files import format_bytes, free_space
 from demega_jax.names import SPLITS, ShardNorm
 
@@ -121,9 +121,9 @@ def check_room(
         for name, split in plan.splits.items():
             done = sum(shard.rows for shard in there.splits[name].shards) if there else 0
             count = -(-split.rows // plan.shard_rows)
-            shards = f"{count} shard{'s' if count > 1 else ''}, {format_bytes(split.rows * row_bytes)}"
-            already = f"; {done} rows are there already" if done else ""
-            say(f"{folder / name}: {split.rows} rows in {shards}{already}")
+            shards = f"{counted(count, 'shard')}, {format_bytes(split.rows * row_bytes)}"
+            already = f"; {counted(done, 'row', 'are')} there already" if done else ""
+            say(f"{folder / name}: {counted(split.rows, 'row')} in {shards}{already}")
             needed += (split.rows - done) * row_bytes
     free = free_space(out)
     if needed > free:

@@ -19,7 +19,7 @@ from demega_jax.data.shards.manifest import MANIFEST, UNFINISHED, Manifest, Shar
 from demega_jax.data.shards.plan import LIMITS, ShardSettings, Splits, check_room, make_plan, open_sources
 from demega_jax.data.shards.resume import check_folders, check_same, finished_shards
 from demega_jax.data.spread import check_spread
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.names import SPLITS, Norm, ShardNorm
 from demega_jax.signal.normalize_numpy import median_and_iqr, normalize_rows
 
@@ -90,7 +90,7 @@ def _write_level(
         return now
 
     if finished:
-        say(f"{folder}: {len(finished)} finished shards are kept")
+        say(f"{folder}: {counted(len(finished), 'finished shard', 'are')} kept")
     write_manifest(folder / UNFINISHED, state())
     with ThreadPoolExecutor(THREADS) as threads:
         for name, split in sources.items():
@@ -107,7 +107,7 @@ def _write_level(
                     file=file, rows=len(rows), bytes=size, crc32=crc32_of(path), saturated=saturated
                 )
                 write_manifest(folder / UNFINISHED, state())
-                say(f"wrote {path}: {len(rows)} rows")
+                say(f"wrote {path}: {counted(len(rows), 'row')}")
     whole = state()
     for name, entry in whole.splits.items():
         if entry.saturated:

@@ -12,7 +12,7 @@ from demega_jax.data.checksums import checksums, write_checksums
 from demega_jax.data.hdf5 import atomic_h5, write_names
 from demega_jax.data.simulate.blocks import BLOCK_ROWS, check_same, draw_blocks
 from demega_jax.data.simulate.generative import MatchedFilter, generative_model
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.files import format_bytes, free_space
 from demega_jax.metrics import macro_f1
 from demega_jax.names import SPLITS
@@ -56,7 +56,7 @@ def simulate_grouped(
         if path in there.values():
             continue
         reference = _write(path, best, split_labels(classes, rows[split]), level, split, seed)
-        progress(f"wrote {path}: {rows[split]} groups, reference macro-F1 {reference:.3f}")
+        progress(f"wrote {path}: {counted(rows[split], 'group')}, reference macro-F1 {reference:.3f}")
     return list(targets.values())
 
 

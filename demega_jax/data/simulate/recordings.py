@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.checksums import EVENTS, SENSORS
+from demega_jax.data.checksums import EVENTS
 from demega_jax.data.hdf5 import atomic_h5
 from demega_jax.data.recordings.runs import OFFICIAL, RunName
+from demega_jax.data.recordings.write import write_samples
 from demega_jax.data.simulate.generative import SAMPLE_RATE, SESSIONS, GenerativeModel, generative_model
 from demega_jax.data.simulate.grouped import check_least
 from demega_jax.data.simulate.speech import Speech, draw_speech
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.files import format_bytes, free_space, visible, write_text
 
 PROCESSING = "proc-bads+headpos+sss+notch+bp+ds_meg.h5"
@@ -40,12 +41,6 @@ class PlannedRun:
     samples: int
     session: int
     number: int
-
-    def paths(self, out: Path) -> tuple[Path, Path]:
-        """(recording, events): its files in the tree `out`."""
-        name, base = self.name, out / self.name.task / "derivatives"
-        stem = f"sub-{name.subject}_ses-{name.session}_task-{name.task}_run-{name.run}_"
-        return base / "serialised" / f"{stem}{PROCESSING}", base / "events" / f"{stem}events.tsv"
 
 
 def simulate_recordings(
@@ -72,11 +67,11 @@ def simulate_recordings(
     out = Path(out)
     plan = _checked_plan(out, minutes, sensors, time_points, seed, runs)
     size = format_bytes(_nbytes(plan, sensors))
-    progress(f"{len(plan)} session runs, {minutes:g} minutes of {sensors} sensors, {size}, into {out}")
+    progress(f"{counted(len(plan), 'session run')}, {minutes:g} minutes of {sensors} sensors, {size}, into {out}")
     model = generative_model(sensors=sensors, time_points=time_points, seed=seed)
     scale = sensor_scale(sensors, seed)
     for run in plan:
-        meg, events = run.paths(out)
+        meg, events = run.name.paths(out, PROCESSING)
         bits = np.random.SeedSequence(seed, spawn_key=(2, run.number))
         for_speech, for_noise = (np.random.default_rng(child) for child in bits.spawn(2))
         speech = draw_speech(run.samples / SAMPLE_RATE, time_points / SAMPLE_RATE, for_speech)
@@ -85,7 +80,7 @@ def simulate_recordings(
         attributes = {"seed": seed, EVENTS: np.uint32(zlib.crc32(events.read_bytes()))}
         _write_recording(meg, signal, run.samples, scale, attributes)
         progress(f"wrote {run.name}: {run.samples / SAMPLE_RATE / 60:.2f} minutes, {len(speech.label)} phonemes")
-    return [run.paths(out)[0] for run in plan]
+    return [run.name.paths(out, PROCESSING)[0] for run in plan]
 
 
 def plan_runs(minutes: float, runs: int | None = None) -> list[PlannedRun]:
@@ -177,20 +172,17 @@ def _write_recording(
     attributes: Mapping[str, object],
 ) -> None:
     """Write one recording block by block, with the attributes `channel_means` and `channel_stds` of published files."""
-    total, squares, begin = np.zeros(len(scale)), np.zeros(len(scale)), 0
-    sums = [0] * len(scale)
-    with atomic_h5(path) as (file, disk):
-        data = file.create_dataset("data", (len(scale), samples), np.float32)
+    total, squares = np.zeros(len(scale)), np.zeros(len(scale))
+
+    def scaled() -> Iterator[Float[np.ndarray, "C n"]]:
         for x in signal:
-            total += x.sum(axis=1, dtype=np.float64)
-            squares += np.square(x, dtype=np.float64).sum(axis=1)
+            total[:] += x.sum(axis=1, dtype=np.float64)
+            squares[:] += np.square(x, dtype=np.float64).sum(axis=1)
             x *= scale.astype(np.float32)[:, None]
-            data[:, begin : begin + x.shape[1]] = x
-            sums = [zlib.crc32(np.ascontiguousarray(row).data, before) for row, before in zip(x, sums, strict=True)]
-            begin += x.shape[1]
-            disk.check()
-        file.create_dataset(SENSORS, data=np.array(sums, np.uint32))
-        file.create_dataset("times", data=np.arange(samples) / SAMPLE_RATE)
+            yield x
+
+    with atomic_h5(path) as (file, disk):
+        data = write_samples(file, disk, scaled(), (len(scale), samples), SAMPLE_RATE)
         mean = total / samples
         data.attrs["channel_means"] = scale * mean
         data.attrs["channel_stds"] = scale * np.sqrt(squares / samples - mean**2)

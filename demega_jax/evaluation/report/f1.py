@@ -77,4 +77,5 @@ def _legend(figure: Figure, axes: Axes, scores: Scores, names: list[str]) -> Non
     share.set_label("share of rows: F1 of guessing by frequency")
     interval.set_label("95 % interval, bootstrap over rows")
     handles = [*kinds, chance, share, interval]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+    columns = 2 if kinds else 1  # two columns of long texts would reach below the stamp at the right edge
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)

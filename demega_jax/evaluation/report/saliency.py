@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from demega_jax.data.acquisition import Acquisition
-from demega_jax.errors import warn
+from demega_jax.errors import install, warn
 from demega_jax.evaluation.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, bare, new_figure
 
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
@@ -31,7 +31,7 @@ def draw_saliency(
     triplets = measured.in_triplets(len(saliency))
     maps = triplets and importlib.util.find_spec("mne") is not None
     if triplets and not maps:
-        warn("the maps of the saliency are left out: they need mne; pip install 'demega-jax[topo]'")
+        warn(f"the maps of the saliency are left out: they need mne; {install('topo')}")
     kinds = _kinds(saliency) if triplets else _by_type(saliency, measured.sensor_types)
     figure = new_figure(7, 5.4 if maps else 3.2)
     grid = figure.add_gridspec(3 if maps else 1, MAPS if maps else 1, height_ratios=(1.3, 1, 1) if maps else None)

@@ -13,7 +13,7 @@ from demega_jax import __version__
 from demega_jax.config import Config
 from demega_jax.config.load import to_yaml
 from demega_jax.data.split import LabelledRows
-from demega_jax.errors import UserError, warn
+from demega_jax.errors import UserError, counted, warn
 from demega_jax.evaluation.ensemble_report import EnsembleReport
 from demega_jax.evaluation.report.confusion import draw_confusion
 from demega_jax.evaluation.report.curves import draw_training
@@ -129,12 +129,12 @@ def metrics_lines(folder: RunFolder, config: Config) -> list[list[dict[str, Any]
 def facts(found: Evaluated) -> list[str]:
     """What the scores are of, in short phrases."""
     split, steps = found.split, found.steps
-    sensors = f"{split.sensors} sensors x {split.time_points} time points"
+    sensors = f"{counted(split.sensors, 'sensor')} x {counted(split.time_points, 'time point')}"
     which = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} models, steps {', '.join(map(str, steps))}"
     listed = [
         f"{split.name} split" + (", simulated data" if split.simulated else ""),
         "several levels, or an unknown one" if split.level is None else f"level {split.level}",
-        f"{found.scores.rows:,} rows", f"{len(split.classes)} classes", sensors, which, f"demega-jax {__version__}",
+        counted(found.scores.rows, "row"), f"{len(split.classes)} classes", sensors, which, f"demega-jax {__version__}",
     ]  # fmt: skip
     return listed
 

@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from demega_jax.data.recordings.runs import Recording
 from demega_jax.data.recordings.splits import Assigned
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 
 
 def row_folds(labels: Int[np.ndarray, " N"], folds: int, seed: int) -> Int[np.ndarray, " N"]:
@@ -30,7 +30,10 @@ def run_folds(splits: Assigned, folds: int) -> list[Assigned]:
     """
     runs = sorted(splits["train"], key=lambda run: -run.samples)
     if len(runs) < folds:
-        came, way_out = f"{len(runs)} session runs of train for {folds} folds", f"set stack.folds={max(2, len(runs))}"
+        came, way_out = (
+            f"{counted(len(runs), 'session run')} of train for {counted(folds, 'fold')}",
+            f"set stack.folds={max(2, len(runs))}",
+        )
         raise UserError("stack.folds", came, "at least one session run for each fold", way_out)
     dealt: list[list[Recording]] = [[] for _ in range(folds)]
     for run in runs:
@@ -57,5 +60,5 @@ def inner_split(
 def check_rows(labels: Sequence[int] | np.ndarray, folds: int, where: object) -> None:
     """UserError: there are too few rows for so many folds."""
     if len(labels) < 2 * folds:
-        came = f"{len(labels)} rows for {folds} folds"
+        came = f"{counted(len(labels), 'row')} for {counted(folds, 'fold')}"
         raise UserError(where, came, f"at least {2 * folds} rows", "set fewer stack.folds, or use more data")

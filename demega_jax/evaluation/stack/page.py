@@ -5,6 +5,7 @@ from pathlib import Path
 
 from demega_jax import __version__
 from demega_jax.config.load import to_yaml
+from demega_jax.errors import counted
 from demega_jax.evaluation.report import html
 from demega_jax.evaluation.report.folder import write_folder
 from demega_jax.evaluation.report.html import Picture
@@ -35,7 +36,7 @@ def write_stack_report(plan: StackPlan, reports: Sequence[StackReport], scores: 
         facts = [
             *at,
             f"{len(last.bases)} base models",
-            f"{scores.rows:,} rows of {last.split}",
+            f"{counted(scores.rows, 'row')} of {last.split}",
             f"demega-jax {__version__}",
         ]
         sections = [_splits(report) for report in reports]
@@ -60,4 +61,4 @@ def _splits(report: StackReport) -> str:
     notes = [html.note(f"The stackers were fitted {report.fitted}.")]
     if report.note:
         notes.append(html.note(f"On {report.split} {report.note}."))
-    return html.section(f"On {report.split}, {report.rows:,} rows", table, *notes)
+    return html.section(f"On {report.split}, {counted(report.rows, 'row')}", table, *notes)

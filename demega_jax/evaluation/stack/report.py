@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demega_jax.errors import counted
 from demega_jax.evaluation.ensemble import combine
 from demega_jax.evaluation.ensemble_report import Score, scores_of_probabilities
 from demega_jax.evaluation.predict import Predictions
@@ -118,7 +119,7 @@ def score_rows(report: StackReport) -> list[list[tuple[str, str, str]]]:
 def print_report(report: StackReport, console: Console) -> None:
     """Print the table of a split."""
     at = "" if report.level is None else f" at level {report.level}"
-    console.print(Text(f"{report.split}{at}, {report.rows:,} rows", style="bold"))
+    console.print(Text(f"{report.split}{at}, {counted(report.rows, 'row')}", style="bold"))
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("model", overflow="fold")
     table.add_column("macro-F1", justify="right", style="bold", no_wrap=True)

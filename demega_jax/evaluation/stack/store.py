@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from demega_jax.config import StackConfig
-from demega_jax.errors import UserError
+from demega_jax.errors import NEWER, UserError
 from demega_jax.evaluation.stack.crossfit import Fitted, Kind, Stacker
 from demega_jax.evaluation.stack.linear import LinearStacker
 from demega_jax.evaluation.stack.mlp import MLPStackers
@@ -56,8 +56,7 @@ class Description:
             raw.pop(SEAL, None)
             number = raw.pop("format")
             if number > FORMAT:
-                way_out = "upgrade demega-jax with `pip install -U demega-jax`"
-                raise UserError(path, f"format {number}", f"format {FORMAT} or older", way_out)
+                raise UserError(path, f"format {number}", f"format {FORMAT} or older", NEWER)
             return TypeAdapter(cls).validate_python(raw)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from demega_jax.errors import counted
 from demega_jax.evaluation.sweep.cells import Cell
 from demega_jax.evaluation.sweep.plan import Sweep
 
@@ -19,7 +20,9 @@ MOST_COLUMNS = 5  # levels beside each other in a table of 80 columns
 def print_matrix(sweep: Sweep, cells: Cells, console: Console) -> None:
     """Print macro-F1 (mean and standard deviation over seeds) of each cell, then times and intervals by level."""
     done, planned = len(cells), len(sweep.levels) ** 2
-    console.print(f"macro-F1 on {sweep.split}, mean and standard deviation over {sweep.seeds} seeds", style="bold")
+    console.print(
+        f"macro-F1 on {sweep.split}, mean and standard deviation over {counted(sweep.seeds, 'seed')}", style="bold"
+    )
     for first in range(0, len(sweep.levels), MOST_COLUMNS):
         some = sweep.levels[first : first + MOST_COLUMNS]
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from demega_jax import __version__
 from demega_jax.config.load import to_yaml
+from demega_jax.errors import counted
 from demega_jax.evaluation.report import html
 from demega_jax.evaluation.report.figure import new_figure
 from demega_jax.evaluation.report.folder import write_folder
@@ -44,7 +45,7 @@ def write_sweep_report(sweep: Sweep, cells: Cells) -> Path:
     def page(pictures: Sequence[Picture]) -> str:
         done, planned = len(cells), len(sweep.levels) ** 2
         facts = [
-            f"{sweep.split} split", f"{len(sweep.levels)} levels", f"{sweep.seeds} seeds",
+            f"{sweep.split} split", counted(len(sweep.levels), "level"), counted(sweep.seeds, "seed"),
             f"{done} of {planned} cells finished", f"demega-jax {__version__}",
         ]  # fmt: skip
         head = ("trained at", *(f"tested at {level}" for level in sweep.levels))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from demega_jax.errors import UserError
+from demega_jax.errors import UserError, counted
 from demega_jax.evaluation.fit import fit
 from demega_jax.evaluation.model import load
 from demega_jax.evaluation.sweep.cells import Cell, score_cell
@@ -22,7 +22,7 @@ def run_sweep(
         if not missing:
             say(f"level {trained}: all cells are there")
             continue
-        say(f"level {trained}: training {sweep.seeds} seeds side by side in {sweep.run(trained).path}")
+        say(f"level {trained}: training {counted(sweep.seeds, 'seed')} side by side in {sweep.run(trained).path}")
         fit(sweep.config_of(trained), sweep.run(trained), signals, say, devices)
         model = load(sweep.run(trained).path)
         for tested in missing:

@@ -43,6 +43,7 @@ def test_missing_runs_are_those_that_can_be_known():
     without = [name for name in names if name.session != "11"]
     assert missing_runs(without)[0] == "the validation session run 0/11/Sherlock1/2"
     assert "11" not in missing_runs(without)[1]
+    assert missing_runs([RunName("0", "1", "own", "1")]) == []  # own recordings lack nothing that was published
 
 
 def test_run_without_events_and_the_reverse_are_noted(tree, capsys):
@@ -108,4 +109,4 @@ def test_windows_that_run_off_are_counted(tree):
     order, off, symbols = report.notes
     assert_facts(order, "1", "out of order")
     assert_facts(off, "1", "0.5 s")
-    assert_facts(symbols, "1", "symbols")
+    assert_facts(symbols, "1 event has", "qq (1)")

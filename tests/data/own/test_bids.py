@@ -55,7 +55,7 @@ def test_samples_events_and_sensors_are_those_of_bids(bids, tmp_path, capsys):
     assert run_command("import-bids", root, tmp_path / "tree") == 0
     said = capsys.readouterr()
     assert "3 session runs" in said.out and "0.20 minutes, 200 Hz" in said.out
-    assert_warned(said.err.splitlines(), "1 sensors are marked as bad", "3 session runs", "G2 (1)")
+    assert_warned(said.err.splitlines(), "1 sensor is marked as bad", "3 session runs", "G2 (1)")
     found = find_recordings(tmp_path / "tree")
     assert [str(each.name) for each in found] == ["01/1/press/01", "01/1/press/02", "01/1/press/03"]
     for recording, x in zip(found, made.values(), strict=True):
@@ -101,7 +101,9 @@ def test_what_bids_lacks_is_one_line(bids, tmp_path, capsys):
         path.unlink()
     assert run_command("import-bids", root, out) == 0
     said = capsys.readouterr()
-    assert_warned(said.err.splitlines(), "1 recordings without a table of events", "sub-01_task-press_run-03_meg.fif")
+    assert_warned(
+        said.err.splitlines(), "1 recording is left out", "a table of events", "sub-01_task-press_run-03_meg.fif"
+    )
     assert sorted(path.name[-13:] for path in out.rglob("*.h5")) == ["run-01_meg.h5", "run-02_meg.h5"]
     fails_with(capsys, ["import-bids", root, out], "sub-01_ses-1_task-press_run-01_meg.h5", "the file exists")
     (recording,) = root.rglob("*run-02_meg.fif")
@@ -116,5 +118,5 @@ def test_what_bids_lacks_is_one_line(bids, tmp_path, capsys):
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mne", None)
     monkeypatch.setitem(sys.modules, "mne_bids", None)
-    with refused("mne is not installed", "demega-jax[bids]"):
+    with refused("mne is not installed", ".[bids]"):
         demega_jax.from_bids(tmp_path, tmp_path / "tree")

@@ -43,10 +43,10 @@ def test_published_splits_say_who_hears_their_chapters(several, tmp_path, capsys
     assert set(HELD_OUT) < assigned["train"] and assigned["validation"] == {"0/11/Sherlock1/2"}
     assert group(several, tmp_path / "out", "--level", 5) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert_warned(lines, "2 session runs for train", *HELD_OUT, "--splits TABLE", "columns run and split")
-    assert sum("hear chapters" in line for line in lines) == 1
+    assert_warned(lines, "train has 2 session runs", *HELD_OUT, "--splits TABLE", "columns run and split")
+    assert sum("whose chapter is also in" in line for line in lines) == 1
     status, out, _ = inspect(capsys, several)
-    assert status == 0 and "2 session runs for train" in " ".join(out.split())
+    assert status == 0 and "train has 2 session runs" in " ".join(out.split())
 
 
 def test_one_subject_is_not_warned_of(tree, capsys):
@@ -81,7 +81,7 @@ def test_a_file_assigns_whole_chapters(several, tmp_path, capsys):
     assert assigned["train"] == {f"{s}/1/Sherlock{task}/1" for s in (0, 1) for task in (1, 2)} | {"0/10/Sherlock1/1"}
     assert capsys.readouterr().err == ""
     assert group(several, tmp_path / "out", "--level", 5, "--splits", path) == 0
-    assert "for train hear" not in capsys.readouterr().err
+    assert "train has" not in capsys.readouterr().err
     one = splits_file(tmp_path, chapters=chapters, others="train", runs={"1/11/Sherlock1/2": None})
     assert names(read_splits(one, recordings))["validation"] == {"0/11/Sherlock1/2"}  # a session run goes first
 
@@ -108,7 +108,7 @@ def test_chapters_in_validation_and_test_are_named(several, tmp_path, capsys):
         tmp_path, runs={"1/11/Sherlock1/2": "test"}, chapters={"Sherlock1/11": "validation"}, others="train"
     )
     warn_of_shared(read_splits(path, find_recordings(several)))
-    assert_warned(capsys.readouterr().err.splitlines(), "1 session runs for validation", "test", "0/11/Sherlock1/2")
+    assert_warned(capsys.readouterr().err.splitlines(), "validation has 1 session run", "test", "0/11/Sherlock1/2")
 
 
 @pytest.mark.parametrize("seed", range(4))

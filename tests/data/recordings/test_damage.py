@@ -39,9 +39,9 @@ def _constant(tree: Path) -> None:
 
 
 SURVIVED = {
-    "off the end": (_append("99\tphoneme\taa_B\t10.3\t0.08"), ["1", "run off"]),
-    "off the begin": (_append("99\tphoneme\taa_B\t-0.1\t0.08"), ["1", "run off"]),
-    "unknown symbol": (_append("99\tphoneme\tqq_B\t1.0\t0.08"), ["1", "symbols"]),
+    "off the end": (_append("99\tphoneme\taa_B\t10.3\t0.08"), ["1 window", "runs off"]),
+    "off the begin": (_append("99\tphoneme\taa_B\t-0.1\t0.08"), ["1 window", "runs off"]),
+    "unknown symbol": (_append("99\tphoneme\tqq_B\t1.0\t0.08"), ["1 event", "symbol", "qq"]),
     "duplicate": (_first_again, ["1", "duplicate"]),
     "unordered": (_append("99\tphoneme\taa_B\t1.0\t0.08"), ["1", "out of order"]),
     "no events": (lambda tree: events_of(tree).unlink(), ["1", "without events", "0/2/Sherlock1/1"]),

@@ -142,7 +142,7 @@ def test_a_session_run_without_a_phoneme_is_named(tmp_path, capsys):
     tree = session(tmp_path, ["aa", "b"])
     write_session(tree, 2, np.random.default_rng(0).standard_normal((2, 2500)), [])
     find_windows(find_recordings(tree))
-    assert_warned(capsys.readouterr().err.splitlines(), "1 session runs have no phoneme", "0/2/Sherlock1/2")
+    assert_warned(capsys.readouterr().err.splitlines(), "1 session run has no phoneme", "0/2/Sherlock1/2")
 
 
 UNREADABLE = {

@@ -79,11 +79,11 @@ def test_what_is_not_there_is_one_line(tree, tmp_path, capsys):
     words = ("group", tree, tmp_path / "out", "--level", "1", "--split-shares", "1,0,0")
     for options, *facts in (
         (("--events", "word"), "--events", "kind=word"),
-        (("--events", "kind=word", "--label", "wrd"), "no column wrd", "word?"),
+        (("--events", "kind=word", "--label", "wrd"), "no column wrd", "kind, segment, timemeg, word", "word?"),
         (("--events", "knd=word"), "no column knd", "kind?"),
         (("--events", "all", "--label", "wrd"), "no column wrd", "word?"),
         (("--events", "all", "--top", "1"), "--top"),
-        (("--events", "kind=sound"), "0 different labels", "kind=sound"),
+        (("--events", "kind=wrd"), "no row with kind=wrd", "word, phoneme", "mean word?"),
         (("--resample", "-3"), "--resample", "-3"),
         (("--resample", "333.333"), "--resample", "333.333 Hz", "1000 Hz"),
     ):
@@ -129,7 +129,9 @@ def test_a_file_of_classes_puts_labels_together(tree, tmp_path, capsys, own_cach
     said = capsys.readouterr()
     assert "2 classes: Animal, fliers" in said.out
     (warning,) = [line for line in said.err.splitlines() if "does not name" in line]
-    assert f"13 events with labels that {path} does not name are left out: the (12), animal (1)" in warning
+    assert (
+        f"13 events have a label that {path} does not name, and no such event is used: the (12), animal (1)" in warning
+    )
     found = read_grouped(grouped_path(tmp_path / "out"))
     assert found["attributes"]["classes"].tolist() == ["Animal", "fliers"]
     assert found["labels"].tolist() == [0] * 15 + [1] * 3
@@ -152,6 +154,18 @@ def test_phonemes_too_have_the_classes_of_a_file(tmp_path):
     assert label_symbols(["b1", "b"], ("b",), EventChoice("kind", "sound"))[0].tolist() == [-1, 0]
 
 
+def test_every_form_of_an_apostrophe_is_the_same(tmp_path):
+    """In events, in the file of classes and in the classes of a model; a class is written as the file writes it."""
+    (tmp_path / "map.tsv").write_text("label\tclass\nit\u2019s\tit\u2019s\ndon't\tdo\n")
+    rows = [f"word\t{word}\t{time}" for time, word in enumerate(("It's", "don\u2018t", "it\u2019s", "its"))]
+    (tmp_path / "events.tsv").write_text("\n".join(["kind\tsegment\ttimemeg", *rows]) + "\n")
+    choice = EventChoice("kind", "word", "segment", read_class_map(tmp_path / "map.tsv"))
+    symbols = read_events(tmp_path / "events.tsv", choice).symbol
+    assert symbols == ("it's", "don't", "it's", "its") and choice.class_map.classes == ("it\u2019s", "do")
+    assert label_symbols(symbols, ("it\u2019s", "do"), choice)[0].tolist() == [0, 1, 0, -1]
+    assert label_symbols(symbols, ("its", "it\u2019s"), EventChoice("kind", "word"))[0].tolist() == [1, -1, 1, 0]
+
+
 def test_a_file_of_classes_that_is_not_sound_is_one_line(tree, tmp_path, capsys):
     path = tmp_path / "classes.tsv"
     words = ["group", tree, tmp_path / "out", "--level", 1, "--split-shares", "1,0,0"]
@@ -162,8 +176,14 @@ def test_a_file_of_classes_that_is_not_sound_is_one_line(tree, tmp_path, capsys)
         ("label\tclass\n", "no row below its head"),
         ("", "no head in its first line"),
         ("label\tclass\ndog\tA\ncat\tA\n", "one class only (A)"),
-        (ANIMALS + "yeti\tghost\nnessie\tghost\n", "no event of class ghost (yeti nessie) in 3 session runs of train"),
+        (
+            ANIMALS + "yeti\tghost\nnessie\tghost\n",
+            "no event of class ghost (yeti nessie) in 3 session runs of train",
+            "the (12)",
+        ),
         (ANIMALS + "yeti\n", "no class in line 6"),
+        (ANIMALS + "yeti\tit's\nape\tit\u2019s\n", "apostrophe"),
+        (ANIMALS + "it's\tyes\nit\u2019s\tno\n", "label it's is of class yes in line 6, and of class no in line 7"),
     ):
         path.write_text(text)
         line = fails(capsys, *words)

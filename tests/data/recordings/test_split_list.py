@@ -43,7 +43,7 @@ def test_a_list_names_the_split_of_each_session_run(tmp_path, capsys, name):
     (tmp_path / name).write_text(FILES[name])
     found = read_splits(tmp_path / name, find_recordings(GOLDEN_TREE))
     assert {split: [str(r.name) for r in runs] for split, runs in found.items()} == EXPECTED
-    assert_warned(capsys.readouterr().err.splitlines(), name, "1 session runs", "left out", "0/2/Sherlock1/1")
+    assert_warned(capsys.readouterr().err.splitlines(), name, "1 session run is", "left out", "0/2/Sherlock1/1")
 
 
 REFUSED = {

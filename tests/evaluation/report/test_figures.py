@@ -54,9 +54,13 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_nothing_is_cut_off(name):
+def test_nothing_is_cut_off_and_the_stamp_covers_nothing(name):
     figure = DRAWN[name]()
+    stamp(figure, "runs/with-a-long-name/on-a-long-path on the validation split of simulated data; " * 3)
     figure.canvas.draw()
+    (stamped,) = [text.get_window_extent() for text in figure.texts if text.get_rotation() == 90]
+    others = [*figure.axes, *figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    assert not [each for each in others if each.get_tightbbox().overlaps(stamped)]
     box = figure.get_tightbbox()  # in inches, of everything that is drawn
     width, height = figure.get_size_inches()
     assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height

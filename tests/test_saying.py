@@ -6,8 +6,8 @@ import pytest
 from helpers.errors import refused
 
 import demega_jax
-from demega_jax.api.python_names import in_python
 from demega_jax.errors import UserError, warn
+from demega_jax.saying import in_python
 
 
 @in_python
