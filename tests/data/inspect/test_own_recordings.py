@@ -52,7 +52,7 @@ def test_splits_and_windows_are_those_that_are_asked_for(trials, tmp_path, capsy
     (report,) = json.loads((tmp_path / "found.json").read_text())["reports"]
     for split in ("train", "validation", "test"):
         assert (report["facts"]["splits"][split]["runs"], report["facts"]["splits"][split]["counts"]) == (1, [1, 1])
-    assert any("3 windows of 1.7 s run off" in note for note in report["notes"])
+    assert any("3 windows run off a recording in 1.7 s" in note for note in report["notes"])
     fails_with(capsys, ["inspect", trials, "--tmax", "nan"], "--tmax", "nan")
     fails_with(capsys, ["inspect", trials, "--tmax", 0], "a window of 0 samples")
     fails_with(capsys, ["inspect", trials, "--splits", tmp_path / "none.csv"], "none.csv", "No such file")

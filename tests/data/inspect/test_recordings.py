@@ -43,7 +43,6 @@ def test_missing_runs_are_those_that_can_be_known():
     without = [name for name in names if name.session != "11"]
     assert missing_runs(without)[0] == "the validation session run 0/11/Sherlock1/2"
     assert "11" not in missing_runs(without)[1]
-    assert missing_runs([RunName("0", "1", "own", "1")]) == []  # own recordings lack nothing that was published
 
 
 def test_run_without_events_and_the_reverse_are_noted(tree, capsys):

@@ -65,7 +65,7 @@ def test_own_recordings_are_not_said_to_have_chapters(several, capsys):
 def test_evaluation_does_not_say_again_what_training_said(several, capsys):
     config = DataConfig(level=1, feed="regroup")
     open_training(Config(data=config.model_copy(update={"path": str(several)})))
-    assert_warned(capsys.readouterr().err.splitlines(), "2 session runs for train", *HELD_OUT)
+    assert_warned(capsys.readouterr().err.splitlines(), "train has 2 session runs", *HELD_OUT)
     open_split(several, "validation", config)
     assert "hear chapters" not in capsys.readouterr().err
 
