@@ -64,8 +64,11 @@ def test_nothing_heavy_is_imported_before_it_is_used(code):
     )
     run = subprocess.run(
         [sys.executable, "-c", "import time; start = time.perf_counter()\n" + code + report],
-        capture_output=True, text=True, cwd=ROOT, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert run.returncode == 0, run.stderr
     print(code.partition("\n")[0], run.stderr.strip())
     loaded = run.stdout.splitlines()[-1].split()

@@ -162,9 +162,11 @@ def test_memory_and_epoch_of_a_level_by_hand():
     steps of 512 rows in an epoch."""
     window = 306 * 125
     case = {
-        "feed_memory_bytes": 16_000 * window * 4, "memory_bytes": 16_000 * window * 4 + 7_000_000_000,
-        "batch_size": 512, "modelled_step_ms": 10.0,
-    }  # fmt: skip
+        "feed_memory_bytes": 16_000 * window * 4,
+        "memory_bytes": 16_000 * window * 4 + 7_000_000_000,
+        "batch_size": 512,
+        "modelled_step_ms": 10.0,
+    }
     assert readme_tables.memory_at(case, 20, "float16") == 80_000 * window * 2 + 7_000_000_000
     assert readme_tables.epoch_at(case, 20) == pytest.approx(1.57)
 

@@ -90,8 +90,20 @@ def benchmark(
     (extra aot).  dump: write these programs there.  progress: whether to say what is being measured, and to print the
     tables. UserError: what is asked for cannot be done, or no case could be measured.
     """
-    asked = Asked(config, changes, expanded_path(data), level_words(level), _words(feed), level_words(devices),
-                  _words(precision), batch_size, steps, stages, _words(target), path_of(dump))  # fmt: skip
+    asked = Asked(
+        config,
+        changes,
+        expanded_path(data),
+        level_words(level),
+        _words(feed),
+        level_words(devices),
+        _words(precision),
+        batch_size,
+        steps,
+        stages,
+        _words(target),
+        path_of(dump),
+    )
     with loudness(Loudness.USUAL if progress else Loudness.SILENT):
         from demega_jax.console import new_console
 

@@ -107,18 +107,34 @@ def evaluate(
     """
     with loudness(Loudness.USUAL if progress else Loudness.SILENT):
         found = evaluate_as_asked(
-            runs, data=data, level=level, split=split, splits=splits, ensemble=ensemble, tta=tta, denoise=denoise,
+            runs,
+            data=data,
+            level=level,
+            split=split,
+            splits=splits,
+            ensemble=ensemble,
+            tta=tta,
+            denoise=denoise,
             report=report,
-        )  # fmt: skip
+        )
         if progress:
             found.show()
     return found
 
 
 def evaluate_as_asked(
-    runs: Runs, agree: Agree | None = None, *, data: PathLike | None, level: "Levels | None", split: str,
-    splits: PathLike | None, ensemble: Method, tta: int | None, denoise: bool, report: bool,
-) -> EvaluateResult:  # fmt: skip
+    runs: Runs,
+    agree: Agree | None = None,
+    *,
+    data: PathLike | None,
+    level: "Levels | None",
+    split: str,
+    splits: PathLike | None,
+    ensemble: Method,
+    tta: int | None,
+    denoise: bool,
+    report: bool,
+) -> EvaluateResult:
     """`evaluate`, as loud as it is asked for already; nothing is printed of the scores.
 
     agree: of several processes, makes sure that all see the same rows and models, before the first batch.
@@ -156,9 +172,13 @@ def _evaluated(
 
 
 def _report(
-    model: "Model", split: "Split", scores: "Scores", ensemble: "EnsembleReport | None", asked: Asked,
+    model: "Model",
+    split: "Split",
+    scores: "Scores",
+    ensemble: "EnsembleReport | None",
+    asked: Asked,
     baseline: "Scores | None",
-) -> Path:  # fmt: skip
+) -> Path:
     from demega_jax.evaluation.report.write import Evaluated, write_report
 
     known = (model.name, model.config, model.steps, split, scores, ensemble, asked.method)

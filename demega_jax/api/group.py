@@ -74,20 +74,50 @@ def group(
     """
     with loudness(Loudness.USUAL if progress else Loudness.SILENT):
         return group_as_asked(
-            Path(expanded(str(recordings))), Path(expanded(str(out))), level, tmin=tmin, tmax=tmax, seed=seed,
-            shuffle=shuffle, drop_remaining=drop_remaining, by_position=by_position, denoise=denoise, runs=runs,
-            splits=None if splits is None else Path(expanded(str(splits))), split_shares=split_shares, memory=memory,
-            events=events, label=label, top=top, resample=resample,
+            Path(expanded(str(recordings))),
+            Path(expanded(str(out))),
+            level,
+            tmin=tmin,
+            tmax=tmax,
+            seed=seed,
+            shuffle=shuffle,
+            drop_remaining=drop_remaining,
+            by_position=by_position,
+            denoise=denoise,
+            runs=runs,
+            splits=None if splits is None else Path(expanded(str(splits))),
+            split_shares=split_shares,
+            memory=memory,
+            events=events,
+            label=label,
+            top=top,
+            resample=resample,
             classes_file=None if classes_file is None else Path(expanded(str(classes_file))),
-        )  # fmt: skip
+        )
 
 
 def group_as_asked(
-    recordings: Path, out: Path, level: Levels, *, tmin: float, tmax: float, seed: int, shuffle: bool,
-    drop_remaining: bool, by_position: bool, denoise: bool, runs: Sequence[str] | None, splits: Path | None,
-    split_shares: Sequence[float] | None, memory: str, events: str | None, label: str | None,
-    classes_file: Path | None, top: int | None, resample: float | None,
-) -> list[GroupedFile]:  # fmt: skip
+    recordings: Path,
+    out: Path,
+    level: Levels,
+    *,
+    tmin: float,
+    tmax: float,
+    seed: int,
+    shuffle: bool,
+    drop_remaining: bool,
+    by_position: bool,
+    denoise: bool,
+    runs: Sequence[str] | None,
+    splits: Path | None,
+    split_shares: Sequence[float] | None,
+    memory: str,
+    events: str | None,
+    label: str | None,
+    classes_file: Path | None,
+    top: int | None,
+    resample: float | None,
+) -> list[GroupedFile]:
     """`group`, as loud as it is asked for already."""
     levels = numbers("--level", level_words(level), lambda: PUBLISHED_LEVELS)
     check_seconds(tmin, tmax)

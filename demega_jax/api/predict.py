@@ -163,9 +163,13 @@ def _counted(batches: Iterator[Rows], confusion: Int[np.ndarray, "V V"]) -> Iter
 
 
 def _opened(
-    runs: list[Path], windows: ArrayLike | PathLike, split: str, level: "Levels | None", data: PathLike | None,
+    runs: list[Path],
+    windows: ArrayLike | PathLike,
+    split: str,
+    level: "Levels | None",
+    data: PathLike | None,
     asked: Asked,
-) -> AbstractContextManager[Prediction]:  # fmt: skip
+) -> AbstractContextManager[Prediction]:
     """Windows and the models that predict them, as `opened` has them. UserError: a path is not there."""
     given = _checked_path(windows) if isinstance(windows, str | Path) else windows
     return opened(runs, lambda model, asked: _open(given, split, level, model, asked), data, asked)

@@ -48,9 +48,15 @@ def layout_of(vocabulary: Path, secondary: Path | None, index: str, apostrophe: 
 
 
 def submit_words(
-    output: Path, runs: Sequence[Path], secondary: Sequence[Path], holdout: Holdout, layout: "Layout",
-    ranks: "Ranks", asked: Asked, tell: Tell,
-) -> None:  # fmt: skip
+    output: Path,
+    runs: Sequence[Path],
+    secondary: Sequence[Path],
+    holdout: Holdout,
+    layout: "Layout",
+    ranks: "Ranks",
+    asked: Asked,
+    tell: Tell,
+) -> None:
     """Predict every word of a holdout and write a checked submission.
 
     secondary: the training runs of the secondary vocabulary, where there is one.  tell: shows how far it is.
@@ -91,9 +97,15 @@ def _probabilities(
 
 
 def check_words(
-    path: Path, layout: "Layout", *, rows: int | None, holdout: Path | None, track: "Track | None", ranks: "Ranks",
+    path: Path,
+    layout: "Layout",
+    *,
+    rows: int | None,
+    holdout: Path | None,
+    track: "Track | None",
+    ranks: "Ranks",
     answers: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Check a submission, and score it by a file of answers, where that is given. UserError: it is not valid.
 
     rows: how many it must have; None: as many as the words of the holdout, where that is given.

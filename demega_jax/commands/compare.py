@@ -38,9 +38,14 @@ Split = Annotated[Literal["validation", "test"], typer.Option("--split", help="S
 
 
 def command(
-    ctx: typer.Context, runs: Runs, against: Against = None, data: Data = None, level: Level = None,
-    split: Split = "validation", json_file: Json = None,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    runs: Runs,
+    against: Against = None,
+    data: Data = None,
+    level: Level = None,
+    split: Split = "validation",
+    json_file: Json = None,
+) -> int:
     """Compare the macro-F1 of two sides of training runs, over rows and over seeds."""
     from demega_jax.api.asked import asked_data
 

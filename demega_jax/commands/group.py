@@ -21,7 +21,7 @@ from demega_jax.commands.shared.options import (
     level_option,
     refuse_idle,
     seed_option,
-)  # fmt: skip
+)
 from demega_jax.names import MAX_RATE
 
 EXAMPLES = """demega-jax group recordings grouped --level 5,20
@@ -70,8 +70,24 @@ def command(
     from demega_jax.api.group import group_as_asked
 
     group_as_asked(
-        recordings, out, level, tmin=tmin, tmax=tmax, seed=seed, shuffle=not no_shuffle, drop_remaining=drop_remaining,
-        by_position=by_position, denoise=denoise, runs=run, splits=splits, split_shares=shares, memory=memory,
-        events=events, label=label, classes_file=classes_file, top=top, resample=resample,
-    )  # fmt: skip
+        recordings,
+        out,
+        level,
+        tmin=tmin,
+        tmax=tmax,
+        seed=seed,
+        shuffle=not no_shuffle,
+        drop_remaining=drop_remaining,
+        by_position=by_position,
+        denoise=denoise,
+        runs=run,
+        splits=splits,
+        split_shares=shares,
+        memory=memory,
+        events=events,
+        label=label,
+        classes_file=classes_file,
+        top=top,
+        resample=resample,
+    )
     return 0

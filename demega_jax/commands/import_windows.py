@@ -36,10 +36,14 @@ KEEP = "Keep the T, T/m and V of a .fif file, which are too small for training (
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 # What the arguments of `write_grouped` are called here, in errors.
 OPTIONS = {
-    "split": "--split", "shares": "--split-shares", "classes": "--classes", "level": "--level",
-    "group": "--group", "drop_remaining": "--drop-remaining",
+    "split": "--split",
+    "shares": "--split-shares",
+    "classes": "--classes",
+    "level": "--level",
+    "group": "--group",
+    "drop_remaining": "--drop-remaining",
     "write_grouped": "--rate, --unit or --sensor-type",
-}  # fmt: skip
+}
 OF_THE_FILE = ("x", "labels", "groups", "epochs")
 
 
@@ -79,10 +83,19 @@ def command(
 
     facts: dict[str, Any] = {"sampling_rate": rate, "units": unit, "sensor_types": sensor_type}
     settings = ImportSettings(
-        windows=windows, labels=labels, groups=groups, classes=classes, split=split, shares=shares, seed=seed,
-        level=level, group=group, drop_remaining=drop_remaining, scale=not keep_units,
+        windows=windows,
+        labels=labels,
+        groups=groups,
+        classes=classes,
+        split=split,
+        shares=shares,
+        seed=seed,
+        level=level,
+        group=group,
+        drop_remaining=drop_remaining,
+        scale=not keep_units,
         facts={name: value for name, value in facts.items() if value is not None},
-    )  # fmt: skip
+    )
     try:
         paths = import_file(file, out, settings)
     except UserError as error:

@@ -44,10 +44,20 @@ Embeddings = Annotated[bool, typer.Option("--embeddings", help="Write embeddings
 
 
 def command(
-    ctx: typer.Context, runs: Runs, input_path: Input, output: Output, split: Split_ = "validation",
-    level: Level = None, ensemble: EnsembleOption = "mean", data: ValidationData = None, tta: Tta = False,
-    seed: Seed = 0, denoise: Denoise = False, embeddings: Embeddings = False, force: Force = False,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    runs: Runs,
+    input_path: Input,
+    output: Output,
+    split: Split_ = "validation",
+    level: Level = None,
+    ensemble: EnsembleOption = "mean",
+    data: ValidationData = None,
+    tta: Tta = False,
+    seed: Seed = 0,
+    denoise: Denoise = False,
+    embeddings: Embeddings = False,
+    force: Force = False,
+) -> int:
     """Predict the classes of windows with one or several training runs."""
     check_idle(ctx, method=ensemble, tta=tta)
     if input_path.is_file():

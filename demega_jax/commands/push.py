@@ -44,9 +44,16 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the model card; s
 
 
 def command(
-    run: Run, repo: Repo, scores: ScoreFiles = None, private: Private = False, revision: Branch = None,
-    message: Message = None, dataset: Dataset = None, license_: Licence = None, dry_run: DryRun = False,
-) -> int:  # fmt: skip
+    run: Run,
+    repo: Repo,
+    scores: ScoreFiles = None,
+    private: Private = False,
+    revision: Branch = None,
+    message: Message = None,
+    dataset: Dataset = None,
+    license_: Licence = None,
+    dry_run: DryRun = False,
+) -> int:
     """Push a training run to the hub: parameters, configuration and a model card with its scores."""
     check_there(run, "the folder of a training run", folder=True)
     for path in scores or ():

@@ -37,9 +37,15 @@ Saliency = Annotated[
 
 
 def command(
-    ctx: typer.Context, run: Run, data: Data = None, level: Level = None, split: Split = "validation",
-    splits: Splits = None, formats: Format = None, saliency: Saliency = False,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    run: Run,
+    data: Data = None,
+    level: Level = None,
+    split: Split = "validation",
+    splits: Splits = None,
+    formats: Format = None,
+    saliency: Saliency = False,
+) -> int:
     """Evaluate a training run and make its folder report/ anew: figures, and a page that ties them together."""
     check_there(run, "the folder of a training run", folder=True)
     endings = names("--format", formats or ["png"], PICTURES)

@@ -42,10 +42,19 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the stack in --
 
 
 def command(
-    ctx: typer.Context, run: Run, config: ConfigFile = None, overrides: Overrides = None, base: Base = None,
-    data: Data = None, level: Level = None, split: Split = "validation", in_sample: InSample = False,
-    resume: Resume = False, devices: Devices = None, json_file: Json = None,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    run: Run,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    base: Base = None,
+    data: Data = None,
+    level: Level = None,
+    split: Split = "validation",
+    in_sample: InSample = False,
+    resume: Resume = False,
+    devices: Devices = None,
+    json_file: Json = None,
+) -> int:
     """Learn to combine the logits of base models of several levels, and compare that with averaging them."""
     process: Process = ctx.obj
     check_inputs(config, data)
@@ -64,9 +73,15 @@ def command(
 
 
 def _plan(
-    run: Path, file: Path | None, overrides: list[str], base: list[Path], data: str | None, level: list[str] | None,
-    in_sample: bool, devices: int | None,
-) -> "StackPlan":  # fmt: skip
+    run: Path,
+    file: Path | None,
+    overrides: list[str],
+    base: list[Path],
+    data: str | None,
+    level: list[str] | None,
+    in_sample: bool,
+    devices: int | None,
+) -> "StackPlan":
     """What is asked for. UserError: base models are given and to be trained, or neither."""
     from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config

@@ -72,13 +72,28 @@ Rows = Annotated[
 
 
 def command(
-    ctx: typer.Context, runs: Runs = None, holdout: Holdout = None, output: Output = None,
-    competition: Competition = "2025", ensemble: EnsembleOption = "mean", data: ValidationData = None,
-    tta: Tta = False, seed: Seed = 0, denoise: Denoise = False, check: Check = None, rows: Rows = None,
-    track: Track = None, vocabulary: Vocabulary = None, index_column: IndexColumn = "index",
-    apostrophe: Apostrophe = "keep", ranks: Ranks = "highest", secondary: Secondary = None,
-    secondary_vocabulary: SecondaryVocabulary = None, answers: Answers = None, force: Force = False,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    runs: Runs = None,
+    holdout: Holdout = None,
+    output: Output = None,
+    competition: Competition = "2025",
+    ensemble: EnsembleOption = "mean",
+    data: ValidationData = None,
+    tta: Tta = False,
+    seed: Seed = 0,
+    denoise: Denoise = False,
+    check: Check = None,
+    rows: Rows = None,
+    track: Track = None,
+    vocabulary: Vocabulary = None,
+    index_column: IndexColumn = "index",
+    apostrophe: Apostrophe = "keep",
+    ranks: Ranks = "highest",
+    secondary: Secondary = None,
+    secondary_vocabulary: SecondaryVocabulary = None,
+    answers: Answers = None,
+    force: Force = False,
+) -> int:
     """Predict the holdout and write a checked submission, or check one with --check."""
     if check is not None:
         for option in ("--ensemble", "--data", "--tta", "--seed", "--denoise", "--secondary", "--force"):
@@ -141,9 +156,16 @@ def _check_words(path: Path, words: WordOptions, rows: int | None, answers: Path
 
 
 def _write_words(
-    ctx: typer.Context, words: WordOptions, runs: list[Path] | None, secondary: list[Path] | None,
-    output: Path | None, data: str | None, asked: Asked, *, force: bool,
-) -> None:  # fmt: skip
+    ctx: typer.Context,
+    words: WordOptions,
+    runs: list[Path] | None,
+    secondary: list[Path] | None,
+    output: Path | None,
+    data: str | None,
+    asked: Asked,
+    *,
+    force: bool,
+) -> None:
     if not runs or output is None or words.holdout is None:
         raise _lacks("RUN" if not runs else "--output" if output is None else "--holdout")
     words.check()

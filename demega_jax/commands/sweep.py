@@ -32,10 +32,20 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 
 
 def command(
-    ctx: typer.Context, config: ConfigFile, overrides: Overrides = None, data: Data = None, level: Level = None,
-    seeds: Seeds = 5, run: Run = None, split: Split = "validation", cells: Cells = None, resume: Resume = False,
-    devices: Devices = None, dry_run: DryRun = False, json_file: Json = None,
-) -> int:  # fmt: skip
+    ctx: typer.Context,
+    config: ConfigFile,
+    overrides: Overrides = None,
+    data: Data = None,
+    level: Level = None,
+    seeds: Seeds = 5,
+    run: Run = None,
+    split: Split = "validation",
+    cells: Cells = None,
+    resume: Resume = False,
+    devices: Devices = None,
+    dry_run: DryRun = False,
+    json_file: Json = None,
+) -> int:
     """Train every level with several seeds side by side, and test every model at every level."""
     process: Process = ctx.obj
     check_inputs(config, data)
@@ -59,9 +69,14 @@ def command(
 
 
 def _asked(
-    file: Path, overrides: list[str], data: str | None, level: list[str] | None, seeds: int, run: Path | None,
+    file: Path,
+    overrides: list[str],
+    data: str | None,
+    level: list[str] | None,
+    seeds: int,
+    run: Path | None,
     split: str,
-) -> "Sweep":  # fmt: skip
+) -> "Sweep":
     """The sweep that is asked for. UserError: a key contradicts an option."""
     from demega_jax.api.asked import absolute_paths, changed, with_levels
     from demega_jax.config.load import load_config

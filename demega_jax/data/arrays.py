@@ -77,9 +77,15 @@ def _split(
         check_finite(path, np.arange(first, first + len(part)), part)
     ids = np.full(len(x), UNKNOWN, np.int32) if labels is None else labels
     return ArraySplit(
-        path=path, name=path.stem, level=None, sensors=x.shape[1], time_points=x.shape[2], classes=tuple(classes),
-        labels=ids, x=x,
-    )  # fmt: skip
+        path=path,
+        name=path.stem,
+        level=None,
+        sensors=x.shape[1],
+        time_points=x.shape[2],
+        classes=tuple(classes),
+        labels=ids,
+        x=x,
+    )
 
 
 def _from_npy(path: Path) -> np.ndarray:

@@ -79,10 +79,16 @@ def open_word_holdout(
     check_window(inside, *first.window, expect_shape)
     rows = sum(len(file.of) for file in files)
     return WordHoldout(
-        path=inside, name=track, level=1, sensors=first.window[0], time_points=first.window[1], classes=tuple(classes),
-        labels=np.full(rows, UNKNOWN, np.int32), acquisition=Acquisition(sampling_rate=first.rate, tmin=0.0),
+        path=inside,
+        name=track,
+        level=1,
+        sensors=first.window[0],
+        time_points=first.window[1],
+        classes=tuple(classes),
+        labels=np.full(rows, UNKNOWN, np.int32),
+        acquisition=Acquisition(sampling_rate=first.rate, tmin=0.0),
         files=files,
-    )  # fmt: skip
+    )
 
 
 def _check_all_there(folder: Path, names: Sequence[str], track: Track) -> None:

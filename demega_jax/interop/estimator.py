@@ -71,10 +71,15 @@ class DemegaClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, config: ConfigLike | None = None, *, changes: Mapping[str, Any] | None = None,
-        validation_share: float = 0.1, random_state: int | np.random.RandomState | None = None,
-        devices: int | None = None, verbose: bool = False,
-    ):  # fmt: skip
+        self,
+        config: ConfigLike | None = None,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        validation_share: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+        devices: int | None = None,
+        verbose: bool = False,
+    ):
         self.config = config
         self.changes = changes
         self.validation_share = validation_share
@@ -212,9 +217,15 @@ def _split(
 ) -> ArraySplit:
     """Some of the windows as a split in memory."""
     return ArraySplit(
-        path=Path("X"), name=name, level=None, sensors=x.shape[1], time_points=x.shape[2], classes=classes,
-        labels=ids[rows].astype(np.int32), x=x[rows],
-    )  # fmt: skip
+        path=Path("X"),
+        name=name,
+        level=None,
+        sensors=x.shape[1],
+        time_points=x.shape[2],
+        classes=classes,
+        labels=ids[rows].astype(np.int32),
+        x=x[rows],
+    )
 
 
 def _train(

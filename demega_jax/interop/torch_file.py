@@ -23,15 +23,29 @@ WANTED = "a checkpoint that Lightning wrote, or a .safetensors file that `demega
 WAY_OUT = "name such a file"
 # What torch.load raises for files that are damaged or no checkpoints, beside pickle.UnpicklingError.
 DAMAGE = (
-    RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, AssertionError,
-    OverflowError, struct.error,
-)  # fmt: skip
+    RuntimeError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OSError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
 
 # The modules in the order of the optimizer's groups. The final LayerNorm is in none.
 OPTIMIZED = (
-    "input_projection", "input_skip", "meg_encoder", "feature_aggregator", "classifier", "projection_head",
+    "input_projection",
+    "input_skip",
+    "meg_encoder",
+    "feature_aggregator",
+    "classifier",
+    "projection_head",
     "ipa_predictor",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,9 +179,14 @@ class WandbWriter:
         try:
             # console=off, because W&B would record every redraw of the progress bar.
             self._run = wandb.init(
-                project="demega-jax", name=run.name, dir=str(run), config=dict(config), id=known,
-                resume="allow" if known else None, settings={"console": "off"},
-            )  # fmt: skip
+                project="demega-jax",
+                name=run.name,
+                dir=str(run),
+                config=dict(config),
+                id=known,
+                resume="allow" if known else None,
+                settings={"console": "off"},
+            )
         except wandb.Error as error:
             way_out = "run `wandb login`, or set WANDB_MODE=offline or report.wandb=false"
             came, wanted = f"W&B did not start ({error})", "a login to W&B, or its offline mode"

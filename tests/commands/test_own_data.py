@@ -20,9 +20,16 @@ TYPES = ["mag"] * 150 + ["grad"] * 7
 # The model without the width of its IPA head, which the data decide.
 MODEL = [key for key in TINY_MODEL if "ipa_width" not in key]
 KEYS = [
-    *MODEL, "model.pool=mean", "train.batch_size=16", "train.steps=6", "train.epochs=null", "train.eval_every=3",
-    "train.log_every=3", "data.augment.amplitude=0.5", "data.augment.time_shift=0.5",
-]  # fmt: skip
+    *MODEL,
+    "model.pool=mean",
+    "train.batch_size=16",
+    "train.steps=6",
+    "train.epochs=null",
+    "train.eval_every=3",
+    "train.log_every=3",
+    "data.augment.amplitude=0.5",
+    "data.augment.time_shift=0.5",
+]
 
 
 def write_data(folder):
@@ -32,9 +39,16 @@ def write_data(folder):
     patterns = rng.standard_normal((7, SENSORS, TIME_POINTS), np.float32)
     x = rng.standard_normal((70, SENSORS, TIME_POINTS), np.float32) + patterns[labels]
     return demega_jax.write_grouped(
-        folder, x, labels, classes=CLASSES, shares=(0.6, 0.2, 0.2), sampling_rate=RATE, units="fT", sensor_types=TYPES,
+        folder,
+        x,
+        labels,
+        classes=CLASSES,
+        shares=(0.6, 0.2, 0.2),
+        sampling_rate=RATE,
+        units="fT",
+        sensor_types=TYPES,
         tmin=-0.1,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow(seconds=50)

@@ -29,8 +29,20 @@ def of(*arguments: object) -> None:
 def second(data, tmp_path_factory):
     """A run of two members."""
     folder = tmp_path_factory.mktemp("runs") / "second"
-    of("train", "configs/tiny.yaml", "--data", data, "--run", folder, "--devices", 1, *SMALL,
-       "train.seed=5", "train.members=2", "data.feed=resident")  # fmt: skip
+    of(
+        "train",
+        "configs/tiny.yaml",
+        "--data",
+        data,
+        "--run",
+        folder,
+        "--devices",
+        1,
+        *SMALL,
+        "train.seed=5",
+        "train.members=2",
+        "data.feed=resident",
+    )
     return folder
 
 
@@ -82,8 +94,19 @@ def test_every_kind_of_input_gives_the_same(run, data, grouped_test, tmp_path, k
 def test_several_runs_and_members(run, second, data, grouped_test, tmp_path):
     x, labels = grouped_test
     for method in ("mean", "logits", "vote", "weighted"):
-        of("predict", run, second, "--input", data, "--split", "test", "--output", tmp_path / f"{method}.npz",
-           "--ensemble", method)  # fmt: skip
+        of(
+            "predict",
+            run,
+            second,
+            "--input",
+            data,
+            "--split",
+            "test",
+            "--output",
+            tmp_path / f"{method}.npz",
+            "--ensemble",
+            method,
+        )
     found = {name: dict(np.load(tmp_path / f"{name}.npz")) for name in ("mean", "logits", "vote", "weighted")}
     one, two = demega_jax.load(run), demega_jax.load(second)
     logits = found["mean"]["logits"]
@@ -213,8 +236,22 @@ def test_weights_are_fitted_at_the_level_that_is_scored(asked, tmp_path, monkeyp
         five = file["labels"][...] = file["labels"][:][::-1]  # the levels have the same labels otherwise
         del file["row_crc32"]  # the change is on purpose
     for seed in (1, 2):
-        of("train", "configs/tiny.yaml", "--data", data, "--level", 100, "--run", tmp_path / str(seed), "--devices", 1,
-           *SMALL, "train.steps=2", "train.eval_every=2", f"train.seed={seed}")  # fmt: skip
+        of(
+            "train",
+            "configs/tiny.yaml",
+            "--data",
+            data,
+            "--level",
+            100,
+            "--run",
+            tmp_path / str(seed),
+            "--devices",
+            1,
+            *SMALL,
+            "train.steps=2",
+            "train.eval_every=2",
+            f"train.seed={seed}",
+        )
     seen, fit = [], runs.fit_weights
 
     def spy(p, labels):

@@ -141,9 +141,13 @@ def test_answers(tmp_path):
     path = answers_file(tmp_path, "id,label,Usage\n1,the,x\n0,cat,y\n")
     assert read_answers(path, 3) == {1: "the", 0: "cat"}
     for text, facts in (
-        ("", ["none", "label"]), ("id,word\n", ["word"]), ("id,label\n3,a\n", ["'3'", "line 2"]),
-        ("id,label\n1,a\n1,b\n", ["'1'", "line 3"]), ("id,label\n1,\n", ["line 2"]), ("id,label\n-1,a\n", ["'-1'"]),
-    ):  # fmt: skip
+        ("", ["none", "label"]),
+        ("id,word\n", ["word"]),
+        ("id,label\n3,a\n", ["'3'", "line 2"]),
+        ("id,label\n1,a\n1,b\n", ["'1'", "line 3"]),
+        ("id,label\n1,\n", ["line 2"]),
+        ("id,label\n-1,a\n", ["'-1'"]),
+    ):
         path = answers_file(tmp_path, text)
         with refused(*facts, where=path):
             read_answers(path, 3)

@@ -23,10 +23,17 @@ from demega_jax.config import Config, ModelConfig
 from demega_jax.interop.estimator import hold_out
 
 TINY = {
-    "model.width": 8, "model.layers": 1, "model.heads": 2, "model.embedding_width": 8, "model.projection_width": 8,
-    "model.ipa_width": 8, "model.dropout": 0.1, "train.batch_size": 32, "train.epochs": 8,
+    "model.width": 8,
+    "model.layers": 1,
+    "model.heads": 2,
+    "model.embedding_width": 8,
+    "model.projection_width": 8,
+    "model.ipa_width": 8,
+    "model.dropout": 0.1,
+    "train.batch_size": 32,
+    "train.epochs": 8,
     "optim.learning_rate": 1e-2,
-}  # fmt: skip
+}
 
 
 def classifier(**more: Any) -> DemegaClassifier:
@@ -105,9 +112,7 @@ def test_members_are_averaged(windows):
 
 def test_clone_parameters_and_pickle(fitted, windows):
     x, _ = windows
-    assert set(fitted.get_params()) == {
-        "config", "changes", "validation_share", "random_state", "devices", "verbose"
-    }  # fmt: skip
+    assert set(fitted.get_params()) == {"config", "changes", "validation_share", "random_state", "devices", "verbose"}
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params() and not hasattr(copy, "classes_")
     assert clone(DemegaClassifier(Config())).config == Config()
@@ -152,19 +157,27 @@ def test_epochs_in_tesla(windows, warnings):
 def test_what_is_refused(fitted, windows):
     x, y = windows
     for bad, fact in [
-        (x[0], "[5, 9]"), (x[:, :3], "3 features"), (x[..., :4], "4 time points"),
-        (np.where(x > 1, np.nan, x), "NaN"), (x * 1e300, "infinity"), (x * 1j, "Complex"), (x[:0], "0 sample"),
+        (x[0], "[5, 9]"),
+        (x[:, :3], "3 features"),
+        (x[..., :4], "4 time points"),
+        (np.where(x > 1, np.nan, x), "NaN"),
+        (x * 1e300, "infinity"),
+        (x * 1j, "Complex"),
+        (x[:0], "0 sample"),
         (x[:, :0], "[150, 0, 9]"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ValueError, match=fact.replace("[", r"\[")):
             fitted.predict(bad)
     with pytest.raises(TypeError, match="[Ss]parse"):
         fitted.predict(scipy.sparse.csr_array(x[0]))
     new = classifier()
     for values, labels, fact in [
-        (x, y[:9], "inconsistent"), (x, np.repeat("a", 150), "one class"), (x[0], y[:5], "sensors, times"),
-        (x, np.linspace(0, 1, 150), "continuous"), (x, None, "requires y"),
-    ]:  # fmt: skip
+        (x, y[:9], "inconsistent"),
+        (x, np.repeat("a", 150), "one class"),
+        (x[0], y[:5], "sensors, times"),
+        (x, np.linspace(0, 1, 150), "continuous"),
+        (x, None, "requires y"),
+    ]:
         with pytest.raises(ValueError, match=fact):
             new.fit(values, labels)
     with refused("99 devices", "use devices=8", where="devices"):  # not the --devices of a command
@@ -249,10 +262,18 @@ EXEMPT: Mapping[str, str] = {
 def test_checks_of_scikit_learn():
     """With input of three axes, scikit-learn leaves most out and says so; they run on columns as sensors."""
     tables = {
-        "model.width": 8, "model.layers": 1, "model.heads": 1, "model.embedding_width": 8, "model.projection_width": 0,
-        "loss.contrastive_weight": 0.0, "model.dropout": 0.0, "model.input_norm": "none", "train.batch_size": 64,
-        "train.epochs": 10, "optim.learning_rate": 1e-2,
-    }  # fmt: skip
+        "model.width": 8,
+        "model.layers": 1,
+        "model.heads": 1,
+        "model.embedding_width": 8,
+        "model.projection_width": 0,
+        "loss.contrastive_weight": 0.0,
+        "model.dropout": 0.0,
+        "model.input_norm": "none",
+        "train.batch_size": 64,
+        "train.epochs": 10,
+        "optim.learning_rate": 1e-2,
+    }
     with pytest.warns(match="Can't test estimator"):
         assert {result["status"] for result in check_estimator(DemegaClassifier())} == {"passed"}
     results = check_estimator(

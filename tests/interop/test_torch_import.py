@@ -48,11 +48,26 @@ def test_unused_tensors_are_named(numbers, variant):
 
 def test_hyperparameters_become_keys(numbers):
     file = tiny_file(
-        numbers, learning_rate=3e-4, classifier_lr_multiplier=2.0, weight_decay=0.5, warmup_epochs=3, total_epochs=60,
-        loss_type="focal", focal_gamma=1.5, label_smoothing=0.2, use_class_weights=True, temperature=0.7,
-        contrastive_weight=0.25, contrastive_temperature=0.07, ipa_feature_weight=0.1, dropout_rate=0.3, seed=5,
-        metric_type="f1_macro", use_rotary=False, use_tta=True,
-    )  # fmt: skip
+        numbers,
+        learning_rate=3e-4,
+        classifier_lr_multiplier=2.0,
+        weight_decay=0.5,
+        warmup_epochs=3,
+        total_epochs=60,
+        loss_type="focal",
+        focal_gamma=1.5,
+        label_smoothing=0.2,
+        use_class_weights=True,
+        temperature=0.7,
+        contrastive_weight=0.25,
+        contrastive_temperature=0.07,
+        ipa_feature_weight=0.1,
+        dropout_rate=0.3,
+        seed=5,
+        metric_type="f1_macro",
+        use_rotary=False,
+        use_tta=True,
+    )
     config = convert(file, {}).config
     model, loss, optim = config.model, config.loss, config.optim
     assert (model.sensors, model.time_points, model.width, model.layers, model.heads) == (12, 25, 16, 2, 4)

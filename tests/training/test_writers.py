@@ -26,8 +26,12 @@ def test_lines_are_flushed_one_by_one_and_are_always_json(tmp_path):
     writer.write("validation", 6, 0.6, {"loss": -math.inf, "macro_f1": 0.1})
     writer.close()
     assert lines(tmp_path / "metrics.jsonl")[1] == {
-        "step": 6, "epoch": 0.6, "split": "validation", "loss": None, "macro_f1": 0.1,
-    }  # fmt: skip
+        "step": 6,
+        "epoch": 0.6,
+        "split": "validation",
+        "loss": None,
+        "macro_f1": 0.1,
+    }
     assert read_metrics(tmp_path / "metrics.jsonl") == lines(tmp_path / "metrics.jsonl")
 
 
@@ -186,9 +190,14 @@ def test_wandb_is_told_config_values_and_to_go_on_in_the_same_run(tmp_path, monk
     writers.write("train", 10, 0.5, {"loss": 3.5, "grad_norm": math.nan})
     writers.close()
     first = {
-        "project": "demega-jax", "name": "k100", "dir": str(run), "config": {"train": {"seed": 1}}, "id": None,
-        "resume": None, "settings": {"console": "off"},
-    }  # fmt: skip
+        "project": "demega-jax",
+        "name": "k100",
+        "dir": str(run),
+        "config": {"train": {"seed": 1}},
+        "id": None,
+        "resume": None,
+        "settings": {"console": "off"},
+    }
     assert wandb.calls == [
         ("init", first),
         ("define_metric", "step", None),

@@ -44,9 +44,11 @@ def choose_grouped(tree: HubTree, out: Path, levels: Sequence[int], splits: Sequ
             if (level, split) not in there:
                 has = ", ".join(split for split in SPLITS if (level, split) in there)
                 raise UserError(
-                    f"--split {split}", f"not in grouped_{level} of {tree.repo}", f"a split that is there: {has}",
+                    f"--split {split}",
+                    f"not in grouped_{level} of {tree.repo}",
+                    f"a split that is there: {has}",
                     f"use --split {has.replace(',', '')}",
-                )  # fmt: skip
+                )
             chosen.append(Wanted(there[level, split], str(folder / f"{split}_grouped.h5")))
     return chosen
 

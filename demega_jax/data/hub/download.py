@@ -63,9 +63,14 @@ def download_grouped(
 
 
 def download_recordings(
-    out: Path, *, runs: Sequence[RunName] | None, splits: Sequence[str], repo: str | None, revision: str | None,
+    out: Path,
+    *,
+    runs: Sequence[RunName] | None,
+    splits: Sequence[str],
+    repo: str | None,
+    revision: str | None,
     show: Display,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Fetch recordings and their events into OUT/{task}/derivatives/.. and return their paths.
 
     runs: session runs; None for all that the dataset lists. All else is as in `download_grouped`. Session runs that
@@ -111,9 +116,11 @@ def _tree(out: Path, repo: str, revision: str | None, show: Display) -> HubTree:
         if changed:
             came = f"{commit[:12]}, but {out} holds {counted(len(changed), 'file')} of {entry.revision[:12]}"
             raise UserError(
-                f"--revision {revision}", f"{came}, different in both ({changed[0]})", "one revision in one folder",
+                f"--revision {revision}",
+                f"{came}, different in both ({changed[0]})",
+                "one revision in one folder",
                 f"use --revision {entry.revision}, or download to another folder",
-            )  # fmt: skip
+            )
     show.line(f"{repo} at {commit[:12]}" + (f" ({revision})" if revision and revision != commit else ""))
     return tree
 
@@ -175,9 +182,11 @@ def _check_space(out: Path, wanted: Sequence[Wanted], show: Display) -> None:
     show.line(f"{counted(len(wanted), 'file')}, {format_bytes(total)}: {', '.join(parts)}")
     if need > free:
         raise UserError(
-            out, f"{format_bytes(need)} are needed and {format_bytes(free)} are free", "enough space for all files",
+            out,
+            f"{format_bytes(need)} are needed and {format_bytes(free)} are free",
+            "enough space for all files",
             "free some space, choose another folder, or name fewer --level, --split or --run",
-        )  # fmt: skip
+        )
 
 
 def _has_size(out: Path, w: Wanted) -> bool:
@@ -224,6 +233,8 @@ def _refuse_foreign(path: Path, file: HubFile) -> None:
         warn(f"{path}: it has {size} bytes of {file.size} and is not readable; {how}")
         return
     raise UserError(
-        path, f"a sound file, but not that of {file.repo} at {file.revision[:12]}", "the hub's file, or no file",
+        path,
+        f"a sound file, but not that of {file.repo} at {file.revision[:12]}",
+        "the hub's file, or no file",
         "move it away, or download to another folder",
-    )  # fmt: skip
+    )

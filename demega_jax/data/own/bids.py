@@ -163,9 +163,12 @@ def _write(mne: types.ModuleType, source: Source, raw: "mne.io.BaseRaw", paths: 
         raise UserError(source.path.fpath, came, "at least one", "leave this recording out, or correct channels.tsv")
     names = [raw.ch_names[channel] for channel in picks]
     known = acquisition(
-        source.path.fpath, len(picks), sensor_names=names, sensor_types=raw.get_channel_types(picks=picks),
+        source.path.fpath,
+        len(picks),
+        sensor_names=names,
+        sensor_types=raw.get_channel_types(picks=picks),
         sensor_positions=positions(raw.info, picks),
-    )  # fmt: skip
+    )
     with open_plain(source.events) as file:
         table = file.readall() or b""
     shape, rate = (len(picks), raw.n_times), float(raw.info["sfreq"])

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 32
 # By sensor type of MNE: the unit of its values, and the unit and factor that make them neither tiny nor huge.
 UNITS: dict[str, tuple[str, str, float]] = {
-    "mag": ("T", "fT", 1e15), "ref_meg": ("T", "fT", 1e15), "grad": ("T/m", "fT/cm", 1e13), "eeg": ("V", "uV", 1e6),
-    "seeg": ("V", "uV", 1e6), "ecog": ("V", "uV", 1e6), "dbs": ("V", "uV", 1e6),
-}  # fmt: skip
+    "mag": ("T", "fT", 1e15),
+    "ref_meg": ("T", "fT", 1e15),
+    "grad": ("T/m", "fT/cm", 1e13),
+    "eeg": ("V", "uV", 1e6),
+    "seeg": ("V", "uV", 1e6),
+    "ecog": ("V", "uV", 1e6),
+    "dbs": ("V", "uV", 1e6),
+}
 
 
 def from_epochs(
@@ -57,15 +62,24 @@ def from_epochs(
     units = [UNITS.get(kind, ("unknown", "unknown", 1.0)) for kind in kinds]
     factors = np.array([factor if scale else 1.0 for _, _, factor in units])
     return write_grouped(
-        folder, _blocks(epochs, channels, factors), _column(epochs, "labels", labels, _events(epochs)),
-        classes=classes, split=split, shares=shares, seed=seed, level=level,
-        group=group, drop_remaining=drop_remaining,
+        folder,
+        _blocks(epochs, channels, factors),
+        _column(epochs, "labels", labels, _events(epochs)),
+        classes=classes,
+        split=split,
+        shares=shares,
+        seed=seed,
+        level=level,
+        group=group,
+        drop_remaining=drop_remaining,
         groups=None if groups is None else _column(epochs, "groups", groups, ()),
-        sampling_rate=float(epochs.info["sfreq"]), tmin=float(epochs.times[0]),
-        units=[scaled if scale else plain for plain, scaled, _ in units], sensor_types=kinds,
+        sampling_rate=float(epochs.info["sfreq"]),
+        tmin=float(epochs.times[0]),
+        units=[scaled if scale else plain for plain, scaled, _ in units],
+        sensor_types=kinds,
         sensor_names=[epochs.ch_names[channel] for channel in channels],
         sensor_positions=positions(epochs.info, channels),
-    )  # fmt: skip
+    )
 
 
 def import_mne(where: object) -> types.ModuleType:

@@ -85,10 +85,18 @@ def write_grouped(
         raise _lengths(f"{counted(blocks.rows, 'window')} and {counted(len(ids), 'label')}")
     of_row = assigned(ids, split, shares, groups, seed)
     known = acquisition(
-        "write_grouped", blocks.window[0], sampling_rate=sampling_rate, tmin=tmin, units=units,
-        sensor_names=sensor_names, sensor_types=sensor_types, sensor_positions=sensor_positions,
-        event_rows=event_rows, event_label=event_label, event_classes=event_classes,
-    )  # fmt: skip
+        "write_grouped",
+        blocks.window[0],
+        sampling_rate=sampling_rate,
+        tmin=tmin,
+        units=units,
+        sensor_names=sensor_names,
+        sensor_types=sensor_types,
+        sensor_positions=sensor_positions,
+        event_rows=event_rows,
+        event_label=event_label,
+        event_classes=event_classes,
+    )
     paths = {name: target / f"{name}_grouped.h5" for name in SPLITS if (of_row == name).any()}
     _check_target(paths, there, blocks.window, names, known)
     _check_numbers(len(ids), level)
@@ -245,9 +253,14 @@ class _Writer:
             members[row] = some
         self.file.create_dataset("group_indices", data=members, dtype=h5py.vlen_dtype(np.int32))
         self.file.attrs.update(
-            n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=level,
-            average_grouped_samples=True, created_time=time.time(), **self.rows.attributes,
-        )  # fmt: skip
+            n_groups=count,
+            n_channels=sensors,
+            n_timepoints=time_points,
+            grouped_samples=level,
+            average_grouped_samples=True,
+            created_time=time.time(),
+            **self.rows.attributes,
+        )
         write_names(self.file, "classes", classes)
         write_acquisition(self.file, known)
         write_checksums(self.file, self.sums, self.rows.sizes, self.rows.window)

@@ -283,9 +283,14 @@ def _begin(file: h5py.File, target: Target) -> None:
         indices[group] = members
     file.create_dataset("group_indices", data=indices, dtype=h5py.vlen_dtype(np.int32))
     file.attrs.update(
-        n_groups=count, n_channels=sensors, n_timepoints=time_points, grouped_samples=target.level,
-        average_grouped_samples=True, created_time=time.time(), **target.attributes,
-    )  # fmt: skip
+        n_groups=count,
+        n_channels=sensors,
+        n_timepoints=time_points,
+        grouped_samples=target.level,
+        average_grouped_samples=True,
+        created_time=time.time(),
+        **target.attributes,
+    )
     if windows.simulated:
         file.attrs["simulated"] = True
     write_acquisition(file, windows.acquisition)

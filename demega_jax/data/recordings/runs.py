@@ -131,15 +131,16 @@ class Recording:
             )
         known = dataclasses.replace(self.acquisition, sampling_rate=rate)
         samples = -(-self.samples * ratio.numerator // ratio.denominator)
-        return dataclasses.replace(
-            self, samples=samples, rate=rate, acquisition=known, stored=(self.samples, ratio)
-        )  # fmt: skip
+        return dataclasses.replace(self, samples=samples, rate=rate, acquisition=known, stored=(self.samples, ratio))
 
 
 def find_recordings(
-    root: Path, only: Sequence[RunName] | None = None, *, rate: float | None = None,
+    root: Path,
+    only: Sequence[RunName] | None = None,
+    *,
+    rate: float | None = None,
     choice: EventChoice = PHONEME_EVENTS,
-) -> list[Recording]:  # fmt: skip
+) -> list[Recording]:
     """The session runs of a recording tree, in their order. only: find these session runs and no others.
 
     rate: in Hz, to which they are resampled when they are read.  choice: of the events that have windows.

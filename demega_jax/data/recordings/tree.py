@@ -93,10 +93,16 @@ class RecordingTree:
     def labelled(self, split: str, windows: Windows, labels: np.ndarray) -> LabelledRows:
         """The description of rows that are groups of these windows. labels: of the groups."""
         return LabelledRows(
-            path=self.path, name=split, level=self.levels[0] if len(self.levels) == 1 else None,
-            sensors=windows.recordings[0].sensors, time_points=windows.time_points, classes=windows.classes,
-            labels=labels, simulated=windows.simulated, acquisition=windows.acquisition,
-        )  # fmt: skip
+            path=self.path,
+            name=split,
+            level=self.levels[0] if len(self.levels) == 1 else None,
+            sensors=windows.recordings[0].sensors,
+            time_points=windows.time_points,
+            classes=windows.classes,
+            labels=labels,
+            simulated=windows.simulated,
+            acquisition=windows.acquisition,
+        )
 
     def averages(
         self, split: str, classes: Sequence[str] | None, expect_shape: WindowShape | None = None

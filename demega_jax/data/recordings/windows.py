@@ -38,9 +38,13 @@ class Windows:
         first = self.recordings[0]
         table = None if first.choice.class_map is None else first.choice.class_map.fingerprint
         return dataclasses.replace(
-            first.acquisition, tmin=self.tmin, units=(),
-            event_rows=first.choice.rows, event_label=first.choice.label, event_classes=table,
-        )  # fmt: skip
+            first.acquisition,
+            tmin=self.tmin,
+            units=(),
+            event_rows=first.choice.rows,
+            event_label=first.choice.label,
+            event_classes=table,
+        )
 
     @property
     def simulated(self) -> bool:

@@ -58,9 +58,13 @@ def write_recording(
         came = f"an array of type {x.dtype} and shape {list(x.shape)}"
         raise UserError("data", came, "numbers [sensors, samples]", "give the samples of each sensor as a row")
     known = acquisition(
-        "write_recording", len(x), sampling_rate=sampling_rate, sensor_names=sensor_names, sensor_types=sensor_types,
+        "write_recording",
+        len(x),
+        sampling_rate=sampling_rate,
+        sensor_names=sensor_names,
+        sensor_types=sensor_types,
         sensor_positions=sensor_positions,
-    )  # fmt: skip
+    )
     if known.sampling_rate is None:
         raise UserError("sampling_rate", "None", "the sampling rate of the samples in Hz", "give sampling_rate")
     blocks = (_finite(x[:, begin : begin + BLOCK]) for begin in range(0, x.shape[1], BLOCK))

@@ -84,18 +84,31 @@ def make_plan(level: int, sources: Splits, settings: ShardSettings) -> Manifest:
         counts = dict(zip(split.classes, split.class_counts().tolist(), strict=True))
         source = SourceEntry(name=split.path.name, bytes=split.path.stat().st_size, crc32="")
         splits[name] = SplitEntry(
-            source=source, rows=split.rows, permuted=name == "train", class_counts=counts,
-            reference_macro_f1=split.reference_macro_f1, saturated=0, shards=[],
+            source=source,
+            rows=split.rows,
+            permuted=name == "train",
+            class_counts=counts,
+            reference_macro_f1=split.reference_macro_f1,
+            saturated=0,
+            shards=[],
             simulated=True if split.simulated and split.reference_macro_f1 is None else None,
-        )  # fmt: skip
+        )
     known = first.acquisition.stated()
     return Manifest(
         version=_version(splits, known),
-        demega_jax=__version__, level=level, classes=list(first.classes) if states_classes else None,
-        sensors=first.sensors, time_points=first.time_points, dtype=settings.dtype, normalization=settings.norm,
-        seed=settings.seed, shard_rows=shard_rows, block_rows=BLOCK_ROWS, splits=splits,
+        demega_jax=__version__,
+        level=level,
+        classes=list(first.classes) if states_classes else None,
+        sensors=first.sensors,
+        time_points=first.time_points,
+        dtype=settings.dtype,
+        normalization=settings.norm,
+        seed=settings.seed,
+        shard_rows=shard_rows,
+        block_rows=BLOCK_ROWS,
+        splits=splits,
         acquisition=known,
-    )  # fmt: skip
+    )
 
 
 def _version(splits: Mapping[str, SplitEntry], known: Mapping[str, object] | None) -> int:

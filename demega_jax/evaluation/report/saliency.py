@@ -19,9 +19,12 @@ HEAD = 0.095  # metres, the radius of mne's standard head
 
 
 def draw_saliency(
-    saliency: Float[np.ndarray, "C T"], rows: int, sample_rate: float, tmin: float = 0.0,
+    saliency: Float[np.ndarray, "C T"],
+    rows: int,
+    sample_rate: float,
+    tmin: float = 0.0,
     measured: Acquisition = UNKNOWN,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """The mean over sensors of a type by time after onset; of the 306 published sensors, with mne (extra `topo`), also
     maps of five parts of it.
 

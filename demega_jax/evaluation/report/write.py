@@ -134,8 +134,12 @@ def facts(found: Evaluated) -> list[str]:
     listed = [
         f"{split.name} split" + (", simulated data" if split.simulated else ""),
         "several levels, or an unknown one" if split.level is None else f"level {split.level}",
-        counted(found.scores.rows, "row"), f"{len(split.classes)} classes", sensors, which, f"demega-jax {__version__}",
-    ]  # fmt: skip
+        counted(found.scores.rows, "row"),
+        f"{len(split.classes)} classes",
+        sensors,
+        which,
+        f"demega-jax {__version__}",
+    ]
     return listed
 
 

@@ -80,9 +80,13 @@ def _predict(found: Predictions, fitted: Mapping[Kind, Fitted], *, learnt: bool)
 
 
 def _report_of(
-    plan: StackPlan, split: str, found: Predictions, fitted: Mapping[Kind, Fitted], chosen: Kind,
+    plan: StackPlan,
+    split: str,
+    found: Predictions,
+    fitted: Mapping[Kind, Fitted],
+    chosen: Kind,
     p: Mapping[Kind, Probabilities],
-) -> StackReport:  # fmt: skip
+) -> StackReport:
     """The report on a split. p: of each kind of stacker."""
     labels, note = found.labels, ""
     if split == "validation":
@@ -90,12 +94,16 @@ def _report_of(
         seen = "the stackers learnt from these rows, or chose by them, so their scores are too good"
         note = "each row is scored by stackers that have not seen it" if held_out else seen
     return StackReport(
-        split=split, rows=len(labels), level=plan.level,
+        split=split,
+        rows=len(labels),
+        level=plan.level,
         bases={name: Score.of(labels, p) for name, p in zip(found.names, found.plain, strict=True)},
         ensembles={method: Score.of(labels, combine(found, method)) for method in ("mean", "logits", "vote")},
         stacks={kind: Score.of(labels, each) for kind, each in p.items()},
-        chosen=chosen, fitted=plan.fitted, note=note,
-    )  # fmt: skip
+        chosen=chosen,
+        fitted=plan.fitted,
+        note=note,
+    )
 
 
 def choose(found: Features, fitted: Mapping[Kind, Fitted]) -> Kind:

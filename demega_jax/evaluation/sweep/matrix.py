@@ -60,12 +60,15 @@ def level_rows(sweep: Sweep, cells: Cells) -> list[list[str]]:
     found = [cell for level in sweep.levels if (cell := cells.get((level, level))) is not None]
     return [
         [
-            str(cell.trained), f"{cell.mean:.4f}", f"{cell.low:.3f} .. {cell.high:.3f}", f"{cell.ensemble:.4f}",
+            str(cell.trained),
+            f"{cell.mean:.4f}",
+            f"{cell.low:.3f} .. {cell.high:.3f}",
+            f"{cell.ensemble:.4f}",
             f"{cell.rows:,}",
             *("-" if value is None else f"{value:.3g}" for value in (cell.step_seconds, cell.epoch_seconds)),
         ]
         for cell in found
-    ]  # fmt: skip
+    ]
 
 
 def to_json(sweep: Sweep, cells: Cells) -> dict[str, object]:
@@ -74,7 +77,10 @@ def to_json(sweep: Sweep, cells: Cells) -> dict[str, object]:
         dataclasses.asdict(cell) | {"mean": cell.mean, "standard_deviation": cell.deviation} for cell in cells.values()
     ]
     return {
-        "format": FORMAT, "split": sweep.split, "levels": list(sweep.levels), "seeds": sweep.seeds,
+        "format": FORMAT,
+        "split": sweep.split,
+        "levels": list(sweep.levels),
+        "seeds": sweep.seeds,
         "interval": "95 %, of the mean over seeds by Student's t; with one seed, by bootstrap over rows",
         "cells": found,
-    }  # fmt: skip
+    }

@@ -45,9 +45,12 @@ def write_sweep_report(sweep: Sweep, cells: Cells) -> Path:
     def page(pictures: Sequence[Picture]) -> str:
         done, planned = len(cells), len(sweep.levels) ** 2
         facts = [
-            f"{sweep.split} split", counted(len(sweep.levels), "level"), counted(sweep.seeds, "seed"),
-            f"{done} of {planned} cells finished", f"demega-jax {__version__}",
-        ]  # fmt: skip
+            f"{sweep.split} split",
+            counted(len(sweep.levels), "level"),
+            counted(sweep.seeds, "seed"),
+            f"{done} of {planned} cells finished",
+            f"demega-jax {__version__}",
+        ]
         head = ("trained at", *(f"tested at {level}" for level in sweep.levels))
         rows = [matrix_row(sweep, cells, level, sweep.levels) for level in sweep.levels]
         sections = [

@@ -21,9 +21,10 @@ def test_recordings_are_counted_as_by_hand(whole_tree):
     assert (facts.rate, facts.sensors, facts.minutes) == (250.0, 6, pytest.approx(1))
     for split, pattern in (("validation", "*_ses-11_*"), ("test", "*_ses-12_*"), ("train", "*_ses-1_*")):
         rows = [
-            line.split("\t") for path in whole_tree.glob(f"*/*/events/{pattern}")
+            line.split("\t")
+            for path in whole_tree.glob(f"*/*/events/{pattern}")
             for line in path.read_text().splitlines()
-        ]  # fmt: skip
+        ]
         symbols = [row[2][:-2] for row in rows if row[1] == "phoneme" and row[2] not in ("sil", "oov_S")]
         of_split = facts.splits[split]
         assert of_split.phonemes == of_split.windows == len(symbols)

@@ -112,15 +112,20 @@ def test_stops_with_one_line(tree, tmp_path, capsys, what):
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [
-        (["--level", 0], "--level"), (["--level", 5, 5], "--level"),
-        (["--level", 5, "--memory", "lots"], "--memory"), (["--level", 5, "--memory", "1K"], "--memory"),
-        (["--level", 5, "--tmax", "0"], "tmax"), (["--level", 5, "--run", "9:Sherlock1:1"], "9:Sherlock1:1"),
+        (["--level", 0], "--level"),
+        (["--level", 5, 5], "--level"),
+        (["--level", 5, "--memory", "lots"], "--memory"),
+        (["--level", 5, "--memory", "1K"], "--memory"),
+        (["--level", 5, "--tmax", "0"], "tmax"),
+        (["--level", 5, "--run", "9:Sherlock1:1"], "9:Sherlock1:1"),
         (["--level", 5, "--run", "11:Sherlock1:2"], "training"),
-        (["--level", 5, "--split-shares", 0, 1, 1], "--split-shares"), (["--level", 5, "--splits", "none"], "none"),
+        (["--level", 5, "--split-shares", 0, 1, 1], "--split-shares"),
+        (["--level", 5, "--splits", "none"], "none"),
         (["--level", 999, "--drop-remaining"], "999 windows"),
-        (["--level", 5, "--tmin", "nan"], "--tmin"), (["--level", 5, "--tmax", "inf"], "--tmax"),
+        (["--level", 5, "--tmin", "nan"], "--tmin"),
+        (["--level", 5, "--tmax", "inf"], "--tmax"),
     ],
-)  # fmt: skip
+)
 def test_arguments_that_cannot_be(tmp_path, capsys, arguments, fact):
     fails_with(capsys, ["group", GOLDEN_TREE, tmp_path / "out", *arguments], fact)
     assert not (tmp_path / "out").exists()

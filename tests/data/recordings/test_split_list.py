@@ -12,13 +12,17 @@ from demega_jax.data.recordings.splits import read_splits
 
 # Of the six session runs five are named, in each of the three forms.
 ROWS = [
-    ("0/1/Sherlock1/1", "train"), ("1:Sherlock2:1", "validation"), ("0/10/Sherlock1/1", "train"),
-    ("sub-0_ses-11_task-Sherlock1_run-2_meg.h5", "test"), ("some/where/sub-0_ses-12_task-Sherlock1_run-2.fif", "test"),
-]  # fmt: skip
+    ("0/1/Sherlock1/1", "train"),
+    ("1:Sherlock2:1", "validation"),
+    ("0/10/Sherlock1/1", "train"),
+    ("sub-0_ses-11_task-Sherlock1_run-2_meg.h5", "test"),
+    ("some/where/sub-0_ses-12_task-Sherlock1_run-2.fif", "test"),
+]
 EXPECTED = {
-    "train": ["0/1/Sherlock1/1", "0/10/Sherlock1/1"], "validation": ["0/1/Sherlock2/1"],
+    "train": ["0/1/Sherlock1/1", "0/10/Sherlock1/1"],
+    "validation": ["0/1/Sherlock2/1"],
     "test": ["0/11/Sherlock1/2", "0/12/Sherlock1/2"],
-}  # fmt: skip
+}
 
 
 def table(rows, head=("run", "split"), separator="\t") -> str:
@@ -60,7 +64,7 @@ REFUSED = {
     "cells": (table([*ROWS, ("0/2/Sherlock1/1", "train", "x")]), "3 cells in line 7"),
     "head alone": (table([]), "no row below its head"),
     "empty": ("", "no head in its first line"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text, facts", [(text, facts) for text, *facts in REFUSED.values()], ids=REFUSED)
