@@ -3,7 +3,7 @@
 A marked block looks as follows. Everything between its two markers is written here, and the second marker holds a
 checksum of it, so that a test finds what was changed by hand.
 
-    <!-- output of: make demo; lines from "phoneme rows" to "reference macro-F1" -->
+    <!-- output of: make demo; lines from "phoneme rows" to "no brain data" -->
     Measured on 2 cores of AMD EPYC with Python 3.13 and jax 0.12.0, 2026-11-25, in 2 min 26 s:
 
     (the lines, as a block of code)
