@@ -23,6 +23,7 @@ from demega_jax.benchmark.doctor import hub, self_test, software
 from demega_jax.cli import build_app, main
 from demega_jax.commands.shared.process import Process
 from demega_jax.config.load import load_config, override, parse_overrides
+from demega_jax.evaluation.baseline import baseline_table, prior_baseline
 from demega_jax.evaluation.report.tables import print_scores
 from demega_jax.metrics import scores
 from demega_jax.phonemes import PHONEMES
@@ -177,12 +178,16 @@ def numbers_left_out(lines: list[str]) -> list[list[str]]:
 
 
 def test_demo_output_has_the_form_that_the_code_prints():
-    """Head of the table, title and summary word for word; between them the phonemes in their order."""
+    """Head of the table, title, summary and baseline word for word; between them the phonemes in their order."""
     confusion = np.eye(len(PHONEMES), dtype=np.int32)
     known = {"right_at_10": np.diagonal(confusion), "loss": 1.0, "ipa_accuracy": 1.0, "reference_macro_f1": 1.0}
     made_up = scores(confusion, PHONEMES, **known)
     console = Console(width=80, record=True)
     print_scores(made_up, title="demo/run on test, step 0", console=console)
+    most = np.where(np.array(PHONEMES) == "ah", 2, 1)  # rows of each class in train
+    baseline = prior_baseline(most, made_up)
+    assert baseline is not None
+    console.print(baseline_table(baseline, made_up))
     block = OUTPUTS[DEMO]
     printed = readme_outputs.lines_between(console.export_text(), block.first, block.last)
     foot = next(number for number, line in enumerate(printed) if line.startswith("seen as"))
