@@ -65,6 +65,16 @@ class Share:
         return -(-elements // self.per_word)
 
 
+def words_of(keys: UInt32[Array, "B 2"], sites: Sequence[int], count: int) -> UInt32[Array, "S B count"]:
+    """`count` random words for each row at each of these sites."""
+    blocks = -(-count // 2)
+    shape = (len(sites), keys.shape[0], blocks)
+    index = jnp.broadcast_to(jnp.arange(blocks, dtype=jnp.uint32), shape)
+    site = jnp.broadcast_to(jnp.asarray(sites, jnp.uint32)[:, None, None] + 1, shape)
+    key = (jnp.broadcast_to(keys[:, i, None], shape) for i in (0, 1))
+    return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=2)[:, :, :count]
+
+
 class Drawn(NamedTuple):
     """Random words of several sites: the numbers of the sites, and the words [site, B, count]."""
 
@@ -77,8 +87,17 @@ class Drawn(NamedTuple):
 
     def of(self, noise: "Noise") -> UInt32[Array, "B count"]:
         """The words of a site."""
-        # Else a TPU's compiler would make the masks of all sites at once, and keep them.
-        return cpu_layout.apart_on_tpu(self.words[self.place(noise)])
+        place, count = self.place(noise), self.words.shape[2]
+
+        def picked(keys: UInt32[Array, "B 2"], words: UInt32[Array, "S B count"]) -> UInt32[Array, "B count"]:
+            return words[place]
+
+        def drawn(keys: UInt32[Array, "B 2"], words: UInt32[Array, "S B count"]) -> UInt32[Array, "B count"]:
+            return words_of(keys, (noise.site,), count)[0]
+
+        # A CPU draws the words of a site, the same ones, beside other work. The barrier of `apart_on_tpu` keeps a TPU's
+        # compiler from making the masks of all sites at once.
+        return cpu_layout.apart_on_tpu(jax.lax.platform_dependent(noise.keys, self.words, cpu=drawn, default=picked))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +134,7 @@ class Noise:
         for drawn in self.ahead:
             if drawn.words.shape[2] == count and set(numbers) <= set(drawn.sites):
                 return drawn
-        return Drawn(numbers, self._drawn(numbers, count))
-
-    def _drawn(self, sites: tuple[int, ...], count: int) -> UInt32[Array, "S B count"]:
-        blocks = -(-count // 2)
-        shape = (len(sites), self.keys.shape[0], blocks)
-        index = jnp.broadcast_to(jnp.arange(blocks, dtype=jnp.uint32), shape)
-        site = jnp.broadcast_to(jnp.asarray(sites, jnp.uint32)[:, None, None] + 1, shape)
-        key = (jnp.broadcast_to(self.keys[:, i, None], shape) for i in (0, 1))
-        return jnp.concatenate(threefry2x32_p.bind(*key, site, index), axis=2)[:, :, :count]
+        return Drawn(numbers, words_of(self.keys, numbers, count))
 
 
 def at(noise: Noise | None, site: int) -> Noise | None:
