@@ -134,9 +134,8 @@ def resumed_config(saved: Config, asked: Config, where: Path) -> Config:
     changes: dict[str, Any] = {}
     for key, (old, new) in differing_keys(saved, asked).items():
         if free_to_change(key):
-            if (
-                not key.startswith(("data.path", "data.regroup", "data.windows")) or new is not None
-            ):  # null: the saved value stays
+            left_open = key.startswith(("data.path", "data.regroup", "data.windows")) and new is None
+            if not left_open:  # else the saved value stays
                 changes[key] = new
         elif new is not None:
             came = f"the training run has {key}={old}, and {key}={new} is asked for"
