@@ -77,7 +77,7 @@ readme: $(STAMP) ## run the commands whose output the pages show, and write what
 	$(BIN)/python docs/readme_outputs.py
 	$(BIN)/python docs/readme_tables.py
 
-test: lint ## lint, types, and every test but the long ones: some 17 minutes on 2 cores
+test: lint ## lint, types, and every test but the long ones: some 12 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) ## the quick tests only, for while you edit: some 4 minutes on 2 cores

@@ -76,7 +76,7 @@ def test_the_cache(tmp_path, monkeypatch):
     (tmp_path / "cache" / "program").write_bytes(bytes(3000))
     found = only(folders.check_cache())
     assert found.grade == "ok"
-    assert_facts(found.found, "1 files", "2.9 KiB")
+    assert_facts(found.found, "1 file", "2.9 KiB")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache" / "program" / "below"))
     assert only(folders.check_cache()).grade == "warning"  # a file is in the way
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
