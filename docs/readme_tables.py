@@ -1,4 +1,4 @@
-"""Write the tables of modelled figures of docs/benchmark.md from the files that `benchmark --target` wrote.
+"""Write tables of docs/benchmark.md from the files that `benchmark --target` and `against_original.py` wrote.
 
 A table stands between two markers, and everything between them is written here:
 
@@ -99,12 +99,33 @@ def cards() -> str:
     return table(head, lines)
 
 
+def against() -> str:
+    """The table of our steps beside the published ones, on a CPU: seconds, and samples/s divided by the original's."""
+    found = json.loads((RESULTS / "against_original_cpu.json").read_text())
+    sides = {
+        "original": "samples/s over the original's as it ships",
+        "original, heap kept": "with its heap kept like ours",
+        "original, compiled": "under `torch.compile`",
+    }
+    head = ["step of 64 rows", "seconds", *sides.values()]
+    assert found["batch_size"] == 64
+    lines = []
+    for mode, name in (("train", "training, with dropout and all losses"), ("evaluate", "evaluation")):
+        ratios = found[mode]["samples_per_second_ours_over"]
+        over = [f"{ratios[side]['of_medians']:.2f}" for side in sides]
+        lines.append([name, f"{found[mode]['median_seconds']['ours']:.2f}", *over])
+    versions = f"jax {found['versions']['jax']}, torch {found['versions']['torch'].partition('+')[0]}"
+    where = f"{found['hardware']['cores']} cores of {found['hardware']['processor'].replace('(R)', '')}"
+    return f"{table(head, lines)}\nMeasured on {where}, {found['date'][:10]}, {versions}.\n\n"
+
+
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *lines))
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "against": against,
     "plain": lambda: programs("plain"),
     "fused": lambda: programs("fused"),
     "cards": cards,
