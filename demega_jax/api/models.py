@@ -108,6 +108,7 @@ def rows_to_fit(models: "Sequence[Model]", data: "DataConfig", asked: Asked) -> 
     """
     from demega_jax.data.folder import data_folder
     from demega_jax.data.open import open_split
+    from demega_jax.evaluation.runs import as_seen
 
     if asked.stack is not None or asked.method != "weighted":
         return None
@@ -115,6 +116,7 @@ def rows_to_fit(models: "Sequence[Model]", data: "DataConfig", asked: Asked) -> 
         wanted, way_out = "two models or more", "name more training runs, or leave out --ensemble"
         raise UserError("--ensemble", "weighted, for one model", wanted, way_out)
     first = models[0]
+    data = as_seen(data, first)
     split = open_split(data_folder(data.path), "validation", data, classes=first.classes, expect_shape=first.window)
     return prepared(split, models, asked)
 

@@ -52,8 +52,10 @@ def open_scored(data: "DataConfig", name: str, models: "Sequence[Model]", asked:
     """The split that is scored. UserError: it has other windows or classes than the models."""
     from demega_jax.data.folder import data_folder
     from demega_jax.data.open import open_split
+    from demega_jax.evaluation.runs import as_seen
 
     first = models[0]
+    data = as_seen(data, first)
     split = open_split(data_folder(data.path), name, data, classes=first.classes, expect_shape=first.window)
     return prepared(split, models, asked)
 

@@ -79,6 +79,7 @@ def _probabilities(
     runs: Sequence[Path], words: Sequence[str], holdout: Holdout, asked: Asked, tell: Tell
 ) -> Float[np.ndarray, "N V"]:
     """The probability of each word of a vocabulary for each window of the holdout."""
+    from demega_jax.data.trained import check_windows
     from demega_jax.data.word_holdout import open_word_holdout
     from demega_jax.evaluation.vocabulary import columns_of
 
@@ -87,9 +88,7 @@ def _probabilities(
         rows = open_word_holdout(holdout.folder, holdout.track, classes=model.classes, expect_shape=model.window)
         if not rows.rows:
             raise UserError(holdout.folder, "it holds no word", "the words of the holdout", "give another --holdout")
-        rate, trained = rows.acquisition.sampling_rate, model.config.data.augment.sample_rate
-        if trained is not None and rate != trained:
-            warn(f"{rows.path}: windows at {rate:g} Hz, for a model that was trained on windows at {trained:g} Hz")
+        check_windows(rows, model.config.data)
         return rows
 
     with opened(runs, windows, holdout.data, asked) as prediction:

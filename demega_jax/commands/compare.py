@@ -74,11 +74,12 @@ def _compare(
     from demega_jax.data.spread import check_spread
     from demega_jax.evaluation.compare import compare_sides
     from demega_jax.evaluation.compare_report import comparison_line, print_comparison
+    from demega_jax.evaluation.runs import as_seen
     from demega_jax.files import write_results
 
     first = models[0]
     folder = Path(config.data.path or "")
-    split = open_split(folder, name, config.data, classes=first.classes, expect_shape=first.window)
+    split = open_split(folder, name, as_seen(config.data, first), classes=first.classes, expect_shape=first.window)
     for how in dict.fromkeys(model.config.model.input_norm for model in (*models, *others)):
         check_spread(split, how)
     found = compare_sides(models, others, split)

@@ -154,10 +154,13 @@ class WindowsConfig(Section):
     def for_data(self, stated: Mapping[str, object]) -> "WindowsConfig":
         """This configuration with what the data state filled in, by its key. UserError: another value was set."""
         known = {name: stated[name] for name in WindowsConfig.model_fields if name in stated}
+        if self.event_rows is not None and "event_rows" in known:
+            known.setdefault("event_classes", None)  # these events have no table of classes
         for name, value in known.items():
-            if getattr(self, name) not in (None, value):
+            is_table = name == "event_classes" and self.event_rows is not None
+            if getattr(self, name) not in ((value,) if is_table else (None, value)):
                 came = f"the configuration says {getattr(self, name)}"
-                way_out = f"leave data.windows.{name} out, or name other data with --data"
+                way_out = f"give the data that it was made for, or leave data.windows.{name} out of the configuration"
                 raise UserError(f"data.windows.{name}", came, f"{value}, as in the data", way_out)
         return self.model_copy(update=known)
 

@@ -6,6 +6,7 @@ Attributes of a grouped file, each of them optional: sampling_rate (Hz), tmin (s
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,15 +195,20 @@ def read_acquisition(path: Path, file: h5py.File, sensors: int) -> Acquisition:
 def check_same_acquisition(where: object, came: Acquisition, wanted: Acquisition, other: object) -> None:
     """UserError: two files that belong together were measured in different ways. What one does not say, passes."""
     for name, mine, others in differences(came, wanted):
-        way_out = "give data of one kind: of the same events, at one rate, with the same sensors in one order"
+        way_out = "give data of one kind: of the same events and begin, at one rate, with the same sensors in one order"
         raise UserError(where, f"{name} {mine}", f"{others}, as in {other}", way_out)
+
+
+def same_number(one: float, other: float) -> bool:
+    """Whether two rates or times are the same, of which one may have been kept in single precision."""
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def differences(came: Acquisition, wanted: Acquisition) -> Iterator[tuple[str, str, str]]:
     """(name, value in one, value in the other) of what both state differently; of sensors, the first that differs."""
-    if came.sampling_rate and wanted.sampling_rate and came.sampling_rate != wanted.sampling_rate:
+    if came.sampling_rate and wanted.sampling_rate and not same_number(came.sampling_rate, wanted.sampling_rate):
         yield "a sampling rate of", f"{came.sampling_rate:g} Hz", f"{wanted.sampling_rate:g} Hz"
-    if None not in (came.tmin, wanted.tmin) and came.tmin != wanted.tmin:
+    if came.tmin is not None and wanted.tmin is not None and not same_number(came.tmin, wanted.tmin):
         yield "windows that begin at", f"{came.tmin:g} s", f"{wanted.tmin:g} s after the event"
     if not _same_events(came, wanted):
         yield "windows of the events", came.describe_events(), wanted.describe_events()
@@ -212,6 +218,17 @@ def differences(came: Acquisition, wanted: Acquisition) -> Iterator[tuple[str, s
             if mine != others:
                 yield name, f"{mine!r} at sensor {number}", repr(others)
                 break
+
+
+def merged(found: Sequence[Acquisition]) -> Acquisition:
+    """What any of several files that were measured in the same way says; the events are those of one of them."""
+    of_events = next((each for each in found if each.event_rows is not None), found[0])
+
+    known = {}
+    for name in (field.name for field in dataclasses.fields(Acquisition) if field.name not in EVENTS):
+        stated = (value for each in found if (value := getattr(each, name)) not in (None, ()))
+        known[name] = next(stated, getattr(of_events, name))
+    return dataclasses.replace(of_events, **known)
 
 
 def _same_events(one: Acquisition, other: Acquisition) -> bool:

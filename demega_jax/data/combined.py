@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from demega_jax.data.acquisition import merged
 from demega_jax.data.rows import CombinedRows, MemoryRows
 from demega_jax.data.split import RowReader, ShuffledBlocks, Split, facts
 from demega_jax.errors import UserError
@@ -64,5 +65,6 @@ def combine(parts: Sequence[Split], path: Path) -> CombinedSplit:
         raise UserError(path, came, "the same type and normalisation in all levels", way_out)
     labels = np.concatenate([part.labels for part in parts])
     known = facts(first) | {"path": path, "level": None, "labels": labels, "reference_macro_f1": None}
+    known["acquisition"] = merged([part.acquisition for part in parts])
     known["simulated"] = all(part.simulated for part in parts)
     return CombinedSplit(**known, dtype=first.dtype, has_statistics=first.has_statistics, parts=tuple(parts))

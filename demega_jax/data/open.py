@@ -166,7 +166,8 @@ def open_levels(
     for level in levels:
         parts.append(_open_level(data, level, split, classes, expect_shape))
         classes, expect_shape = parts[0].classes, parts[0].window
-        check_same_acquisition(parts[-1].path, parts[-1].acquisition, parts[0].acquisition, parts[0].path)
+        for earlier in parts[:-1]:
+            check_same_acquisition(parts[-1].path, parts[-1].acquisition, earlier.acquisition, earlier.path)
     return combine(parts, data)
 
 

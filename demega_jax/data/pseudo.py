@@ -120,7 +120,8 @@ def with_pseudo_labels(train: Split, config: DataConfig) -> WithPseudoLabels:
         raise UserError("data.pseudo.threshold", came, "a threshold that some reach", "lower data.pseudo.threshold")
     labels = p[chosen].argmax(axis=1).astype(np.int32)
     known = facts(source) | {"name": train.name, "level": train.level, "labels": labels}
-    known["simulated"] = train.simulated  # files of arrays have no mark
+    if windows.suffix in SUFFIXES:  # files of arrays have no mark
+        known["simulated"] = train.simulated
     rows = PseudoLabelled(**known, source=source, chosen=chosen)
     absent = [name for name, count in zip(rows.classes, rows.class_counts(), strict=True) if not count]
     if absent:

@@ -1,12 +1,13 @@
 """The windows that a training run has seen, as its configuration states them: compared with other data, and looked for
 in recordings."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from demega_jax.config import DataConfig
+from demega_jax.config import DataConfig, WindowsConfig
 from demega_jax.config.data import RegroupConfig
-from demega_jax.data.acquisition import EVENTS, Acquisition, check_same_acquisition
+from demega_jax.data.acquisition import EVENTS, Acquisition, check_same_acquisition, same_number
 from demega_jax.data.split import LabelledRows, WindowShape
 from demega_jax.errors import UserError, listed, warn
 from demega_jax.phonemes import PHONEMES
@@ -21,7 +22,7 @@ def check_windows(found: LabelledRows, config: DataConfig) -> None:
     """
     check_same_acquisition(found.path, found.acquisition, _trained_on(config), "the data of the training run")
     came, trained = found.acquisition.sampling_rate, config.augment.sample_rate
-    if came is not None and trained is not None and came != trained:
+    if came is not None and trained is not None and not same_number(came, trained):
         warn(f"{found.path}: windows at {came:g} Hz, for a model that was trained on windows at {trained:g} Hz")
 
 
@@ -69,12 +70,18 @@ def _check_events_known(folder: Path, classes: Sequence[str] | None) -> None:
         warn(f"{folder}: the windows of recordings are those of phonemes, and {what}")
 
 
-def check_trained_alike(runs: Sequence[tuple[str, DataConfig]]) -> None:
-    """UserError: training runs that are asked about the same rows were trained on windows of other events, or that
-    begin elsewhere. runs: the name and the configuration of each."""
-    first, wanted = runs[0]
-    for name, config in runs[1:]:
-        check_same_acquisition(name, _trained_on(config), _trained_on(wanted), first)
+def trained_together(runs: Sequence[tuple[str, DataConfig]]) -> WindowsConfig:
+    """What is known of the windows of training runs that are asked about the same rows, from any of them.
+
+    runs: the name and the configuration of each.  UserError: two were trained on windows of other events, or that begin
+    elsewhere.
+    """
+    for (other, wanted), (name, config) in itertools.combinations(runs, 2):
+        check_same_acquisition(name, _trained_on(config), _trained_on(wanted), other)
+    known: dict[str, object] = {}
+    for _, config in runs:
+        known |= {key: value for key, value in config.windows if value is not None and key not in known}
+    return WindowsConfig.model_validate(known)
 
 
 def _trained_on(config: DataConfig) -> Acquisition:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from demega_jax.config import Config, DataConfig, WindowsConfig
 from demega_jax.data.split import Split
-from demega_jax.data.trained import check_trained_alike
+from demega_jax.data.trained import trained_together
 from demega_jax.errors import UserError
 from demega_jax.evaluation.ensemble import Method, check_same, combine, fit_weights
 from demega_jax.evaluation.model import Model, load
@@ -17,15 +18,29 @@ from demega_jax.evaluation.tta import TestTimeAugmentation
 
 
 def load_runs(runs: Sequence[Path]) -> list[Model]:
-    """The models of training runs. UserError: a run is named twice, or classes, windows or their events differ."""
+    """The models of training runs. Each knows of the windows of training what any of them does.
+
+    UserError: a run is named twice, or classes, windows or their events differ.
+    """
     resolved = [run.resolve() for run in runs]
     for number, run in enumerate(resolved):
         if run in resolved[:number]:
             raise UserError(runs[number], "this training run is named twice", "different runs", "leave it out once")
     models = [load(run) for run in runs]
     check_same([(model.name, model.classes, model.window) for model in models])
-    check_trained_alike([(model.name, model.config.data) for model in models])
-    return models
+    windows = trained_together([(model.name, model.config.data) for model in models])
+    return [dataclasses.replace(model, config=_with_windows(model.config, windows)) for model in models]
+
+
+def _with_windows(config: Config, windows: WindowsConfig) -> Config:
+    """The configuration with what is known of the windows of training from other runs, too."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"windows": windows})})
+
+
+def as_seen(data: DataConfig, model: Model) -> DataConfig:
+    """The configuration of data, with what is known of the windows that a model was trained on."""
+    seen = model.config.data
+    return data.model_copy(update={"windows": seen.windows, "augment": seen.augment})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

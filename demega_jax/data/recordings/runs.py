@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from demega_jax.data.acquisition import Acquisition, differences, read_acquisition
+from demega_jax.data.acquisition import Acquisition, differences, read_acquisition, same_number
 from demega_jax.data.checksums import Checks, check_events, events_checksum, sensor_checks
 from demega_jax.data.grouped import FLOATS
 from demega_jax.data.hdf5 import check_storage, find_dataset, flag, open_file
@@ -118,7 +118,7 @@ class Recording:
 
     def at_rate(self, rate: float) -> "Recording":
         """This recording, resampled to another rate in Hz when it is read. UserError: the rates have no small ratio."""
-        if rate == self.rate:
+        if same_number(rate, self.rate):
             return self
         ratio = ratio_of(self.rate, rate)
         if ratio is None:

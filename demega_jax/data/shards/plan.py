@@ -60,7 +60,8 @@ def open_sources(data: Path, levels: Sequence[int] | None, splits: Sequence[str]
         found[level] = {names[0]: first}
         for name, path in paths.items():
             found[level][name] = other = open_grouped(path, classes=first.classes, expect_shape=first.window)
-            check_same_acquisition(path, other.acquisition, first.acquisition, first.path)
+            for earlier in [split for of, split in found[level].items() if of != name]:
+                check_same_acquisition(path, other.acquisition, earlier.acquisition, earlier.path)
     return found
 
 

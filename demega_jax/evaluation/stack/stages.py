@@ -21,7 +21,7 @@ from demega_jax.evaluation.fit import fit
 from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.plan_file import begin_or_join
 from demega_jax.evaluation.predict import Predictions
-from demega_jax.evaluation.runs import Ensemble, load_runs
+from demega_jax.evaluation.runs import Ensemble, as_seen, load_runs
 from demega_jax.evaluation.stack.crossfit import (
     KINDS,
     Features,
@@ -166,6 +166,7 @@ def validation_or_test(plan: StackPlan, models: Sequence[Model], name: str, say:
 def _open(data: DataConfig, models: Sequence[Model], name: str) -> Split:
     """The rows of a split that all base models predict."""
     first = models[0]
+    data = as_seen(data, first)
     return open_split(data_folder(data.path), name, data, classes=first.classes, expect_shape=first.window)
 
 
@@ -197,7 +198,7 @@ def out_of_fold(plan: StackPlan, signals: Signals, say: Say) -> Predictions:
         data = plan.rows_of(override(plan.config, keys, "stack").data)
 
         def rows(data: DataConfig = data, first: Model = models[0]) -> Split:
-            return open_split(folder, "test", data, classes=first.classes, expect_shape=first.window)
+            return open_split(folder, "test", as_seen(data, first), classes=first.classes, expect_shape=first.window)
 
         parts.append(base_predictions(plan, models, f"fold_{number}", rows, say))
     logits = np.concatenate([part.logits for part in parts], axis=1)

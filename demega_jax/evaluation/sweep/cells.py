@@ -14,7 +14,7 @@ from demega_jax.data.folder import data_folder
 from demega_jax.data.open import open_split
 from demega_jax.errors import UserError, shortened
 from demega_jax.evaluation.model import Model
-from demega_jax.evaluation.runs import Ensemble
+from demega_jax.evaluation.runs import Ensemble, as_seen
 from demega_jax.evaluation.statistics import LEVEL, Interval, bootstrap_macro_f1
 from demega_jax.evaluation.sweep.plan import Sweep
 from demega_jax.files import SEAL, check_sealed, sealed, write_json
@@ -74,10 +74,8 @@ class Cell:
 
 def score_cell(sweep: Sweep, model: Model, trained: int, tested: int) -> Cell:
     """Test the models of a level at another level."""
-    config = sweep.config_of(tested)
-    split = open_split(
-        data_folder(config.data.path), sweep.split, config.data, classes=model.classes, expect_shape=model.window
-    )
+    data = as_seen(sweep.config_of(tested).data, model)
+    split = open_split(data_folder(data.path), sweep.split, data, classes=model.classes, expect_shape=model.window)
     found = Ensemble.of([model], rows=split.rows).predict(split)
     predicted = found.plain.argmax(axis=-1)
     each = tuple(macro_f1(found.labels, one) for one in predicted)

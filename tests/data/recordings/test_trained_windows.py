@@ -13,7 +13,7 @@ from helpers.training import experiment_of
 from demega_jax.config import Config, DataConfig, RegroupConfig, WindowsConfig
 from demega_jax.config.load import override, parse_overrides
 from demega_jax.data.open import open_input, open_levels, open_split
-from demega_jax.data.trained import check_trained_alike
+from demega_jax.data.trained import trained_together
 
 CLASSES, SHAPE = ("dog", "the"), (2, 50)
 
@@ -77,7 +77,7 @@ def test_windows_of_other_events_or_begin_are_refused_by_name(words, other, fact
     with refused(*facts, where=path):
         open_input(path, "test", data, classes=CLASSES, expect_shape=SHAPE)
     with refused(*facts[:1], "as in one", where="other"):
-        check_trained_alike([("one", data), ("other", trained(words))])
+        trained_together([("one", data), ("other", trained(words))])
 
 
 def test_events_that_the_configuration_states_are_compared(words):
