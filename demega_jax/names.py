@@ -52,6 +52,11 @@ def straight(name: str) -> str:
     return name.translate(APOSTROPHES)
 
 
+def same_names(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether names are the same in the same order, whatever the form of their apostrophes."""
+    return [*map(straight, some)] == [*map(straight, others)]
+
+
 def all_different(names: Sequence[str]) -> bool:
     """Whether no two names are the same, whatever the form of their apostrophes."""
     return len({straight(name) for name in names}) == len(names)

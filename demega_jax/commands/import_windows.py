@@ -42,7 +42,7 @@ OPTIONS = {
     "level": "--level",
     "group": "--group",
     "drop_remaining": "--drop-remaining",
-    "write_grouped": "--rate, --unit or --sensor-type",
+    "write_grouped": "the file, --rate, --unit or --sensor-type",
 }
 OF_THE_FILE = ("x", "labels", "groups", "epochs")
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from demega_jax.errors import UserError
 from demega_jax.evaluation.predict import Predictions
+from demega_jax.names import same_names
 
 Method = Literal["mean", "logits", "vote", "weighted"]
 METHODS: tuple[Method, ...] = ("mean", "logits", "vote", "weighted")
@@ -89,7 +90,7 @@ def check_same(models: Sequence[tuple[str, tuple[str, ...], tuple[int, int | Non
     """UserError: models (name, classes, window) that cannot be averaged, as classes or windows differ."""
     name, classes, window = models[0]
     for other, other_classes, other_window in models[1:]:
-        if other_classes != classes:
+        if not same_names(other_classes, classes):
             different = sorted(set(classes) ^ set(other_classes))
             came = f"other classes than {name}" + (f" ({different[0]})" if different else ", or in another order")
             raise UserError(other, came, "the same classes in the same order in all runs", "leave one of them out")

@@ -21,6 +21,7 @@ from demega_jax.evaluation.compiled import compile_evaluate
 from demega_jax.evaluation.evaluate import evaluate_split, make_evaluate_step
 from demega_jax.evaluation.predict import Predictions, Predictor, predict_split
 from demega_jax.metrics import Scores
+from demega_jax.names import same_names
 from demega_jax.training.members import stack
 from demega_jax.training.parallel import Placement, make_placement
 from demega_jax.training.program_cache import keep_programs
@@ -103,7 +104,7 @@ class Model:
         UserError: it has other windows, events or classes, or rows without a label.
         """
         check_window(split.path, *split.window, self.window)
-        if split.classes != self.classes:
+        if not same_names(split.classes, self.classes):
             wanted, way_out = f"the {len(self.classes)} classes of {self.name}", "open it with classes=model.classes"
             raise UserError(split.path, f"{len(split.classes)} classes, or another order", wanted, way_out)
         if not split.rows:

@@ -4,6 +4,7 @@ import collections
 import csv
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,8 +45,8 @@ class EventFacts:
 
 def options_of(choice: EventChoice, top: int | None) -> str:
     """The options of `group` and `inspect` that read these events."""
-    table = "" if choice.class_map is None else f" --classes-file {choice.class_map.path}"
-    return f"--events {choice.rows} --label {choice.label}{table}" + (f" --top {top}" if top else "")
+    table = [] if choice.class_map is None else ["--classes-file", str(choice.class_map.path)]
+    return shlex.join(["--events", choice.rows, "--label", choice.label, *table, *(["--top", str(top)] if top else [])])
 
 
 def survey(paths: Sequence[Path]) -> EventFacts:
@@ -65,8 +66,8 @@ def survey(paths: Sequence[Path]) -> EventFacts:
         for cells in filter(None, lines):
             rows += 1
             for name, cell in zip(names, cells, strict=False):
-                label = bare(cell).strip().lower()
-                if name in (TIME, ONSET) or FRACTION.fullmatch(label):
+                label = bare(cell)  # as `--events COLUMN=LABEL` compares it
+                if name in (TIME, ONSET) or FRACTION.fullmatch(label.strip()):
                     numbers.add(name)
                 elif name not in numbers:
                     counts.setdefault(name, collections.Counter())[label] += 1
@@ -77,7 +78,7 @@ def survey(paths: Sequence[Path]) -> EventFacts:
 
 def _column(name: str, counts: "collections.Counter[str]") -> ColumnFacts | None:
     """The facts of a column; None: no label comes a second time."""
-    labels = {label: count for label, count in counts.items() if label not in ("", NO_LABEL)}
+    labels = {label: count for label, count in counts.items() if label.strip().lower() not in ("", NO_LABEL)}
     rows = sum(labels.values())
     if len(labels) == rows:
         return None

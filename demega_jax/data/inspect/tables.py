@@ -246,7 +246,7 @@ def _event_pairs(events: EventFacts, options: str) -> dict[str, str | Text]:
     when = "no column of times" if events.time is None else f"times in the column {events.time}"
     ways = "--label COLUMN for the labels, and --events COLUMN=LABEL for rows with that label, or --events all"
     return {
-        "events": f"{events.rows:,} rows in {events.tables} tables, {when}",
+        "events": f"{counted(events.rows, 'row')} in {counted(events.tables, 'table')}, {when}",
         "counted with": options,
         "other events": f"{ways}; `group` takes these options, too",
     }

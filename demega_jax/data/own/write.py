@@ -22,7 +22,7 @@ from demega_jax.data.shards.reader import is_sharded
 from demega_jax.data.spread import check_spread
 from demega_jax.errors import UserError, counted
 from demega_jax.files import expanded, format_bytes, free_space
-from demega_jax.names import MAX_LEVEL, SPLITS
+from demega_jax.names import MAX_LEVEL, SPLITS, same_names
 
 CHUNK_ROWS = 32
 
@@ -141,7 +141,7 @@ def _check_target(
             came = f"windows of {window[0]} sensors x {window[1]} time points"
             wanted = f"{other.sensors} x {other.time_points}, as in {other.path}"
             raise UserError("x", came, wanted, "give windows of one shape, or choose another folder")
-        if tuple(classes) != other.classes:
+        if not same_names(classes, other.classes):
             raise _other_classes(classes, other)
         check_same_acquisition("write_grouped", known, other.acquisition, other.path)
 

@@ -74,7 +74,8 @@ def named_splits(
         names = listed(f"{shortened(row.cells['run'])} ({row.where})" for row in unknown)
         wanted = f"session runs of the recordings, such as {listed(there, 3) or '0/1/Sherlock1/1'}"
         way_out = did_you_mean(unknown[0].cells["run"], there, "correct these names, or remove them from the file")
-        raise UserError(path, f"{counted(len(unknown), 'session run')} that are not there: {names}", wanted, way_out)
+        came = f"{counted(len(unknown), 'session run')} not among the recordings: {names}"
+        raise UserError(path, came, wanted, way_out)
     chosen = {str(r.name): found[r.name].cells["split"] if r.name in found else None for r in recordings}
     _check_whole(path, chosen)
     return chosen

@@ -44,7 +44,8 @@ def by_shares(recordings: Sequence[Recording], shares: Sequence[float], seed: in
     wanted = check_shares(shares, "--split-shares")
     chapters = by_chapter(recordings)
     if len(chapters) < len(wanted):
-        came = f"{counted(len(recordings), 'session run')} of {len(chapters)} chapters for {len(wanted)} splits"
+        there = f"{counted(len(recordings), 'session run')} of {counted(len(chapters), 'chapter')}"
+        came = f"{there} for {len(wanted)} splits"
         wanted_chapters = "at least one chapter for each split, as all session runs of a task and session stay together"
         way_out = (
             "name the split of each session run with --splits TABLE, a table with the columns run and split, or set "

@@ -1,6 +1,7 @@
 """Session runs of a recording tree: from samples and events in memory, or from blocks as another reader gives them."""
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -99,12 +100,18 @@ def write_session(
     if need > free:
         wanted = f"{format_bytes(need)} for these samples"
         raise UserError(meg, f"{format_bytes(free)} are free", wanted, "free some space, or choose another folder")
-    with atomic_h5(meg) as (file, disk):
-        write_acquisition(file, dataclasses.replace(known, sampling_rate=None))  # which has another name here
-        file.attrs.update(sample_frequency=rate, **(attributes or {}))
-        write_samples(file, disk, blocks, shape, rate)
-        with atomic_write(events) as part:
-            part.write_bytes(table)
+    was_there = events.exists()
+    try:
+        with atomic_h5(meg) as (file, disk):
+            write_acquisition(file, dataclasses.replace(known, sampling_rate=None))  # which has another name here
+            file.attrs.update(sample_frequency=rate, **(attributes or {}))
+            write_samples(file, disk, blocks, shape, rate)
+            with atomic_write(events) as part:
+                part.write_bytes(table)
+    except BaseException:
+        if not was_there:  # else events without samples would stay
+            events.unlink(missing_ok=True)
+        raise
 
 
 def write_samples(
@@ -126,8 +133,9 @@ def write_samples(
 def _run_name(**parts: str) -> RunName:
     """The name of a session run. UserError: a part cannot stand in the name of its files."""
     for key, value in parts.items():
-        if not str(value) or any(sign in str(value) for sign in "_/\0"):
-            raise UserError(key, repr(value), "a text without _ and /, such as Sherlock1", f"choose another {key}")
+        if not str(value) or str(value).startswith(".") or any(sign in str(value) for sign in "_/\0"):
+            wanted = "a text without _ and /, and without a dot in front, such as Sherlock1"
+            raise UserError(key, repr(value), wanted, f"choose another {key}")
     return RunName(**{key: str(value) for key, value in parts.items()})
 
 
@@ -142,6 +150,11 @@ def _finite(x: ArrayLike) -> Float[np.ndarray, "C n"]:
     return found
 
 
+def _cell(value: object) -> str:
+    """The text of a value. NaN, as pandas has it where there is no value, is none."""
+    return NO_LABEL if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+
+
 def _table(events: Mapping[str, Sequence[object]] | str | Path) -> bytes:
     """The table of events as tab-separated text. UserError: columns that do not fit together, or none with times."""
     if isinstance(events, str | Path):
@@ -152,7 +165,7 @@ def _table(events: Mapping[str, Sequence[object]] | str | Path) -> bytes:
         except OSError as error:
             came = f"it cannot be read ({error.strerror or error})"
             raise UserError(path, came, "a tab-separated table of events", "correct the path") from None
-    columns = {name: [NO_LABEL if cell is None else str(cell) for cell in cells] for name, cells in events.items()}
+    columns = {name: [_cell(cell) for cell in cells] for name, cells in events.items()}
     lengths = {name: len(cells) for name, cells in columns.items()}
     if not {TIME, ONSET} & columns.keys() or len(set(lengths.values())) != 1:
         came = listed((f"{name} of {counted(length, 'value')}" for name, length in lengths.items()), 20) or "no column"

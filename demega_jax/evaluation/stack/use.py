@@ -12,6 +12,7 @@ from demega_jax.evaluation.model import Model
 from demega_jax.evaluation.predict import Predictions
 from demega_jax.evaluation.stack.crossfit import Fitted, side_by_side
 from demega_jax.evaluation.stack.store import Description, is_stack, read_stackers
+from demega_jax.names import same_names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class StackCombination:
     def read(cls, folder: Path, models: Sequence[Model]) -> "StackCombination":
         """The stackers of a folder for the models of its bases. UserError: they cannot be read, or do not fit."""
         about = Description.read(folder)
-        if about.classes != models[0].classes:
+        if not same_names(about.classes, models[0].classes):
             came, way_out = "stackers of other classes than the base models", "make the stack again"
             raise UserError(folder, came, "the same classes in all of them", way_out)
         for steps, model in zip(about.steps or (), models, strict=about.steps is not None):

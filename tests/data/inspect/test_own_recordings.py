@@ -38,7 +38,7 @@ def test_events_that_are_no_phonemes_are_counted_with_the_options_that_read_them
     assert facts["splits"]["train"]["counts"] == [3, 3] and facts["options"] == "--events all --label trial_type"
     (found,) = inspect_data(trials)
     columns = (
-        ColumnFacts("trial_type", 9, 2, (("left", 6), ("right", 3))),
+        ColumnFacts("trial_type", 9, 2, (("left", 6), ("Right", 3))),
         ColumnFacts("value", 9, 2, (("1", 6), ("2", 3))),
     )
     assert found.facts.events == EventFacts(3, 12, "onset", columns)  # each `sample` and `duration` is a number alone

@@ -1,5 +1,7 @@
 """Grouped files say of which events they are, and from when on: recordings are read so, and other windows refused."""
 
+import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -12,6 +14,7 @@ from helpers.training import experiment_of
 
 from demega_jax.config import Config, DataConfig, RegroupConfig, WindowsConfig
 from demega_jax.config.load import override, parse_overrides
+from demega_jax.data.acquisition import Acquisition, check_same_acquisition, merged
 from demega_jax.data.open import open_input, open_levels, open_split
 from demega_jax.data.trained import trained_together
 
@@ -105,3 +108,42 @@ def test_what_a_configuration_says_otherwise_is_refused():
     assert WindowsConfig(event_rows="all").for_data(stated) == WindowsConfig(event_rows="all", tmin=-0.1)
     with refused("says 0.0", "-0.1", where="data.windows.tmin"):
         WindowsConfig(tmin=0.0).for_data(stated)
+
+
+def test_runs_are_compared_each_with_each_and_know_together_what_one_does():
+    """A run of older files knows nothing of its windows; what the others know holds for it, too, in any order."""
+    unknown, here, there = DataConfig(), DataConfig(windows=WindowsConfig(tmin=0.0)), trained_from(-0.1)
+    runs = [("old", unknown), ("here", here), ("there", there)]
+    for order in itertools.permutations(runs):
+        with refused("windows that begin at", "s after the event"):
+            trained_together(order)
+    for order in ([runs[0], runs[2]], [runs[2], runs[0]]):
+        assert trained_together(order) == there.windows
+
+
+def trained_from(tmin: float) -> DataConfig:
+    return DataConfig(windows=WindowsConfig(tmin=tmin, event_rows="kind=word", event_label="word"))
+
+
+def test_files_together_say_what_any_of_them_says():
+    words = Acquisition(event_rows="kind=word", event_label="word", tmin=-0.1)
+    rate = Acquisition(sampling_rate=250.0, event_classes="0badcafe")
+    for order in ([Acquisition(), words, rate], [rate, words, Acquisition()]):
+        assert merged(order) == dataclasses.replace(words, sampling_rate=250.0)
+
+
+def test_a_table_of_classes_is_not_taken_for_unknown():
+    """The events of a run without a table are not those of files with one."""
+    windows = trained_from(-0.1).windows
+    stated = {"event_rows": "kind=word", "event_label": "word", "tmin": -0.1}
+    assert windows.for_data(stated) == windows
+    with refused("says None", "0badcafe", where="data.windows.event_classes"):
+        windows.for_data(stated | {"event_classes": "0badcafe"})
+    assert WindowsConfig().for_data(stated | {"event_classes": "0badcafe"}).event_classes == "0badcafe"
+
+
+def test_a_begin_in_single_precision_is_the_same():
+    kept = Acquisition(tmin=float(np.float32(-0.2)), sampling_rate=float(np.float32(600.615)))
+    check_same_acquisition("one", kept, Acquisition(tmin=-0.2, sampling_rate=600.615), "other")
+    with refused("windows that begin at -0.2 s"):
+        check_same_acquisition("one", kept, Acquisition(tmin=-0.199), "other")
