@@ -1,5 +1,6 @@
 """The section `data`, with `data.augment`, `data.regroup`, `data.windows` and `data.pseudo`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
@@ -157,9 +158,12 @@ class WindowsConfig(Section):
         if self.event_rows is not None and "event_rows" in known:
             known.setdefault("event_classes", None)  # these events have no table of classes
         for name, value in known.items():
-            is_table = name == "event_classes" and self.event_rows is not None
-            if getattr(self, name) not in ((value,) if is_table else (None, value)):
-                came = f"the configuration says {getattr(self, name)}"
+            mine, is_table = getattr(self, name), name == "event_classes" and self.event_rows is not None
+            unknown = mine is None and not is_table
+            # A file may keep a number in single precision.
+            near = isinstance(mine, float) and isinstance(value, float) and math.isclose(mine, value, rel_tol=1e-6)
+            if not (unknown or near or mine == value):
+                came = f"the configuration says {mine}"
                 way_out = f"give the data that it was made for, or leave data.windows.{name} out of the configuration"
                 raise UserError(f"data.windows.{name}", came, f"{value}, as in the data", way_out)
         return self.model_copy(update=known)

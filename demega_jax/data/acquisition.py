@@ -223,7 +223,6 @@ def differences(came: Acquisition, wanted: Acquisition) -> Iterator[tuple[str, s
 def merged(found: Sequence[Acquisition]) -> Acquisition:
     """What any of several files that were measured in the same way says; the events are those of one of them."""
     of_events = next((each for each in found if each.event_rows is not None), found[0])
-
     known = {}
     for name in (field.name for field in dataclasses.fields(Acquisition) if field.name not in EVENTS):
         stated = (value for each in found if (value := getattr(each, name)) not in (None, ()))

@@ -1,6 +1,7 @@
 """`predict`, `submit` and several runs in `evaluate`: against the model itself, and what they refuse."""
 
 import csv
+import dataclasses
 import json
 
 import h5py
@@ -13,6 +14,7 @@ from sklearn.metrics import f1_score
 
 import demega_jax
 from demega_jax.cli import main
+from demega_jax.config import WindowsConfig
 from demega_jax.data.simulate.grouped import simulate_grouped
 from demega_jax.evaluation import runs
 from demega_jax.phonemes import PHONEMES
@@ -311,6 +313,16 @@ def test_words_from_a_holdout_to_a_score(run, given, tmp_path, capsys):
     )
     of("submit", "--check", out, *more, "--ranks", "lowest", "--answers", tmp_path / "answers.csv")
     assert_facts(capsys.readouterr().err, "1.0000", "--ranks")
+
+
+def test_words_are_refused_for_a_model_of_windows_that_begin_elsewhere(run, given, monkeypatch, capsys):
+    more, out, _ = given
+    model = demega_jax.load(run)
+    data = model.config.data.model_copy(update={"windows": WindowsConfig(tmin=-0.2)})
+    earlier = dataclasses.replace(model, config=model.config.model_copy(update={"data": data}))
+    monkeypatch.setattr(runs, "load", lambda path: earlier)
+    assert_facts(fails(capsys, "submit", run, *more, "--output", out), "begin at 0 s", "-0.2 s after the event")
+    assert not out.exists()
 
 
 def test_the_other_forms_of_words(run, given, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Session runs of a recording tree: from samples and events in memory, or from blocks as another reader gives them."""
 
 import dataclasses
-import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,8 +47,8 @@ def write_recording(
     sampling_rate: in Hz.  task, subject, session, run: the name of the session run, such as Sherlock1, 0, 11, 2.
     sensor_names: a text for each sensor.  sensor_types: a text for each sensor, or one for all, as in MNE, such as mag
     and grad.  sensor_positions [C, 3]: in metres.
-    UserError: values that are not finite, or of another shape; a name with `_` or `/`; columns of different lengths, or
-    without a time; a file that exists; a full disk. A session run is written whole or not at all.
+    UserError: values that are not finite, or of another shape; a name with `_`, `/` or a dot in front; columns of
+    different lengths, or without a time; a file that exists; a full disk. A session run is written whole or not at all.
     """
     name = _run_name(subject=subject, session=session, task=task, run=run)
     meg, table = name.paths(Path(expanded(str(folder))))
@@ -152,7 +151,7 @@ def _finite(x: ArrayLike) -> Float[np.ndarray, "C n"]:
 
 def _cell(value: object) -> str:
     """The text of a value. NaN, as pandas has it where there is no value, is none."""
-    return NO_LABEL if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    return NO_LABEL if value is None or (isinstance(value, float | np.floating) and np.isnan(value)) else str(value)
 
 
 def _table(events: Mapping[str, Sequence[object]] | str | Path) -> bytes:

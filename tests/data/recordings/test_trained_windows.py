@@ -140,6 +140,9 @@ def test_a_table_of_classes_is_not_taken_for_unknown():
     with refused("says None", "0badcafe", where="data.windows.event_classes"):
         windows.for_data(stated | {"event_classes": "0badcafe"})
     assert WindowsConfig().for_data(stated | {"event_classes": "0badcafe"}).event_classes == "0badcafe"
+    windows.for_data(stated | {"tmin": float(np.float32(-0.1))})  # a number that was kept in single precision
+    with refused("says -0.1", "-0.2", where="data.windows.tmin"):
+        windows.for_data(stated | {"tmin": -0.2})
 
 
 def test_a_begin_in_single_precision_is_the_same():

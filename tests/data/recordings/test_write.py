@@ -1,13 +1,19 @@
 """Session runs that are written from Python: what the readers of recordings find is what was given."""
 
+import contextlib
+import errno
+
 import h5py
 import numpy as np
+import pytest
 from helpers.errors import refused
 
 import demega_jax
+from demega_jax.data.recordings import write
 from demega_jax.data.recordings.events import EventChoice, read_events
 from demega_jax.data.recordings.runs import find_recordings
 from demega_jax.data.recordings.write import BLOCK
+from demega_jax.errors import UserError
 
 X = np.random.default_rng(0).standard_normal((2, BLOCK + 5)) * 1e-12
 EVENTS = {"kind": ["word", "sound"], "word": ["it\u2019s", None], "onset": [0.25, np.float64(1.5)]}
@@ -48,6 +54,7 @@ def test_what_cannot_be_a_session_run_is_refused_and_nothing_is_written(tmp_path
         ({"data": X[0]}, "data", "[32773]", "[sensors, samples]"),
         ({"data": bad}, "data", "sensor 1"),
         ({"task": "my_task"}, "task", "'my_task'"),
+        ({"task": ".."}, "task", "'..'"),
         ({"events": {"kind": ["word"]}}, "events", "kind of 1 value", "timemeg"),
         ({"events": {"kind": ["a", "b"], "onset": [1.0]}}, "events", "onset of 1 value"),
         ({"events": {"kind": ["a\tb"], "onset": [1.0]}}, "events", "tabs"),
@@ -62,3 +69,30 @@ def test_what_cannot_be_a_session_run_is_refused_and_nothing_is_written(tmp_path
     demega_jax.write_recording(tmp_path / "tree", X, EVENTS, sampling_rate=250, **NAME)
     with refused("file exists"):
         demega_jax.write_recording(tmp_path / "tree", X, EVENTS, sampling_rate=250, **NAME)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan")])
+def test_what_is_no_label_is_written_as_none(tmp_path, nothing):
+    """As pandas has it where there is no value; the text nan stays a label."""
+    events = {"word": [nothing, "nan"], "onset": [0.5, 1.0]}
+    path = demega_jax.write_recording(tmp_path, X, events, sampling_rate=250, task="own")
+    (found,) = find_recordings(tmp_path)
+    assert found.meg == path and found.events.read_text() == "word\tonset\nn/a\t0.5\nnan\t1.0\n"
+
+
+def test_samples_that_do_not_get_their_name_leave_no_events(tmp_path, monkeypatch):
+    """The disk is full when HDF5 closes the file, after the events were written."""
+    real = write.atomic_h5
+
+    @contextlib.contextmanager
+    def full(path):
+        with real(path) as opened:
+            yield opened
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(write, "atomic_h5", full)
+    with pytest.raises((OSError, UserError)):
+        demega_jax.write_recording(tmp_path, X, EVENTS, sampling_rate=250, **NAME)
+    assert not list(tmp_path.rglob("*.*"))
+    monkeypatch.setattr(write, "atomic_h5", real)
+    demega_jax.write_recording(tmp_path, X, EVENTS, sampling_rate=250, **NAME)
