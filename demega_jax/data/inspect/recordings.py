@@ -169,12 +169,12 @@ def _run_facts(recording: Recording, tally: Tally, split: str, reading: Reading)
     counts = np.bincount(label[fits & (label >= 0)], minlength=len(classes))
     seconds = recording.samples / recording.rate
     for count, what in (
-        (events.duplicates, "duplicate events"),
-        (events.unordered, "events out of order in time"),
-        (events.cut, "rows of events with fewer columns than the head of their table"),
+        (events.duplicates, "a second time in the table"),
+        (events.unordered, "out of order in time"),
+        (events.cut, "in a row with fewer columns than the head of the table"),
     ):
         if count:
-            warn(f"{name}: {count} {what}")
+            warn(f"{name}: {counted(count, 'event')} {what}")
     if events.end_early(seconds):
         warn(f"{name}: the last event is at {events.last:.1f} s of {seconds:.1f} s, so that events may be missing")
     known, of_class = int((label >= 0).sum()), tuple(counts.tolist())

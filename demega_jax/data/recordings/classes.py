@@ -56,7 +56,7 @@ def classes_of(runs: Sequence[Recording], top: int | None) -> tuple[str, ...]:
     found = most_frequent([run.read_events().symbol for run in runs], top)
     if len(found) < 2:
         rows = f"rows with {choice.column}={choice.value}" if choice.column else "all rows"
-        came = f"{len(found)} different labels in the column {choice.label} of {rows}"
+        came = f"{counted(len(found), 'different label')} in the column {choice.label} of {rows}"
         way_out = "name other events with --events and --label (or data.regroup.events and data.regroup.label)"
         raise UserError(runs[0].events, came, "two classes or more in the session runs of train", way_out)
     return found
